@@ -1,0 +1,163 @@
+package protocol
+
+// The rows of TypeTable, one JSON object a line. The tools' --json prints the
+// same objects. Addresses are complete texts ("10.0.0.1", "fe80::1%en0"),
+// prefixes "10.0.0.0/8", link addresses "00:50:da:c8:2f:96", times seconds.
+// Names of tables: TableStack, TableInterfaces, TableSockets, TableCounters, TableMbuf,
+// TableNeighbours, TableNIC, TableGroups, TableOptions.
+const (
+	TableStack      = "stack"      // one StackInfo
+	TableInterfaces = "interfaces" // InterfaceRow
+	TableSockets    = "sockets"    // SocketRow
+	TableCounters   = "counters"   // CounterRow
+	TableMbuf       = "mbuf"       // one MbufRow
+	TableNeighbours = "neighbours" // NeighbourRow (ARP; later ND)
+	TableNIC        = "nic"        // NICRow; arg: interface name or empty
+	TableGroups     = "groups"     // GroupRow: multicast memberships of interfaces
+	TableOptions    = "options"    // OptionRow: io-net --show
+)
+
+// StackInfo describes the stack.
+type StackInfo struct {
+	Version  string   `json:"version"`
+	Prefix   string   `json:"prefix"`
+	Instance int      `json:"instance"`
+	PID      int      `json:"pid"`
+	User     string   `json:"user"`
+	UID      int      `json:"uid"`
+	Started  int64    `json:"started"` // Unix seconds
+	Uptime   int64    `json:"uptime"`
+	Clients  int      `json:"clients"`
+	Sockets  int      `json:"sockets"`
+	Workers  int      `json:"workers"`
+	Restarts int      `json:"restarts"`
+	Options  []string `json:"options,omitempty"`
+}
+
+// InterfaceRow is one interface with its addresses and counters.
+type InterfaceRow struct {
+	Name       string       `json:"name"`
+	Index      int          `json:"index"`
+	Type       int          `json:"type"`
+	Flags      uint32       `json:"flags"`
+	MTU        int          `json:"mtu"`
+	Metric     int          `json:"metric"`
+	Link       string       `json:"link,omitempty"` // link address
+	Media      string       `json:"media,omitempty"`
+	LinkUp     bool         `json:"link_up"`
+	Addresses  []AddressRow `json:"addresses"`
+	InPackets  uint64       `json:"in_packets"`
+	InErrors   uint64       `json:"in_errors"`
+	InBytes    uint64       `json:"in_bytes"`
+	InMcast    uint64       `json:"in_mcast"`
+	InDrops    uint64       `json:"in_drops"`
+	OutPackets uint64       `json:"out_packets"`
+	OutErrors  uint64       `json:"out_errors"`
+	OutBytes   uint64       `json:"out_bytes"`
+	OutMcast   uint64       `json:"out_mcast"`
+	OutDrops   uint64       `json:"out_drops"`
+	Collisions uint64       `json:"collisions"`
+	NoProto    uint64       `json:"no_proto"`
+	LastChange int64        `json:"last_change"` // Unix seconds
+}
+
+// AddressRow is one address of an interface.
+type AddressRow struct {
+	Family      string `json:"family"` // "inet", "inet6"
+	Address     string `json:"address"`
+	Bits        int    `json:"prefixlen"`
+	Broadcast   string `json:"broadcast,omitempty"`
+	Destination string `json:"destination,omitempty"`
+	Alias       bool   `json:"alias,omitempty"`
+	Tentative   bool   `json:"tentative,omitempty"`
+	Duplicated  bool   `json:"duplicated,omitempty"`
+	Flags       uint32 `json:"flags,omitempty"`
+}
+
+// SocketRow is one protocol control block.
+type SocketRow struct {
+	Proto   string `json:"proto"` // "udp", "icmp", "ip", ...
+	Family  string `json:"family"`
+	RecvQ   int    `json:"recv_q"`
+	SendQ   int    `json:"send_q"`
+	Local   string `json:"local"` // "10.0.0.1"; "*" when unbound
+	LPort   int    `json:"lport"`
+	Foreign string `json:"foreign"`
+	FPort   int    `json:"fport"`
+	State   string `json:"state,omitempty"`
+	PCB     string `json:"pcb"` // a stable hex name of the control block
+	PID     int    `json:"pid,omitempty"`
+	UID     int    `json:"uid"`
+}
+
+// CounterRow is one counter as netstat -s prints it. See mib.CounterInfo for
+// the sentence's marks.
+type CounterRow struct {
+	Proto    string `json:"proto"`
+	Name     string `json:"name"`
+	Sentence string `json:"sentence"`
+	Value    uint64 `json:"value"`
+}
+
+// MbufRow is the packet memory.
+type MbufRow struct {
+	Buffers  int64  `json:"buffers"` // handed out
+	Octets   int64  `json:"octets"`
+	Limit    int64  `json:"limit"`
+	Denied   uint64 `json:"denied"`
+	SockData int64  `json:"socket_octets"` // of Octets, in socket buffers
+}
+
+// NeighbourRow is one neighbour entry.
+type NeighbourRow struct {
+	Address   string `json:"address"`
+	Link      string `json:"link,omitempty"` // empty: incomplete
+	Interface string `json:"interface"`
+	Expire    int64  `json:"expire"` // seconds left; 0 with Permanent
+	Permanent bool   `json:"permanent,omitempty"`
+	Published bool   `json:"published,omitempty"`
+	ProxyOnly bool   `json:"proxy_only,omitempty"`
+	Refs      int    `json:"refs"`
+	Use       uint64 `json:"use"`
+}
+
+// NICRow is a driver as nicinfo shows it.
+type NICRow struct {
+	Name         string      `json:"name"`
+	Driver       string      `json:"driver"`
+	Description  string      `json:"description"`
+	MAC          string      `json:"mac"`
+	PermanentMAC string      `json:"permanent_mac"`
+	Rate         uint64      `json:"rate"` // bits/s
+	MTU          int         `json:"mtu"`
+	MRU          int         `json:"mru"`
+	Promiscuous  bool        `json:"promiscuous"`
+	Multicast    bool        `json:"multicast"`
+	LinkUp       bool        `json:"link_up"`
+	LastError    string      `json:"last_error,omitempty"`
+	Details      []NICDetail `json:"details,omitempty"`
+	InterfaceRow `json:"counters"`
+}
+
+// NICDetail is a line that the driver adds.
+type NICDetail struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// GroupRow is a multicast membership.
+type GroupRow struct {
+	Interface string `json:"interface"`
+	Group     string `json:"group"`
+	Refs      int    `json:"refs"`
+}
+
+// OptionRow is one option of io-net or of the tcpip module.
+type OptionRow struct {
+	Module string `json:"module"` // "io-net" or "tcpip-v6"
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Given  bool   `json:"given"`
+	Acts   bool   `json:"acts"`
+	Note   string `json:"note,omitempty"`
+}

@@ -1,0 +1,387 @@
+// Package socket is the BSD socket: options, buffers, readiness; and the
+// tables of protocol control blocks that datagram and stream protocols share.
+//
+// Sockets here never wait. A call that would block answers EWOULDBLOCK, and
+// the upcall tells when to try again; waiting belongs to the host.
+package socket
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+// Address families (BSD's numbers).
+const (
+	AFInet  = 2
+	AFInet6 = 24
+)
+
+// Socket types.
+const (
+	Stream = 1
+	Dgram  = 2
+	Raw    = 3
+)
+
+// Addr is the address of a socket of any family. An invalid IP means none.
+type Addr struct {
+	IP    netip.Addr
+	Port  uint16
+	Scope uint32 // interface index of a scoped address
+}
+
+// Cred is who owns a socket.
+type Cred struct {
+	UID, PID int
+	Super    bool
+}
+
+// Msg flags (BSD's MSG_*).
+const (
+	MsgPeek      = 0x2
+	MsgDontRoute = 0x4
+	MsgTrunc     = 0x10
+	MsgBcast     = 0x100
+	MsgMcast     = 0x200
+)
+
+// Msg is a datagram as a socket call sees it.
+type Msg struct {
+	Addr  Addr   // destination, or source
+	Data  []byte // Recv copies into it and sets its length
+	Flags int
+	Size  int // Recv: the datagram's whole size
+
+	// What the receiver may ask for as ancillary data.
+	Dst     netip.Addr
+	IfIndex uint32
+	TTL     uint8
+	Time    int64 // arrival, nanoseconds of the stack's clock
+}
+
+// SOL_SOCKET options.
+const (
+	SOReuseAddr = 0x4
+	SODontRoute = 0x10
+	SOBroadcast = 0x20
+	SOReusePort = 0x200
+	SOTimestamp = 0x400
+	SOSndBuf    = 0x1001
+	SORcvBuf    = 0x1002
+	SOSndLowat  = 0x1003
+	SORcvLowat  = 0x1004
+	SOSndTimeo  = 0x1005
+	SORcvTimeo  = 0x1006
+	SOError     = 0x1007
+	SOType      = 0x1008
+	SOBindToIf  = 0x100b
+
+	soFlags = 0x1 | SOReuseAddr | 0x8 | SODontRoute | SOBroadcast | 0x40 | 0x100 | SOReusePort | SOTimestamp
+
+	// LevelSocket is SOL_SOCKET.
+	LevelSocket = 0xffff
+)
+
+// Handler is the protocol below a socket, one value a socket (pr_usrreqs).
+// Its methods are called without the socket's lock.
+type Handler interface {
+	Bind(w *netif.Work, a Addr) error
+	Connect(w *netif.Work, a Addr) error // an invalid a.IP dissolves the association
+	Send(w *netif.Work, m *Msg) (int, error)
+	Shutdown(w *netif.Work, read, write bool) error
+	Close(w *netif.Work)
+	Local() Addr
+	Peer() Addr
+	// SetOption and Option serve every level but SOL_SOCKET; ENOPROTOOPT.
+	SetOption(w *netif.Work, level, name int, value []byte) error
+	Option(level, name int) ([]byte, error)
+	// Describe fills in what a received packet says of its sender and way.
+	Describe(pkt *packet.Buf, m *Msg)
+}
+
+// Events are a socket's readiness.
+type Events uint8
+
+const (
+	Readable Events = 1 << iota
+	Writable
+	Error
+	HangUp
+)
+
+// Socket is one socket.
+type Socket struct {
+	Family, Type, Proto int
+	Cred                Cred
+	H                   Handler
+
+	env    *netif.Env
+	opts   atomic.Uint32
+	bindIf atomic.Uint32
+	ID     uint64 // unique in the stack: netstat's PCB address
+
+	mu       sync.Mutex
+	err      syscall.Errno
+	cantRecv bool
+	closed   bool
+	waking   bool
+	upcall   func(w *netif.Work)
+	rcv      queue
+	rcvHiwat int
+	sndHiwat int
+	rcvTimeo time.Duration
+	sndTimeo time.Duration
+	sum      *atomic.Int64 // octets of storage in all sockets of the stack
+}
+
+// queue is a list of received packets. Owner: the socket. Bound: rcvHiwat
+// octets of payload and twice that of storage; full: the packet is refused
+// and the protocol counts it.
+type queue struct {
+	head, tail *packet.Buf
+	payload    int
+	charge     int
+}
+
+// New makes a socket; the protocol then sets H. sum is the stack's tally of
+// socket memory.
+func New(env *netif.Env, family, typ, proto int, cred Cred, rcv, snd int, id uint64, sum *atomic.Int64) *Socket {
+	return &Socket{Family: family, Type: typ, Proto: proto, Cred: cred, env: env,
+		rcvHiwat: rcv, sndHiwat: snd, ID: id, sum: sum}
+}
+
+// Opt reports whether a flag option (SOBroadcast, …) is set.
+func (so *Socket) Opt(flag uint32) bool { return so.opts.Load()&flag != 0 }
+
+// BoundIf is the index of the interface that SOBindToIf names, or 0.
+func (so *Socket) BoundIf() uint32 { return so.bindIf.Load() }
+
+// SetUpcall has f called whenever readiness may have changed. f must not
+// block, and is called without locks.
+func (so *Socket) SetUpcall(f func(w *netif.Work)) {
+	so.mu.Lock()
+	so.upcall = f
+	so.mu.Unlock()
+}
+
+// Wake is netif.Waker.
+func (so *Socket) Wake(w *netif.Work) {
+	so.mu.Lock()
+	so.waking = false
+	f := so.upcall
+	so.mu.Unlock()
+	if f != nil {
+		f(w)
+	}
+}
+
+func (so *Socket) wakeLocked(w *netif.Work) {
+	if so.upcall != nil && !so.waking {
+		so.waking = true
+		w.WakeLater(so)
+	}
+}
+
+// Deliver queues a received packet, whose data window is the payload and
+// whose L3 and L4 marks are set. It takes the packet over unless it reports
+// false: no room, or closed.
+func (so *Socket) Deliver(w *netif.Work, pkt *packet.Buf) bool {
+	pkt = pkt.Shrink()
+	n, c := pkt.Len(), pkt.Cap()
+	so.mu.Lock()
+	q := &so.rcv
+	if so.closed || so.cantRecv || q.payload+n > so.rcvHiwat || q.charge+c > 2*so.rcvHiwat {
+		so.mu.Unlock()
+		return false
+	}
+	pkt.Next = nil
+	if q.tail == nil {
+		q.head = pkt
+	} else {
+		q.tail.Next = pkt
+	}
+	q.tail = pkt
+	q.payload += n
+	q.charge += c
+	so.wakeLocked(w)
+	so.mu.Unlock()
+	so.sum.Add(int64(c))
+	return true
+}
+
+// Recv takes the next datagram. m.Data is where it goes; what does not fit is
+// lost and MsgTrunc says so. Errors: EWOULDBLOCK, the pending error, and
+// none with Size 0 after a shutdown.
+func (so *Socket) Recv(m *Msg) error {
+	so.mu.Lock()
+	if so.err != 0 {
+		err := so.err
+		so.err = 0
+		so.mu.Unlock()
+		return err
+	}
+	pkt := so.rcv.head
+	if pkt == nil {
+		end := so.cantRecv || so.closed
+		so.mu.Unlock()
+		if end {
+			m.Data, m.Size = m.Data[:0], 0
+			return nil
+		}
+		return syscall.EWOULDBLOCK
+	}
+	peek := m.Flags&MsgPeek != 0
+	if !peek {
+		so.rcv.pop()
+		so.mu.Unlock()
+		so.sum.Add(int64(-pkt.Cap()))
+	}
+	m.Flags = 0
+	m.Size = pkt.Len()
+	m.Data = m.Data[:copy(m.Data, pkt.Bytes())]
+	if len(m.Data) < m.Size {
+		m.Flags |= MsgTrunc
+	}
+	if pkt.Flags&packet.FlagBroadcast != 0 {
+		m.Flags |= MsgBcast
+	}
+	if pkt.Flags&packet.FlagMulticast != 0 {
+		m.Flags |= MsgMcast
+	}
+	m.Time, m.IfIndex = pkt.Time, pkt.RcvIf
+	so.H.Describe(pkt, m)
+	if peek {
+		so.mu.Unlock()
+		return nil
+	}
+	pkt.Free()
+	return nil
+}
+
+func (q *queue) pop() {
+	p := q.head
+	q.head = p.Next
+	if q.head == nil {
+		q.tail = nil
+	}
+	p.Next = nil
+	q.payload -= p.Len()
+	q.charge -= p.Cap()
+}
+
+// Send hands a datagram to the protocol.
+func (so *Socket) Send(w *netif.Work, m *Msg) (int, error) {
+	if err := so.TakeError(); err != nil {
+		return 0, err
+	}
+	return so.H.Send(w, m)
+}
+
+// SetError notes an asynchronous error, which the next call reports.
+func (so *Socket) SetError(w *netif.Work, err syscall.Errno) {
+	so.mu.Lock()
+	so.err = err
+	so.wakeLocked(w)
+	so.mu.Unlock()
+}
+
+// TakeError answers and clears the pending error.
+func (so *Socket) TakeError() error {
+	so.mu.Lock()
+	err := so.err
+	so.err = 0
+	closed := so.closed
+	so.mu.Unlock()
+	if closed {
+		return syscall.EBADF
+	}
+	if err != 0 {
+		return err
+	}
+	return nil
+}
+
+// Poll is the socket's readiness now.
+func (so *Socket) Poll() (ev Events) {
+	so.mu.Lock()
+	defer so.mu.Unlock()
+	ev = Writable
+	if so.rcv.head != nil || so.cantRecv || so.err != 0 {
+		ev |= Readable
+	}
+	if so.err != 0 {
+		ev |= Error
+	}
+	if so.closed {
+		ev |= HangUp | Readable
+	}
+	return ev
+}
+
+// Queued is the number of payload octets waiting to be received (Recv-Q).
+func (so *Socket) Queued() int {
+	so.mu.Lock()
+	defer so.mu.Unlock()
+	return so.rcv.payload
+}
+
+// SendSpace is the send buffer's size: the largest datagram.
+func (so *Socket) SendSpace() int {
+	so.mu.Lock()
+	defer so.mu.Unlock()
+	return so.sndHiwat
+}
+
+// Bind, Connect and the rest are the calls of the same names.
+func (so *Socket) Bind(w *netif.Work, a Addr) error { return so.H.Bind(w, a) }
+
+// Connect fixes the peer; an address without IP dissolves the association.
+func (so *Socket) Connect(w *netif.Work, a Addr) error { return so.H.Connect(w, a) }
+
+// Shutdown ends receiving, sending or both.
+func (so *Socket) Shutdown(w *netif.Work, read, write bool) error {
+	if err := so.H.Shutdown(w, read, write); err != nil {
+		return err
+	}
+	if read {
+		so.mu.Lock()
+		so.cantRecv = true
+		so.wakeLocked(w)
+		so.mu.Unlock()
+		so.drain()
+	}
+	return nil
+}
+
+// Close ends the socket; what is queued is freed.
+func (so *Socket) Close(w *netif.Work) {
+	so.mu.Lock()
+	if so.closed {
+		so.mu.Unlock()
+		return
+	}
+	so.closed = true
+	so.wakeLocked(w)
+	so.mu.Unlock()
+	so.H.Close(w)
+	so.drain()
+}
+
+func (so *Socket) drain() {
+	so.mu.Lock()
+	q := so.rcv
+	so.rcv = queue{}
+	so.mu.Unlock()
+	so.sum.Add(int64(-q.charge))
+	for p := q.head; p != nil; {
+		next := p.Next
+		p.Free()
+		p = next
+	}
+}
