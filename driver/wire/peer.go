@@ -1,0 +1,322 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/driver"
+	"ionet/driver/vnet"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+const (
+	// maxQueue bounds the octets waiting for one peer, beside what the socket
+	// holds. A frame that does not fit is dropped and counted.
+	maxQueue = 1 << 20
+	// readSize is what one read takes; it holds more than one largest record.
+	readSize = 192 << 10
+	// maxBurst is the most frames handed up at once.
+	maxBurst = 64
+	// rounds is how often a sender goes on with what others queued while it
+	// wrote, before it leaves the rest to the peer's own goroutine.
+	rounds = 4
+	// greetTime is how long a caller may take to say who it is.
+	greetTime = 5 * time.Second
+)
+
+// peer is another member and the stream to it.
+type peer struct {
+	w    *Wire
+	conn *net.UnixConn
+	raw  syscall.RawConn
+	mac  netif.MAC
+	name atomic.Pointer[string]
+	pid  int32
+
+	promisc atomic.Bool
+
+	// The send queue. Owner: whoever holds mu. Bound: maxQueue octets. Full:
+	// the frame is dropped, other peers get theirs.
+	mu    sync.Mutex
+	queue []byte
+	// sending means that somebody owns out[off:], the records taken from the
+	// queue and not yet written: a Transmit, or after EAGAIN the goroutine
+	// that kick wakes. So a record is always finished before the next.
+	sending bool
+	out     []byte
+	off     int
+	sendErr error
+	kick    chan struct{}
+	gone    chan struct{} // closed when the stream has ended
+	greeted chan struct{} // closed when the peer has said hello
+
+	tryFn, allFn func(fd uintptr) bool
+
+	in       []byte // in[r:w] is read and not yet taken
+	inR, inW int
+}
+
+func newPeer(w *Wire, conn *net.UnixConn) (*peer, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	p := &peer{
+		w: w, conn: conn, raw: raw,
+		kick: make(chan struct{}, 1), gone: make(chan struct{}), greeted: make(chan struct{}),
+		in: make([]byte, readSize),
+	}
+	p.name.Store(new(string))
+	p.tryFn = func(fd uintptr) bool { p.send(int(fd)); return true }
+	p.allFn = func(fd uintptr) bool { return p.send(int(fd)) }
+	// Best effort: the kernel caps it at net.core.wmem_max.
+	_ = conn.SetWriteBuffer(maxQueue)
+	_ = raw.Control(func(fd uintptr) {
+		if c, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			p.pid = c.Pid
+		}
+	})
+	return p, nil
+}
+
+// enqueue copies frames to the queue and answers how many found no room.
+func (p *peer) enqueue(burst []*packet.Buf) (dropped int) {
+	p.mu.Lock()
+	q := p.queue
+	for _, b := range burst {
+		at, need := len(q), recordHeader+b.Len()
+		if at+need > maxQueue {
+			dropped++
+			continue
+		}
+		q = slices.Grow(q, need)[:at+need]
+		putFrame(q[at:], b)
+	}
+	p.queue = q
+	p.mu.Unlock()
+	return dropped
+}
+
+// control queues a control record, which always finds room.
+func (p *peer) control(kind uint16, body []byte) {
+	p.mu.Lock()
+	p.queue = appendControl(p.queue, kind, body)
+	p.mu.Unlock()
+}
+
+// flush writes what is queued, as far as the socket takes it without waiting.
+func (p *peer) flush() {
+	p.mu.Lock()
+	if p.sending {
+		p.mu.Unlock()
+		return
+	}
+	p.sending = true
+	for round := 0; p.take(); round++ {
+		if round < rounds && p.raw.Write(p.tryFn) == nil && p.off == len(p.out) {
+			p.mu.Lock()
+			continue
+		}
+		p.kick <- struct{}{} // has room: only the owner of out kicks
+		return
+	}
+}
+
+// take moves the queue to out and unlocks mu; without a queue it ends the
+// sending instead.
+func (p *peer) take() bool {
+	defer p.mu.Unlock()
+	if len(p.queue) == 0 {
+		p.sending = false
+		return false
+	}
+	p.out, p.queue, p.off = p.queue, p.out[:0], 0
+	return true
+}
+
+// send writes out[off:] until it is done or the socket is full. It reports
+// whether there is nothing left to do, because of an error too.
+func (p *peer) send(fd int) bool {
+	for p.off < len(p.out) {
+		n, err := unix.SendmsgN(fd, p.out[p.off:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		switch err {
+		case nil:
+			p.off += n
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return false
+		default:
+			p.sendErr = err
+			return true
+		}
+	}
+	return true
+}
+
+// drain is the goroutine that waits for a full socket.
+func (p *peer) drain() {
+	for {
+		select {
+		case <-p.kick:
+		case <-p.gone:
+			return
+		}
+		for more := true; more; {
+			if p.raw.Write(p.allFn) != nil || p.sendErr != nil {
+				// The stream has ended, which its reader sees too. Nobody sends
+				// any more; what is still queued goes with the peer.
+				p.conn.Close()
+				return
+			}
+			p.mu.Lock()
+			more = p.take()
+		}
+	}
+}
+
+// fill reads more of the stream behind what is there.
+func (p *peer) fill() error {
+	if p.inR > 0 {
+		p.inW = copy(p.in, p.in[p.inR:p.inW])
+		p.inR = 0
+	}
+	n, err := p.conn.Read(p.in[p.inW:])
+	p.inW += n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// malformed is an error of what the peer sent, not of the stream.
+type malformed struct{ error }
+
+// greet reads the peer's hello.
+func (p *peer) greet() (hello, error) {
+	for {
+		kind, _, body, size, ok, err := next(p.in[p.inR:p.inW])
+		if err == nil && ok {
+			p.inR += size
+			var h hello
+			if h, err = parseHello(kind, body); err == nil {
+				p.name.Store(&h.name)
+				p.promisc.Store(h.promisc)
+				return h, nil
+			}
+		}
+		if err != nil {
+			return hello{}, malformed{err}
+		}
+		if err := p.fill(); err != nil {
+			return hello{}, err
+		}
+	}
+}
+
+// receive hands the peer's frames to sink until the stream ends.
+func (p *peer) receive(sink driver.Sink) error {
+	var burst [maxBurst]*packet.Buf
+	for {
+		if err := p.deliver(sink, &burst); err != nil {
+			return malformed{err}
+		}
+		if err := p.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// deliver hands up every whole frame that has been read.
+func (p *peer) deliver(sink driver.Sink, burst *[maxBurst]*packet.Buf) (err error) {
+	pool := sink.Pool()
+	for more := true; more && err == nil; {
+		n, lost := 0, 0
+		for n < maxBurst {
+			var got, want int
+			got, want, more, err = p.run(pool, burst[n:])
+			n, lost = n+got, lost+want-got
+			if !more || err != nil || got < want {
+				break
+			}
+		}
+		if lost > 0 {
+			sink.Dropped(lost)
+		}
+		if n > 0 {
+			sink.Input(burst[:n])
+		}
+	}
+	return err
+}
+
+// run takes frames that come in buffers of one size off what has been read
+// and copies them to burst. Of want frames got found a buffer; more says that
+// a whole record may be left.
+func (p *peer) run(pool *packet.Pool, burst []*packet.Buf) (got, want int, more bool, err error) {
+	var vhdrs, bodies [maxBurst][]byte
+	room := 0
+	for want < len(burst) {
+		kind, vhdr, body, size, ok, err := next(p.in[p.inR:p.inW])
+		if err != nil || !ok {
+			if want > 0 { // what came before the error is still good
+				break
+			}
+			return 0, 0, false, err
+		}
+		if kind != kindFrame {
+			if want > 0 {
+				break
+			}
+			p.inR += size
+			if err := p.hear(kind, body); err != nil {
+				return 0, 0, false, err
+			}
+			continue
+		}
+		if r := packet.Room(len(body)); want == 0 {
+			room = r
+		} else if r != room {
+			break
+		}
+		vhdrs[want], bodies[want] = vhdr, body
+		want++
+		p.inR += size
+	}
+	got = pool.GetBurst(burst[:want], room)
+	for i, b := range burst[:got] {
+		copy(b.Append(len(bodies[i])), bodies[i])
+		if err := vnet.Get(vhdrs[i], b); err != nil {
+			packet.FreeBurst(burst[i:got])
+			return i, i, false, err
+		}
+	}
+	return got, want, true, nil
+}
+
+// hear takes a control record.
+func (p *peer) hear(kind uint16, body []byte) error {
+	if kind != kindFilter || len(body) < 1 {
+		return fmt.Errorf("a control record of kind %d with %d octets after the hello", kind, len(body))
+	}
+	if promisc := body[0]&helloFlag != 0; p.promisc.Swap(promisc) != promisc {
+		p.w.refresh()
+	}
+	return nil
+}
+
+// ended reports whether err is the ordinary end of a stream: the peer left,
+// or we did.
+func ended(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
