@@ -169,6 +169,26 @@ func (s *station) got(n int) {
 	s.until(fmt.Sprintf("%d frames", n), func() bool { return s.count >= n })
 }
 
+// known is what is known about the last frame.
+func (s *station) known() packet.Buf {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *s.last
+}
+
+// nth is the n-th frame that came.
+func (s *station) nth(n int) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.frames[n]
+}
+
+func (s *station) received() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
+
 func (s *station) members() int { return len(s.d.Info().Details) - 2 }
 
 func TestUnicastGoesStraight(t *testing.T) {
@@ -178,17 +198,17 @@ func TestUnicastGoesStraight(t *testing.T) {
 	b.got(3)
 	c.got(1)
 	for i, want := range []int{60, 1514, 65000} {
-		if len(b.frames[i]) != want {
-			t.Errorf("frame %d has %d octets, want %d", i, len(b.frames[i]), want)
+		if n := len(b.nth(i)); n != want {
+			t.Errorf("frame %d has %d octets, want %d", i, n, want)
 		}
 	}
-	if c.frames[0][50] != 3 {
+	if c.nth(0)[50] != 3 {
 		t.Error("c got another frame than its own")
 	}
 	b.send(b.frame(a.mac(), 60, 5)) // and back
 	a.got(1)
-	if c.count != 1 || b.count != 3 {
-		t.Errorf("b has %d frames, c %d", b.count, c.count)
+	if c.received() != 1 || b.received() != 3 {
+		t.Errorf("b has %d frames, c %d", b.received(), c.received())
 	}
 }
 
@@ -201,8 +221,8 @@ func TestBroadcastIsACopyEach(t *testing.T) {
 	for _, s := range []*station{b, c, d} {
 		s.got(3)
 	}
-	if a.count != 0 {
-		t.Errorf("a heard itself %d times", a.count)
+	if a.received() != 0 {
+		t.Errorf("a heard itself %d times", a.received())
 	}
 }
 
@@ -214,15 +234,15 @@ func TestOffloadsCross(t *testing.T) {
 	f.GSO, f.GSOSize = packet.GSOTCPv4, 1448
 	a.send(f)
 	b.got(1)
-	if b.last.Csum != packet.CsumPartial || b.last.GSO != packet.GSOTCPv4 || b.last.GSOSize != 1448 || b.last.CsumOffset != 16 {
-		t.Errorf("arrived as %+v", *b.last)
+	if k := b.known(); k.Csum != packet.CsumPartial || k.GSO != packet.GSOTCPv4 || k.GSOSize != 1448 || k.CsumOffset != 16 {
+		t.Errorf("arrived as %+v", k)
 	}
 	f = a.frame(b.mac(), 60, 0)
 	f.Csum = packet.CsumVerified
 	a.send(f)
 	b.got(2)
-	if b.last.Csum != packet.CsumVerified {
-		t.Errorf("arrived as %+v", *b.last)
+	if k := b.known(); k.Csum != packet.CsumVerified {
+		t.Errorf("arrived as %+v", k)
 	}
 }
 
@@ -247,7 +267,7 @@ func TestPromiscuous(t *testing.T) {
 	a.got(2)
 	a.send(a.frame(c.mac(), 60, 5), a.frame(b.mac(), 60, 6))
 	b.got(3)
-	if b.frames[2][50] != 6 {
+	if b.nth(2)[50] != 6 {
 		t.Error("b still gets other members' frames")
 	}
 }
@@ -301,7 +321,7 @@ func TestSameStackTwiceOnOnePath(t *testing.T) {
 	}
 	a.send(a.frame(netif.BroadcastMAC, 60, 1))
 	b.got(1)
-	if a.count != 0 {
+	if a.received() != 0 {
 		t.Error("a hears itself")
 	}
 	o, _ := driver.ParseOptions("path=" + dir + ",mac=" + memberName(a.mac()))
@@ -484,7 +504,7 @@ func TestJoinStorm(t *testing.T) {
 	}
 	for i, s := range all {
 		to := all[(i+1)%len(all)]
-		before := to.count
+		before := to.received()
 		s.send(s.frame(to.mac(), 60, byte(i)))
 		to.until("the frame of its neighbour", func() bool { return to.count > before })
 	}
