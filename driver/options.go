@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -95,4 +96,13 @@ func ParseMAC(s string) (netif.MAC, error) {
 		return netif.MAC{}, fmt.Errorf("link address %q: want the address of one station, neither zero nor a group (lowest bit of the first octet)", s)
 	}
 	return m, nil
+}
+
+// StableMAC is the n-th choice of a locally administered link address for
+// interface lan of the stack called seed: always the same for the same three.
+func StableMAC(seed string, lan, n int) netif.MAC {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", seed, lan, n))
+	m := netif.MAC(sum[:6])
+	m[0] = m[0]&^3 | 2
+	return m
 }

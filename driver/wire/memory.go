@@ -64,7 +64,7 @@ func (s *Segment) Attach(mac netif.MAC, mtu int) driver.Driver {
 	defer s.mu.Unlock()
 	s.made++
 	if mac == (netif.MAC{}) {
-		mac = StableMAC("memory", 0, s.made)
+		mac = driver.StableMAC("memory", 0, s.made)
 	}
 	if mtu == 0 {
 		mtu = defaultMTU

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -173,13 +172,4 @@ func parseName(name string) (m netif.MAC, err error) {
 		return m, fmt.Errorf("%q is no member's name", name)
 	}
 	return m, nil
-}
-
-// StableMAC is the n-th choice of a locally administered link address for
-// interface lan of the stack called seed: always the same for the same three.
-func StableMAC(seed string, lan, n int) netif.MAC {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d", seed, lan, n))
-	m := netif.MAC(sum[:6])
-	m[0] = m[0]&^3 | 2
-	return m
 }

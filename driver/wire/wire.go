@@ -206,7 +206,7 @@ func (w *Wire) choose(live func(name string) bool) error {
 		return nil
 	}
 	for n := range choices {
-		w.mac = StableMAC(w.opt.Seed, w.opt.Lan, n)
+		w.mac = driver.StableMAC(w.opt.Seed, w.opt.Lan, n)
 		w.name = memberName(w.mac)
 		if !live(w.name) {
 			return nil

@@ -286,7 +286,7 @@ func TestLeaving(t *testing.T) {
 	}
 	a.send(a.frame(netif.BroadcastMAC, 60, 1)) // to nobody
 	b2 := join(t, dir, "/b", "")
-	if b2.mac() != StableMAC("/b", 0, 0) {
+	if b2.mac() != driver.StableMAC("/b", 0, 0) {
 		t.Errorf("the address is not stable: %v", b2.mac())
 	}
 	a.send(a.frame(b2.mac(), 60, 1))
@@ -296,7 +296,7 @@ func TestLeaving(t *testing.T) {
 func TestDeadName(t *testing.T) {
 	dir := t.TempDir()
 	for _, seed := range []string{"/a", "/dead"} { // its own old name and another's
-		name := memberName(StableMAC(seed, 0, 0))
+		name := memberName(driver.StableMAC(seed, 0, 0))
 		ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, name)})
 		if err != nil {
 			t.Fatal(err)
@@ -305,8 +305,8 @@ func TestDeadName(t *testing.T) {
 		ln.Close()
 	}
 	a := join(t, dir, "/a", "")
-	if a.mac() != StableMAC("/a", 0, 0) {
-		t.Errorf("a dead member keeps %v", StableMAC("/a", 0, 0))
+	if a.mac() != driver.StableMAC("/a", 0, 0) {
+		t.Errorf("a dead member keeps %v", driver.StableMAC("/a", 0, 0))
 	}
 	if names, _ := a.d.(*Wire).seg.names(); len(names) != 1 {
 		t.Errorf("left in the folder: %q", names)
