@@ -3,18 +3,15 @@ package tap
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"ionet/driver"
+	"ionet/driver/internal/nstest"
 	"ionet/driver/internal/sinktest"
 	"ionet/driver/netns"
 	"ionet/stack/netif"
@@ -23,46 +20,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// namespace makes a network namespace that ends with the test, and answers a
-// path by which netns.Do finds it.
 func namespace(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT RUN: making a network namespace and a TAP interface takes root")
-	}
 	if _, err := os.Stat(device); err != nil {
 		t.Skipf("NOT RUN: %v", err)
 	}
-	path, end := make(chan string), make(chan bool)
-	gone := make(chan bool)
-	go func() {
-		defer close(gone)
-		runtime.LockOSThread() // and never unlocked: the thread ends with its namespace
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-			close(path)
-			return
-		}
-		path <- fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
-		<-end
-	}()
-	p := <-path
-	t.Cleanup(func() { close(end); <-gone })
-	return p
-}
-
-func in(t *testing.T, ns string, command string) {
-	t.Helper()
-	err := netns.Do(ns, func() error {
-		out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("ip %s: %v: %s", command, err, out)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	return nstest.New(t)
 }
 
 func open(t *testing.T, ns, options string) driver.Driver {
@@ -114,8 +77,8 @@ func TestKernelOnTheOtherSide(t *testing.T) {
 	ns := namespace(t)
 	for _, queues := range []string{"1", "2"} {
 		d := open(t, ns, "name=t0,queues="+queues)
-		in(t, ns, "addr add 10.99.0.1/24 dev t0")
-		in(t, ns, "link set t0 up")
+		nstest.IP(t, ns, "addr add 10.99.0.1/24 dev t0")
+		nstest.IP(t, ns, "link set t0 up")
 		mac := d.Info().MAC
 		s := sinktest.Run(t, d, func(s *sinktest.Sink, f []byte) {
 			if len(f) >= 42 && f[12] == 8 && f[13] == 6 && f[21] == 1 && bytes.Equal(f[38:42], ours) {
@@ -187,7 +150,7 @@ func TestInterfaceGoes(t *testing.T) {
 		t.Errorf("a name in use: %v", err)
 	}
 	s := sinktest.Run(t, d, nil)
-	in(t, ns, "link del "+name)
+	nstest.IP(t, ns, "link del "+name)
 	s.Until("Run to fail", func() bool { return s.Ended })
 	if s.Err == nil || !strings.Contains(s.Err.Error(), name+" has gone") {
 		t.Errorf("Run: %v", s.Err)

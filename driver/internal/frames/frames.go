@@ -66,6 +66,15 @@ func (c *Conn) Close() error {
 	return c.file.Close()
 }
 
+// Control calls f with the descriptor, unless it is closed.
+func (c *Conn) Control(f func(fd int)) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if !c.closed {
+		f(c.fd)
+	}
+}
+
 // Send takes over a burst and writes its frames. What the descriptor does not
 // take at once is dropped and counted in ifp.
 func (c *Conn) Send(ifp *netif.Interface, burst []*packet.Buf) {
