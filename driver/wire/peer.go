@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/driver"
+	"ionet/driver/internal/outq"
 	"ionet/driver/vnet"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -27,9 +26,6 @@ const (
 	readSize = 192 << 10
 	// maxBurst is the most frames handed up at once.
 	maxBurst = 64
-	// rounds is how often a sender goes on with what others queued while it
-	// wrote, before it leaves the rest to the peer's own goroutine.
-	rounds = 4
 	// greetTime is how long a caller may take to say who it is.
 	greetTime = 5 * time.Second
 )
@@ -38,29 +34,15 @@ const (
 type peer struct {
 	w    *Wire
 	conn *net.UnixConn
-	raw  syscall.RawConn
 	mac  netif.MAC
 	name atomic.Pointer[string]
 	pid  int32
 
 	promisc atomic.Bool
 
-	// The send queue. Owner: whoever holds mu. Bound: maxQueue octets. Full:
-	// the frame is dropped, other peers get theirs.
-	mu    sync.Mutex
-	queue []byte
-	// sending means that somebody owns out[off:], the records taken from the
-	// queue and not yet written: a Transmit, or after EAGAIN the goroutine
-	// that kick wakes. So a record is always finished before the next.
-	sending bool
-	out     []byte
-	off     int
-	sendErr error
-	kick    chan struct{}
+	out     *outq.Queue
 	gone    chan struct{} // closed when the stream has ended
 	greeted chan struct{} // closed when the peer has said hello
-
-	tryFn, allFn func(fd uintptr) bool
 
 	in       []byte // in[r:w] is read and not yet taken
 	inR, inW int
@@ -72,13 +54,11 @@ func newPeer(w *Wire, conn *net.UnixConn) (*peer, error) {
 		return nil, err
 	}
 	p := &peer{
-		w: w, conn: conn, raw: raw,
-		kick: make(chan struct{}, 1), gone: make(chan struct{}), greeted: make(chan struct{}),
+		w: w, conn: conn, out: outq.New(raw, maxQueue),
+		gone: make(chan struct{}), greeted: make(chan struct{}),
 		in: make([]byte, readSize),
 	}
 	p.name.Store(new(string))
-	p.tryFn = func(fd uintptr) bool { p.send(int(fd)); return true }
-	p.allFn = func(fd uintptr) bool { return p.send(int(fd)) }
 	// Best effort: the kernel caps it at net.core.wmem_max.
 	_ = conn.SetWriteBuffer(maxQueue)
 	_ = raw.Control(func(fd uintptr) {
@@ -91,96 +71,34 @@ func newPeer(w *Wire, conn *net.UnixConn) (*peer, error) {
 
 // enqueue copies frames to the queue and answers how many found no room.
 func (p *peer) enqueue(burst []*packet.Buf) (dropped int) {
-	p.mu.Lock()
-	q := p.queue
+	p.out.Lock()
 	for _, b := range burst {
-		at, need := len(q), recordHeader+b.Len()
-		if at+need > maxQueue {
+		if room := p.out.Room(recordHeader + b.Len()); room != nil {
+			putFrame(room, b)
+		} else {
 			dropped++
-			continue
 		}
-		q = slices.Grow(q, need)[:at+need]
-		putFrame(q[at:], b)
 	}
-	p.queue = q
-	p.mu.Unlock()
+	p.out.Unlock()
 	return dropped
 }
 
 // control queues a control record, which always finds room.
 func (p *peer) control(kind uint16, body []byte) {
-	p.mu.Lock()
-	p.queue = appendControl(p.queue, kind, body)
-	p.mu.Unlock()
+	p.out.Lock()
+	p.out.Force(appendControl(nil, kind, body))
+	p.out.Unlock()
 }
 
 // flush writes what is queued, as far as the socket takes it without waiting.
-func (p *peer) flush() {
-	p.mu.Lock()
-	if p.sending {
-		p.mu.Unlock()
-		return
-	}
-	p.sending = true
-	for round := 0; p.take(); round++ {
-		if round < rounds && p.raw.Write(p.tryFn) == nil && p.off == len(p.out) {
-			p.mu.Lock()
-			continue
-		}
-		p.kick <- struct{}{} // has room: only the owner of out kicks
-		return
-	}
-}
-
-// take moves the queue to out and unlocks mu; without a queue it ends the
-// sending instead.
-func (p *peer) take() bool {
-	defer p.mu.Unlock()
-	if len(p.queue) == 0 {
-		p.sending = false
-		return false
-	}
-	p.out, p.queue, p.off = p.queue, p.out[:0], 0
-	return true
-}
-
-// send writes out[off:] until it is done or the socket is full. It reports
-// whether there is nothing left to do, because of an error too.
-func (p *peer) send(fd int) bool {
-	for p.off < len(p.out) {
-		n, err := unix.SendmsgN(fd, p.out[p.off:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-		switch err {
-		case nil:
-			p.off += n
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return false
-		default:
-			p.sendErr = err
-			return true
-		}
-	}
-	return true
-}
+func (p *peer) flush() { p.out.Flush() }
 
 // drain is the goroutine that waits for a full socket.
 func (p *peer) drain() {
-	for {
-		select {
-		case <-p.kick:
-		case <-p.gone:
-			return
-		}
-		for more := true; more; {
-			if p.raw.Write(p.allFn) != nil || p.sendErr != nil {
-				// The stream has ended, which its reader sees too. Nobody sends
-				// any more; what is still queued goes with the peer.
-				p.conn.Close()
-				return
-			}
-			p.mu.Lock()
-			more = p.take()
-		}
+	if p.out.Drain(p.gone) != nil {
+		// The stream has ended, which its reader must see too. What is still
+		// queued goes with the peer.
+		_ = p.conn.Close()
 	}
 }
 
