@@ -105,9 +105,13 @@ func (c *Conn) write(b *packet.Buf) bool {
 		}
 		copy(b.Prepend(c.head), h[:])
 	}
-	for {
+	for refused := false; ; {
 		n, err := unix.Write(c.fd, b.Bytes())
-		if err != unix.EINTR {
+		switch {
+		case err == unix.EINTR:
+		case err == unix.ECONNREFUSED && !refused: // the fate of an earlier datagram
+			refused = true
+		default:
 			return err == nil && n == b.Len()
 		}
 	}
