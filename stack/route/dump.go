@@ -1,0 +1,214 @@
+package route
+
+import (
+	"iter"
+	"net/netip"
+	"syscall"
+
+	"ionet/stack/netif"
+)
+
+// Page fills buf with the routes of a family that follow after, in order of
+// address and then of length, and answers how many there were; fewer than
+// len(buf) means the end. The zero prefix begins. Pages need no memory
+// between them; each is a true picture of its moment. af is AFInet or AFInet6.
+func (t *Table) Page(af int, after netip.Prefix, buf []Route) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	t.walk(af, after, func(dst netip.Prefix, e *Entry) bool {
+		if n == len(buf) {
+			return false
+		}
+		buf[n] = e.route(dst)
+		n++
+		return true
+	})
+	return n
+}
+
+// Dump is every route of a family (0: both, IPv4 first), page by page: the
+// loop may change the table.
+func (t *Table) Dump(af int) iter.Seq[Route] {
+	return func(yield func(Route) bool) {
+		buf := make([]Route, 512)
+		for _, f := range [...]int{AFInet, AFInet6} {
+			if af != 0 && af != f {
+				continue
+			}
+			var after netip.Prefix
+			for {
+				n := t.Page(f, after, buf)
+				for _, r := range buf[:n] {
+					if !yield(r) {
+						return
+					}
+				}
+				if n < len(buf) {
+					break
+				}
+				after = buf[n-1].Dst
+			}
+		}
+	}
+}
+
+// walk calls f for the routes that sort behind after: those inside it, then
+// those inside each block to its right, from the smallest to the largest. No
+// route to the right starts in a block without lying wholly inside it, since
+// the block's last bit is set.
+func (t *Table) walk(af int, after netip.Prefix, f func(netip.Prefix, *Entry) bool) {
+	side := &t.side[t.active.Load()]
+	if !after.IsValid() {
+		all := side.AllSorted4()
+		if af == AFInet6 {
+			all = side.AllSorted6()
+		}
+		all(f)
+		return
+	}
+	after = after.Masked()
+	goOn := true
+	within := func(p netip.Prefix) {
+		side.Subnets(p)(func(dst netip.Prefix, e *Entry) bool {
+			goOn = dst == after || f(dst, e)
+			return goOn
+		})
+	}
+	within(after)
+	for bits := after.Bits(); goOn && bits > 0; bits-- {
+		if right, ok := setBit(after.Addr(), bits-1); ok {
+			within(netip.PrefixFrom(right, bits).Masked())
+		}
+	}
+}
+
+// setBit sets bit i, counted from the left; ok is false when it was set.
+func setBit(a netip.Addr, i int) (_ netip.Addr, ok bool) {
+	m := byte(0x80) >> (i % 8)
+	if a.Is4() {
+		b := a.As4()
+		ok = b[i/8]&m == 0
+		b[i/8] |= m
+		return netip.AddrFrom4(b), ok
+	}
+	b := a.As16()
+	ok = b[i/8]&m == 0
+	b[i/8] |= m
+	return netip.AddrFrom16(b), ok
+}
+
+// DeleteInterface removes the routes through ifp.
+func (t *Table) DeleteInterface(ifp *netif.Interface) {
+	t.purge(func(h *Hop) bool { return h.If == ifp }, func(Route) (Spec, bool) { return Spec{}, false })
+}
+
+// DeleteSource removes the routes that speak as address src of ifp, after
+// that address went away; a route whose gateway another address of ifp still
+// reaches is given that one.
+func (t *Table) DeleteSource(ifp *netif.Interface, src netip.Addr) {
+	t.purge(func(h *Hop) bool { return h.If == ifp && h.Src == src }, func(r Route) (Spec, bool) {
+		if r.Flags&FlagGateway == 0 {
+			return Spec{}, false
+		}
+		for _, a := range ifp.Addrs() {
+			if a.Addr != src && (a.Prefix().Contains(r.Gateway) || a.Dst == r.Gateway) {
+				r.Src = a.Addr
+				return r.Spec, true
+			}
+		}
+		return Spec{}, false
+	})
+}
+
+// purge deletes the routes whose hop is chosen, or changes them to what
+// instead makes of them.
+func (t *Table) purge(chosen func(*Hop) bool, instead func(Route) (Spec, bool)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	doomed := map[*Hop]bool{}
+	for _, h := range t.hops {
+		if chosen(h) {
+			doomed[h] = true
+		}
+	}
+	if len(doomed) == 0 {
+		return
+	}
+	var ops []Op
+	for _, af := range [...]int{AFInet, AFInet6} {
+		t.walk(af, netip.Prefix{}, func(dst netip.Prefix, e *Entry) bool {
+			if doomed[e.hop] {
+				op := Op{Kind: Delete, Spec: e.hop.spec(dst)}
+				if s, ok := instead(e.route(dst)); ok {
+					op = Op{Kind: Change, Spec: s}
+				}
+				ops = append(ops, op)
+			}
+			return true
+		})
+	}
+	t.update(ops)
+}
+
+// Flush removes every route that keep does not want. It is what `route flush`
+// and a stack's end need.
+func (t *Table) Flush(keep func(Route) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ops []Op
+	for _, af := range [...]int{AFInet, AFInet6} {
+		t.walk(af, netip.Prefix{}, func(dst netip.Prefix, e *Entry) bool {
+			if r := e.route(dst); !keep(r) {
+				ops = append(ops, Op{Kind: Delete, Spec: r.Spec})
+			}
+			return true
+		})
+	}
+	t.update(ops)
+}
+
+// Redirect acts on an ICMP redirect: router from, the present gateway to dst,
+// says that gateway is better (RFC 1122 §3.2.2.2). It makes a dynamic host
+// route, or changes the host route there is. The caller is not inside an
+// epoch ([netif.Work.Post]). Errors: EHOSTUNREACH (from is not the gateway in
+// use, or the new one is ourselves), ENETUNREACH (the new one is not on a
+// connected network).
+func (t *Table) Redirect(dst, gateway, from netip.Addr) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := t.redirect(dst, gateway, from)
+	if err != nil {
+		t.env.MIB.Add(cntBadRedirect, 1)
+	}
+	return err
+}
+
+func (t *Table) redirect(dst, gateway, from netip.Addr) error {
+	p, e, ok := t.match(dst)
+	if !ok || e.hop.Flags&FlagGateway == 0 || e.hop.Gateway != from {
+		return syscall.EHOSTUNREACH
+	}
+	if t.find(func(a *netif.Addr) bool { return a.Addr == gateway }) != nil {
+		return syscall.EHOSTUNREACH
+	}
+	near := t.find(func(a *netif.Addr) bool {
+		return a.If == e.hop.If && (a.Dst == gateway || a.Prefix().Contains(gateway))
+	})
+	if near == nil {
+		return syscall.ENETUNREACH
+	}
+	op := Op{Kind: Add, Spec: Spec{Dst: netip.PrefixFrom(dst, dst.BitLen()), Host: true, Gateway: gateway,
+		If: near.If, Src: near.Addr, Flags: FlagUp | FlagGateway | FlagHost | FlagDynamic}}
+	cnt := cntDynamic
+	if e.hop.Flags&FlagHost != 0 && p.IsSingleIP() {
+		op.Kind, cnt = Change, cntNewGateway
+		op.Spec.Flags = e.hop.Flags&^FlagDynamic | FlagModified
+	}
+	if err := t.update([]Op{op})[0]; err != nil {
+		return err
+	}
+	t.env.MIB.Add(cnt, 1)
+	t.news.publish(Message{Type: MsgRedirect, Route: Route{Spec: op.Spec}, Author: from})
+	return nil
+}

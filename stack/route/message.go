@@ -1,0 +1,110 @@
+package route
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// Type is a message's type (BSD's RTM_*).
+type Type uint8
+
+const (
+	MsgAdd      Type = 1
+	MsgDelete   Type = 2
+	MsgChange   Type = 3
+	MsgGet      Type = 4
+	MsgLosing   Type = 5
+	MsgRedirect Type = 6
+	MsgMiss     Type = 7
+	MsgLock     Type = 8
+	MsgResolve  Type = 11
+)
+
+// Message tells of a change, or of a request that failed.
+type Message struct {
+	Type   Type
+	Number uint64 // counts all messages of the table from 1: a gap is a loss
+	Route  Route
+	Err    syscall.Errno // 0: done
+	PID    int32         // the requester's, from the Op
+	Seq    int32         // the requester's, from the Op
+	Author netip.Addr    // who sent a redirect
+}
+
+// news is the table's list of subscribers. Its lock is a leaf.
+type news struct {
+	mu   sync.Mutex
+	last uint64
+	next int
+	subs []subscriber
+	n    atomic.Int32
+}
+
+type subscriber struct {
+	id int
+	f  func(Message)
+}
+
+func (n *news) watched() bool { return n.n.Load() != 0 }
+
+func (n *news) publish(m Message) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.last++
+	m.Number = n.last
+	for _, s := range n.subs {
+		s.f(m)
+	}
+}
+
+// Subscribe has f called with every message, in order, after the change can
+// be seen. f must not block and must not call the table: it queues. The
+// answer ends it.
+func (t *Table) Subscribe(f func(Message)) (cancel func()) {
+	n := &t.news
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.next++
+	id := n.next
+	n.subs = append(n.subs, subscriber{id, f})
+	n.n.Add(1)
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for i := range n.subs {
+			if n.subs[i].id == id {
+				n.subs = append(n.subs[:i:i], n.subs[i+1:]...)
+				n.n.Add(-1)
+				return
+			}
+		}
+	}
+}
+
+// Publish passes on what others have to tell of a route: a miss, a losing
+// gateway. It may be called inside an epoch.
+func (t *Table) Publish(m Message) { t.news.publish(m) }
+
+func message(op *Op, e *edit, err error) Message {
+	m := Message{Type: Type(op.Kind), PID: op.PID, Seq: op.Seq}
+	switch {
+	case err != nil:
+		m.Route.Spec = op.Spec
+		if !errors.As(err, &m.Err) {
+			m.Err = syscall.EINVAL
+		}
+		return m
+	case e.new != nil:
+		m.Route = e.new.route(e.dst)
+		if e.old != nil {
+			m.Route.Use = e.old.use.Load()
+		}
+	default:
+		m.Route = e.old.route(e.dst)
+	}
+	m.Route.Flags |= FlagDone
+	return m
+}
