@@ -1,0 +1,53 @@
+package route
+
+import (
+	"net/netip"
+	"syscall"
+
+	"ionet/stack/netif"
+)
+
+// Redirect acts on an ICMP redirect: router from, the
+// present gateway to dst, says that gateway is better (RFC 1122 §3.2.2.2). It
+// makes a dynamic host route, or changes the host route there is. The caller
+// is not inside an epoch ([netif.Work.Post]). Errors: EHOSTUNREACH (from is
+// not the gateway in use, or the new one is ourselves), ENETUNREACH (the
+// new one is not on a network connected).
+func (t *Table) Redirect(dst, gateway, from netip.Addr) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := t.redirect(dst, gateway, from)
+	if err != nil {
+		t.env.MIB.Add(cntBadRedirect, 1)
+	}
+	return err
+}
+
+func (t *Table) redirect(dst, gateway, from netip.Addr) error {
+	p, e, ok := t.match(dst)
+	if !ok || e.hop.Flags&FlagGateway == 0 || e.hop.Gateway != from {
+		return syscall.EHOSTUNREACH
+	}
+	if t.find(func(a *netif.Addr) bool { return a.Addr == gateway }) != nil {
+		return syscall.EHOSTUNREACH
+	}
+	near := t.find(func(a *netif.Addr) bool {
+		return a.If == e.hop.If && (a.Dst == gateway || a.Prefix().Contains(gateway))
+	})
+	if near == nil {
+		return syscall.ENETUNREACH
+	}
+	op := Op{Kind: Add, Spec: Spec{Dst: netip.PrefixFrom(dst, dst.BitLen()), Host: true, Gateway: gateway,
+		If: near.If, Src: near.Addr, Flags: FlagUp | FlagGateway | FlagHost | FlagDynamic}}
+	cnt := cntDynamic
+	if e.hop.Flags&FlagHost != 0 && p.IsSingleIP() {
+		op.Kind, cnt = Change, cntNewGateway
+		op.Spec.Flags = e.hop.Flags&^FlagDynamic | FlagModified
+	}
+	if err := t.update([]Op{op})[0]; err != nil {
+		return err
+	}
+	t.env.MIB.Add(cnt, 1)
+	t.news.publish(Message{Type: MsgRedirect, Route: Route{Spec: op.Spec}, Author: from})
+	return nil
+}
