@@ -110,8 +110,9 @@ type Interface struct {
 	// by the link room at assembly.
 	Input func(w *Work, ifp *Interface, burst []*packet.Buf)
 	// Output takes over a packet from its network header on and sends it to
-	// the neighbour nexthop (for a group or broadcast: that address).
-	Output func(w *Work, ifp *Interface, pkt *packet.Buf, nexthop netip.Addr)
+	// the neighbour nexthop (for a group or broadcast: that address). Errors:
+	// EHOSTDOWN, ENETDOWN; the packet is gone in any case.
+	Output func(w *Work, ifp *Interface, pkt *packet.Buf, nexthop netip.Addr) error
 
 	driver Driver
 	caps   Caps
@@ -139,6 +140,9 @@ type Addr struct {
 	Broadcast netip.Addr // IPv4 on a broadcast interface
 	Flags     uint32     // family's own: IN6_IFF_*
 	Alias     bool       // not the first of its family
+	// Tentative: not usable yet, the link is being asked for another owner;
+	// Duplicated: there is one (RFC 5227, RFC 4862).
+	Tentative, Duplicated bool
 }
 
 // Prefix is the network of the address.

@@ -132,6 +132,7 @@ type Socket struct {
 	closed   bool
 	waking   bool
 	upcall   func(w *netif.Work)
+	onClose  func()
 	rcv      queue
 	rcvHiwat int
 	sndHiwat int
@@ -169,6 +170,9 @@ func (so *Socket) SetUpcall(f func(w *netif.Work)) {
 	so.upcall = f
 	so.mu.Unlock()
 }
+
+// OnClose has f called once, when the socket is closed.
+func (so *Socket) OnClose(f func()) { so.onClose = f }
 
 // Wake is netif.Waker.
 func (so *Socket) Wake(w *netif.Work) {
@@ -371,6 +375,9 @@ func (so *Socket) Close(w *netif.Work) {
 	so.mu.Unlock()
 	so.H.Close(w)
 	so.drain()
+	if so.onClose != nil {
+		so.onClose()
+	}
 }
 
 func (so *Socket) drain() {

@@ -1,0 +1,146 @@
+package host_test
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"ionet/driver"
+	"ionet/driver/wire"
+	"ionet/host"
+	"ionet/stack"
+	"ionet/stack/netif"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// station brings up a stack with one address on a segment in memory.
+func station(t testing.TB, seg *wire.Segment, n byte) *host.Stack {
+	t.Helper()
+	h, err := host.New(host.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+		if b := h.Engine().Env.Pool.Bufs(); b != 0 {
+			t.Errorf("stack %d: %d packet buffers are not given back", n, b)
+		}
+	})
+	ifp, err := h.Attach(seg.Attach(netif.MAC{2, 0, 0, 0, 0, n}, 1500), driver.Options{Lan: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = h.Engine().AddAddr(ifp, stack.AddrSpec{Addr: netip.AddrFrom4([4]byte{10, 0, 0, n}), Bits: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestDatagramsBetweenTwoStacks(t *testing.T) {
+	seg := wire.NewSegment()
+	a, b := station(t, seg, 1), station(t, seg, 2)
+	srv, err := b.ListenPacket("udp", "10.0.0.2:7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Close()
+	c, err := a.Dial("udp", "10.0.0.2:7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, size := range []int{0, 1, 64, 1472, 1473, 9000} {
+		want := bytes.Repeat([]byte{byte(size)}, size)
+		if _, err := c.Write(want); err != nil {
+			t.Fatalf("%d octets: %v", size, err)
+		}
+		buf := make([]byte, 65536)
+		srv.SetReadDeadline(time.Now().Add(5 * time.Second))
+		n, from, err := srv.ReadFrom(buf)
+		if err != nil {
+			t.Fatalf("%d octets: %v", size, err)
+		}
+		if !bytes.Equal(buf[:n], want) || from.String() != c.LocalAddr().String() {
+			t.Fatalf("%d octets: got %d from %v, want them from %v", size, n, from, c.LocalAddr())
+		}
+		if _, err := srv.WriteTo(buf[:n], from); err != nil {
+			t.Fatal(err)
+		}
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if n, err := c.Read(buf); err != nil || n != size {
+			t.Fatalf("echo of %d octets: %d, %v", size, n, err)
+		}
+	}
+}
+
+func TestPortUnreachableReachesAConnectedSocket(t *testing.T) {
+	seg := wire.NewSegment()
+	a := station(t, seg, 1)
+	station(t, seg, 2)
+	c, err := a.Dial("udp", "10.0.0.2:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("anybody there?")); err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Read(make([]byte, 10)); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Fatalf("got %v, want ECONNREFUSED", err)
+	}
+}
+
+func TestDeadlineAndCloseEndARead(t *testing.T) {
+	a := station(t, wire.NewSegment(), 1)
+	c, err := a.ListenPacket("udp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	if _, _, err := c.ReadFrom(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("got %v, want the deadline", err)
+	}
+	c.SetReadDeadline(time.Time{})
+	got := make(chan error)
+	go func() {
+		_, _, err := c.ReadFrom(make([]byte, 1))
+		got <- err
+	}()
+	c.Close()
+	if err := <-got; !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("got %v, want net.ErrClosed", err)
+	}
+}
+
+func TestPingOverTheRawSocket(t *testing.T) {
+	seg := wire.NewSegment()
+	a := station(t, seg, 1)
+	station(t, seg, 2)
+	c, err := a.ListenPacket("ip4:icmp", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	echo := []byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0}
+	if _, err := c.WriteTo(echo, &net.IPAddr{IP: net.IPv4(10, 0, 0, 2)}); err != nil {
+		t.Fatal(err)
+	}
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	buf := make([]byte, 100)
+	n, from, err := c.ReadFrom(buf)
+	if err != nil || n != 28 || buf[20] != 0 || from.String() != "10.0.0.2" {
+		t.Fatalf("got % x from %v, %v", buf[:n], from, err)
+	}
+}

@@ -1,0 +1,283 @@
+package stack
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+
+	"ionet/stack/arp"
+	"ionet/stack/inet"
+	"ionet/stack/netif"
+)
+
+// Event is a change of an interface or of an address.
+type Event struct {
+	Kind EventKind
+	If   *netif.Interface
+	Addr *netif.Addr // AddrAdded, AddrRemoved
+}
+
+// EventKind says what happened.
+type EventKind uint8
+
+const (
+	IfArrived   EventKind = iota + 1 // RTM_IFANNOUNCE
+	IfDeparted                       // RTM_IFANNOUNCE
+	IfChanged                        // RTM_IFINFO: flags, MTU, carrier
+	AddrAdded                        // RTM_NEWADDR; also when an address stops being tentative
+	AddrRemoved                      // RTM_DELADDR
+)
+
+// news tells subscribers, in order, after the state has been published.
+type news struct {
+	mu   sync.Mutex
+	last int
+	subs map[int]func(Event)
+}
+
+// Subscribe has f told of every event. f must not block nor make a control
+// call.
+func (s *Stack) Subscribe(f func(Event)) (cancel func()) {
+	n := &s.news
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.subs == nil {
+		n.subs = map[int]func(Event){}
+	}
+	n.last++
+	id := n.last
+	n.subs[id] = f
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.subs, id)
+	}
+}
+
+func (s *Stack) publish(e Event) {
+	n := &s.news
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := 1; i <= n.last; i++ {
+		if f := n.subs[i]; f != nil {
+			f(e)
+		}
+	}
+}
+
+func (s *Stack) addrChanged(a *netif.Addr, added bool) {
+	k := AddrRemoved
+	if added {
+		k = AddrAdded
+	}
+	s.publish(Event{Kind: k, If: a.If, Addr: a})
+}
+
+// AddInterface makes an Ethernet interface part of the stack. EEXIST: the
+// name is taken.
+func (s *Stack) AddInterface(ifp *netif.Interface) error {
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	s.Ether.Attach(ifp)
+	if err := s.Env.Ifs.Add(ifp); err != nil {
+		return fmt.Errorf("interface %s: %w", ifp.Name, err)
+	}
+	s.publish(Event{Kind: IfArrived, If: ifp})
+	return nil
+}
+
+// RemoveInterface takes an interface out, with its addresses, routes and
+// neighbours. EBUSY: lo0 stays.
+func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
+	if ifp == s.Lo {
+		return syscall.EBUSY
+	}
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	if ifp.Gone() {
+		return syscall.ENXIO
+	}
+	s.setFlags(ifp, 0, netif.FlagUp|netif.FlagRunning)
+	s.Inet.Detach(ifp)
+	s.Routes.DeleteInterface(ifp)
+	s.Env.Ifs.Remove(ifp)
+	s.publish(Event{Kind: IfDeparted, If: ifp})
+	return nil
+}
+
+// SetFlags changes interface flags; EINVAL for those the stack keeps itself.
+func (s *Stack) SetFlags(ifp *netif.Interface, set, clear uint32) error {
+	if (set|clear)&^netif.FlagsSettable != 0 {
+		return syscall.EINVAL
+	}
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	s.setFlags(ifp, set, clear)
+	return nil
+}
+
+// SetRunning notes that the driver works or has failed.
+func (s *Stack) SetRunning(ifp *netif.Interface, on bool) {
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	if on {
+		s.setFlags(ifp, netif.FlagRunning, 0)
+	} else {
+		s.setFlags(ifp, 0, netif.FlagRunning)
+	}
+}
+
+func (s *Stack) setFlags(ifp *netif.Interface, set, clear uint32) {
+	was := ifp.Up()
+	changed := ifp.SetFlags(set, clear)
+	if changed == 0 {
+		return
+	}
+	if changed&(netif.FlagPromisc|netif.FlagAllMulti) != 0 {
+		ifp.Refilter()
+	}
+	switch now := ifp.Up(); {
+	case now && !was:
+		s.Inet.InterfaceUp(ifp)
+	case was && !now:
+		s.Inet.InterfaceDown(ifp)
+	}
+	s.publish(Event{Kind: IfChanged, If: ifp})
+}
+
+// LinkState notes a change of carrier and tells subscribers (RTM_IFINFO).
+func (s *Stack) LinkState(ifp *netif.Interface, up bool) {
+	if ifp.SetLinkUp(up) {
+		s.publish(Event{Kind: IfChanged, If: ifp})
+	}
+}
+
+// MinMTU is the smallest MTU of an interface (RFC 791).
+const MinMTU = 72
+
+// SetMTU changes the MTU, from MinMTU to max. EINVAL.
+func (s *Stack) SetMTU(ifp *netif.Interface, n, max int) error {
+	if n < MinMTU || n > max {
+		return fmt.Errorf("mtu %d: %s takes %d to %d: %w", n, ifp.Name, MinMTU, max, syscall.EINVAL)
+	}
+	ifp.SetMTU(n)
+	s.Inet.Invalidate()
+	s.publish(Event{Kind: IfChanged, If: ifp})
+	return nil
+}
+
+// SetMetric changes the routing metric.
+func (s *Stack) SetMetric(ifp *netif.Interface, n int) {
+	ifp.SetMetric(n)
+	s.publish(Event{Kind: IfChanged, If: ifp})
+}
+
+// SetMAC changes the link address and announces the IPv4 addresses anew.
+// EINVAL: a group address, or no Ethernet.
+func (s *Stack) SetMAC(ifp *netif.Interface, m netif.MAC) error {
+	if ifp.Type != netif.TypeEther || m.IsMulticast() || m == (netif.MAC{}) {
+		return syscall.EINVAL
+	}
+	ifp.SetMAC(m)
+	if ifp.Up() {
+		s.Inet.InterfaceUp(ifp)
+	}
+	s.publish(Event{Kind: IfChanged, If: ifp})
+	return nil
+}
+
+// AddrSpec is an address to give to an interface. Broadcast and Dst may be
+// left invalid for the defaults.
+type AddrSpec struct {
+	Addr           netip.Addr
+	Bits           int
+	Broadcast, Dst netip.Addr
+}
+
+// AddAddr gives ifp an address, or changes mask, broadcast or destination of
+// one it has. Errors: EINVAL, EEXIST (on another interface), EAFNOSUPPORT.
+func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
+	if !a.Addr.Is4() {
+		return syscall.EAFNOSUPPORT
+	}
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	was := ifp.Flags()
+	if err := s.Inet.AddAddr(ifp, netif.Addr{Addr: a.Addr, Bits: a.Bits, Broadcast: a.Broadcast, Dst: a.Dst}); err != nil {
+		return err
+	}
+	if ifp.Flags() != was {
+		s.publish(Event{Kind: IfChanged, If: ifp})
+	}
+	return nil
+}
+
+// DelAddr takes an address away. EADDRNOTAVAIL, EAFNOSUPPORT.
+func (s *Stack) DelAddr(ifp *netif.Interface, ip netip.Addr) error {
+	if !ip.Is4() {
+		return syscall.EAFNOSUPPORT
+	}
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	return s.Inet.DelAddr(ifp, ip)
+}
+
+// Groups are the interfaces' multicast memberships.
+func (s *Stack) Groups() []inet.GroupInfo { return s.Inet.Groups() }
+
+// Neighbours are the ARP entries in order of address.
+func (s *Stack) Neighbours() []arp.Info {
+	es := s.ARP.Entries()
+	slices.SortFunc(es, func(a, b arp.Info) int {
+		return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.If.Index, b.If.Index))
+	})
+	return es
+}
+
+// neighbourIf is the interface on whose network ip lies.
+func (s *Stack) neighbourIf(ip netip.Addr) *netif.Interface {
+	for _, ifp := range s.Env.Ifs.All() {
+		if ifp.Type != netif.TypeEther {
+			continue
+		}
+		for _, a := range ifp.Addrs() {
+			if a.Addr.Is4() && a.Prefix().Contains(ip) {
+				return ifp
+			}
+		}
+	}
+	return nil
+}
+
+// AddNeighbour makes an ARP entry by hand (arp -s). A nil ifp is found from
+// the address; ENETUNREACH when ip is on no network of ours. life is in
+// seconds, 0 for ever; flags are arp.Published and arp.ProxyOnly.
+func (s *Stack) AddNeighbour(ifp *netif.Interface, ip netip.Addr, mac netif.MAC, flags uint8, life int64) error {
+	if !ip.Is4() {
+		return syscall.EAFNOSUPPORT
+	}
+	if ifp == nil {
+		if ifp = s.neighbourIf(ip); ifp == nil {
+			return syscall.ENETUNREACH
+		}
+	}
+	w := s.Env.Begin(s.Env.Now())
+	defer w.End()
+	return s.ARP.Set(w, ifp, ip, mac, flags, life)
+}
+
+// DeleteNeighbour removes the ARP entries for ip; ENXIO: there is none.
+func (s *Stack) DeleteNeighbour(ip netip.Addr) error {
+	w := s.Env.Begin(s.Env.Now())
+	defer w.End()
+	err := error(syscall.ENXIO)
+	for _, ifp := range s.Env.Ifs.All() {
+		if s.ARP.Delete(w, ifp, ip) == nil {
+			err = nil
+		}
+	}
+	return err
+}

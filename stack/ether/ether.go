@@ -1,0 +1,187 @@
+// Package ether is Ethernet: framing, and the choice of who takes a frame.
+//
+// The walk up: driver → netif → [Ether.Input] → inet (by EtherType).
+// The walk down: inet → [Ether.Output] → resolver (ARP) → netif → driver.
+package ether
+
+import (
+	"net/netip"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+// Handler takes over frames of one EtherType, windows at the network header.
+type Handler interface {
+	Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf)
+}
+
+// Resolver finds link addresses of neighbours.
+type Resolver interface {
+	// Resolve answers the neighbour's link address, or takes the packet over:
+	// held until the answer comes, or dropped with an error.
+	Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, pkt *packet.Buf) (mac netif.MAC, ok bool, err error)
+}
+
+var (
+	cntShort    = mib.NewCounter("ether", "short frame", "# frame{s} too short")
+	cntNotOurs  = mib.NewCounter("ether", "not for us", "# frame{s} for other stations")
+	cntLoopback = mib.NewCounter("ether", "own frame", "# frame{s} of our own come back")
+	cntNoProto  = mib.NewCounter("ether", "unknown protocol", "# frame{s} of unknown protocols")
+	cntDown     = mib.NewCounter("ether", "interface down", "# frame{s} for an interface that is down")
+	cntNoRoom   = mib.NewCounter("ether", "no room for header", "# packet{s} without room for a link header")
+)
+
+// Ether is one stack's Ethernet.
+type Ether struct {
+	env       *netif.Env
+	types     []uint16
+	handlers  []Handler
+	resolvers [2]Resolver // IPv4, IPv6
+}
+
+// New makes the room.
+func New(env *netif.Env) *Ether { return &Ether{env: env} }
+
+// Handle says who takes frames of an EtherType. It is called at assembly.
+func (e *Ether) Handle(typ uint16, h Handler) {
+	e.types, e.handlers = append(e.types, typ), append(e.handlers, h)
+}
+
+// ResolveWith says who resolves IPv4 (v6 false) or IPv6 neighbours.
+func (e *Ether) ResolveWith(v6 bool, r Resolver) {
+	if v6 {
+		e.resolvers[1] = r
+	} else {
+		e.resolvers[0] = r
+	}
+}
+
+// Attach makes ifp an Ethernet interface.
+func (e *Ether) Attach(ifp *netif.Interface) {
+	ifp.Type, ifp.HdrLen = netif.TypeEther, packet.EtherLen
+	ifp.Input, ifp.Output = e.Input, e.Output
+}
+
+// Input takes a burst of received frames. Frames of one type that follow each
+// other stay together; the order within a type is kept.
+func (e *Ether) Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {
+	ifp.TapIn(w, burst)
+	var octets, mcast uint64
+	own := ifp.MAC()
+	up := ifp.Up()
+	run, runType := 0, uint16(0) // burst[:run] waits to go to runType's handler
+	for i, p := range burst {
+		p.RcvIf, p.Time = ifp.Index, w.Now
+		octets += uint64(p.Len())
+		h, ok := packet.CheckEther(p.Bytes())
+		if !ok {
+			p.MarkL3(0)
+			ifp.Stats.InErrors.Add(1)
+			w.Drop(p, cntShort)
+			continue
+		}
+		typ := h.Type()
+		p.MarkL3(packet.EtherLen)
+		why, drop := mib.Counter(0), false
+		if dst := netif.MAC(h.Dst()); dst != own {
+			switch {
+			case dst == netif.BroadcastMAC:
+				p.Flags |= packet.FlagBroadcast
+				mcast++
+			case dst.IsMulticast():
+				p.Flags |= packet.FlagMulticast
+				mcast++
+			default:
+				why, drop = cntNotOurs, true
+			}
+		}
+		switch {
+		case drop:
+		case !up:
+			why, drop = cntDown, true
+		case netif.MAC(h.Src()) == own:
+			why, drop = cntLoopback, true
+		}
+		if drop {
+			w.Drop(p, why)
+			continue
+		}
+		p.TrimFront(packet.EtherLen)
+		if typ != runType && run > 0 {
+			e.deliver(w, ifp, runType, burst[:run])
+			run = 0
+		}
+		burst[run], runType = p, typ
+		run++
+		if run <= i {
+			burst[i] = nil
+		}
+	}
+	if run > 0 {
+		e.deliver(w, ifp, runType, burst[:run])
+	}
+	ifp.Stats.InPackets.Add(uint64(len(burst)))
+	ifp.Stats.InBytes.Add(octets)
+	if mcast != 0 {
+		ifp.Stats.InMcast.Add(mcast)
+	}
+}
+
+func (e *Ether) deliver(w *netif.Work, ifp *netif.Interface, typ uint16, run []*packet.Buf) {
+	for i, t := range e.types {
+		if t == typ {
+			e.handlers[i].Input(w, ifp, run)
+			return
+		}
+	}
+	ifp.Stats.NoProto.Add(uint64(len(run)))
+	for _, p := range run {
+		w.Drop(p, cntNoProto)
+	}
+}
+
+// Output frames a packet for the neighbour nexthop.
+func (e *Ether) Output(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, nexthop netip.Addr) error {
+	var dst netif.MAC
+	typ := uint16(packet.EtherIPv4)
+	r := e.resolvers[0]
+	if !nexthop.Is4() {
+		typ, r = packet.EtherIPv6, e.resolvers[1]
+	}
+	switch {
+	case pkt.Flags&packet.FlagBroadcast != 0:
+		dst = netif.BroadcastMAC
+	case pkt.Flags&packet.FlagMulticast != 0:
+		dst = GroupMAC(nexthop)
+	default:
+		mac, ok, err := r.Resolve(w, ifp, nexthop, pkt)
+		if !ok {
+			return err
+		}
+		dst = mac
+	}
+	e.Send(w, ifp, pkt, dst, typ)
+	return nil
+}
+
+// Send puts the link header in front of pkt and transmits it.
+func (e *Ether) Send(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, dst netif.MAC, typ uint16) {
+	if pkt.Headroom() < packet.EtherLen {
+		w.Drop(pkt, cntNoRoom)
+		return
+	}
+	packet.PutEther(pkt.Prepend(packet.EtherLen), dst, ifp.MAC(), typ)
+	w.Transmit(ifp, pkt)
+}
+
+// GroupMAC is the link address of a multicast group (RFC 1112 §6.4, RFC 2464 §7).
+func GroupMAC(g netip.Addr) netif.MAC {
+	if g.Is4() {
+		a := g.As4()
+		return netif.MAC{0x01, 0x00, 0x5e, a[1] & 0x7f, a[2], a[3]}
+	}
+	a := g.As16()
+	return netif.MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
+}

@@ -1,0 +1,107 @@
+package inet
+
+import (
+	"errors"
+	"net/netip"
+	"syscall"
+
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/route"
+	"ionet/stack/socket"
+)
+
+// toForward puts a packet that is not for us on the work list, or drops it.
+func (in *Inet) toForward(w *netif.Work, p *packet.Buf) {
+	if !in.env.MIB.On(nodeForwarding) {
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	w.Turn(in.forward, p)
+}
+
+// forward sends a packet on (RFC 1812 §5.2, §5.3).
+func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
+	h := packet.IPv4(p.Bytes())
+	src, dst := h.Src(), h.Dst()
+	if p.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 || dst.IsMulticast() ||
+		dst == broadcast || src == unspecified || dst.IsLoopback() || thisNet.Contains(dst) || dst.Is4() && dst.As4()[0] >= 240 {
+		w.Drop(p, cntCantFwd) // RFC 1812 §5.3.4, §5.3.7
+		return
+	}
+	if h.TTL() <= 1 {
+		in.sendError(w, p, packet.ICMPTimeExceeded, packet.ICMPTimeTransit, 0)
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	f := socket.Flow{Dst: dst, Broadcast: in.env.MIB.On(nodeDirBcast)}
+	err := in.resolve(&f)
+	rc := &f.Route
+	if err == nil && rc.Bcast && !f.Broadcast {
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	if err != nil {
+		code := uint8(packet.ICMPUnreachHost)
+		if errors.Is(err, syscall.ENETUNREACH) {
+			code = packet.ICMPUnreachNet
+		}
+		in.sendError(w, p, packet.ICMPUnreach, code, 0)
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	if !rc.NextHop.IsValid() {
+		w.Drop(p, cntBlackhole)
+		return
+	}
+	if rc.If.Index == p.RcvIf && in.env.MIB.On(nodeRedirect) {
+		in.maybeRedirect(w, p, h, rc)
+	}
+	if !fits(p, rc.MTU) && h.DF() {
+		in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachNeedFrag, uint32(rc.MTU))
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	h.DecTTL()
+	if u, ok := rc.Use.(route.Handle); ok {
+		in.routes.AddUse(u, 1)
+	}
+	if rc.Bcast {
+		p.Flags |= packet.FlagBroadcast
+	}
+	w.Count(cntForward)
+	if fits(p, rc.MTU) {
+		err = rc.If.Output(w, rc.If, p, rc.NextHop)
+	} else {
+		err = in.fragment(w, p, rc.If, rc.NextHop, rc.MTU)
+	}
+	_ = err // the sender learns of a dead neighbour by ICMP, from arp's time-out
+}
+
+// maybeRedirect tells a sender on the packet's own network about the better
+// first hop (RFC 1812 §5.2.7.2).
+func (in *Inet) maybeRedirect(w *netif.Work, p *packet.Buf, h packet.IPv4, rc *socket.RouteCache) {
+	if rc.Local || h.HeaderLen() > packet.IPv4Len && sourceRouted(h.Options()) {
+		return
+	}
+	onNet := func(ip netip.Addr) bool {
+		for _, a := range rc.If.Addrs() {
+			if a.Addr.Is4() && a.Prefix().Contains(ip) {
+				return true
+			}
+		}
+		return false
+	}
+	if !onNet(h.Src()) || !onNet(rc.NextHop) {
+		return
+	}
+	gw := rc.NextHop.As4()
+	w.Count(cntRedirSent)
+	in.sendError(w, p, packet.ICMPRedirect, packet.ICMPRedirectHost,
+		uint32(gw[0])<<24|uint32(gw[1])<<16|uint32(gw[2])<<8|uint32(gw[3]))
+}
+
+// HostUnreachable answers a packet from elsewhere whose next hop is silent.
+func (in *Inet) HostUnreachable(w *netif.Work, p *packet.Buf) {
+	in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachHost, 0)
+}

@@ -1,0 +1,149 @@
+package inet
+
+import (
+	"net/netip"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+var (
+	cntTotal       = mib.NewCounter("ip", "received", "# total packet{s} received")
+	cntBadSum      = mib.NewCounter("ip", "bad header checksum", "# bad header checksum{s}")
+	cntTooShort    = mib.NewCounter("ip", "data length", "# with data size < data length")
+	cntTooSmall    = mib.NewCounter("ip", "too small", "# with size smaller than minimum")
+	cntBadHlen     = mib.NewCounter("ip", "bad header", "# with bad header length or version")
+	cntBadOpts     = mib.NewCounter("ip", "bad options", "# with bad options")
+	cntMartian     = mib.NewCounter("ip", "martian", "# with addresses that cannot be on a wire")
+	cntFrags       = mib.NewCounter("ip", "fragment", "# fragment{s} received")
+	cntFragDrop    = mib.NewCounter("ip", "fragment dropped", "# fragment{s} dropped (dup or out of space)")
+	cntFragBad     = mib.NewCounter("ip", "malformed fragment", "# malformed or overlapping fragment{s} dropped")
+	cntFragTime    = mib.NewCounter("ip", "fragment timeout", "# fragment{s} dropped after timeout")
+	cntReassembled = mib.NewCounter("ip", "reassembled", "# packet{s} reassembled ok")
+	cntDelivered   = mib.NewCounter("ip", "delivered", "# packet{s} for this host")
+	cntNoProto     = mib.NewCounter("ip", "unknown protocol", "# packet{s} for unknown/unsupported protocol")
+	cntForward     = mib.NewCounter("ip", "forwarded", "# packet{s} forwarded")
+	cntFastFwd     = mib.NewCounter("ip", "fast forwarded", "(# packet{s} fast forwarded)")
+	cntCantFwd     = mib.NewCounter("ip", "not forwardable", "# packet{s} not forwardable")
+	cntRedirSent   = mib.NewCounter("ip", "redirects sent", "# redirect{s} sent")
+	cntNoGroup     = mib.NewCounter("ip", "no such group", "# packet{s} for groups nobody here has joined")
+	cntUp          = mib.NewCounter("ip", "interface without address", "# packet{s} to an interface without IP")
+	cntLocalOut    = mib.NewCounter("ip", "sent", "# packet{s} sent from this host")
+	cntRawOut      = mib.NewCounter("ip", "raw sent", "# packet{s} sent with fabricated ip header")
+	cntOutNoMem    = mib.NewCounter("ip", "no memory", "# output packet{s} dropped due to no bufs, etc.")
+	cntNoRoute     = mib.NewCounter("ip", "no route", "# output packet{s} discarded due to no route")
+	cntBlackhole   = mib.NewCounter("ip", "blackhole", "# output packet{s} swallowed by a blackhole route")
+	cntFragmented  = mib.NewCounter("ip", "fragmented", "# output datagram{s} fragmented")
+	cntFragsOut    = mib.NewCounter("ip", "fragments created", "# fragment{s} created")
+	cntCantFrag    = mib.NewCounter("ip", "can't fragment", "# datagram{s} that can't be fragmented")
+)
+
+var thisNet = netip.MustParsePrefix("0.0.0.0/8")
+
+// Input is ether.Handler for EtherType 0x0800.
+func (in *Inet) Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {
+	w.CountN(cntTotal, uint32(len(burst)))
+	for _, p := range burst {
+		in.input(w, ifp, p)
+	}
+}
+
+func (in *Inet) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
+	p.MarkL3(0)
+	b := p.Bytes()
+	h, ok := packet.CheckIPv4(b)
+	if !ok {
+		if len(b) < packet.IPv4Len {
+			w.Drop(p, cntTooSmall)
+		} else {
+			w.Drop(p, cntBadHlen)
+		}
+		return
+	}
+	if !h.ChecksumOK() {
+		w.Drop(p, cntBadSum)
+		return
+	}
+	total := h.TotalLen()
+	if total > len(b) {
+		w.Drop(p, cntTooShort)
+		return
+	}
+	if total < len(b) {
+		p.TrimTo(total)
+		h = h[:total]
+	}
+	src, dst := h.Src(), h.Dst()
+	if martian(ifp, src, dst) {
+		w.Drop(p, cntMartian)
+		return
+	}
+	if h.HeaderLen() > packet.IPv4Len {
+		var done bool
+		if dst, done = in.inputOptions(w, ifp, p, h); done {
+			return
+		}
+	}
+	if in.addrs.Load().local[dst] != nil {
+		in.local(w, p, h)
+		return
+	}
+	switch {
+	case dst.IsMulticast():
+		if dst == allHosts || in.groups.joined(ifp.Index, dst) {
+			p.Flags |= packet.FlagMulticast
+			in.local(w, p, h)
+		} else {
+			w.Drop(p, cntNoGroup)
+		}
+	case dst == broadcast, dst == unspecified && in.env.MIB.On(nodeHostZero):
+		p.Flags |= packet.FlagBroadcast
+		in.local(w, p, h)
+	default:
+		if a := in.directed(dst); a != nil && (a.If == ifp || ifp == in.lo) {
+			p.Flags |= packet.FlagBroadcast
+			in.local(w, p, h)
+			return
+		}
+		in.toForward(w, p)
+	}
+}
+
+// martian reports addresses that no packet from a wire may carry
+// (RFC 1122 §3.2.1.3, RFC 1812 §5.3.7).
+func martian(ifp *netif.Interface, src, dst netip.Addr) bool {
+	if src.IsMulticast() || src == broadcast || src != unspecified && thisNet.Contains(src) {
+		return true
+	}
+	return (src.IsLoopback() || dst.IsLoopback()) && ifp.Flags()&netif.FlagLoopback == 0
+}
+
+// local takes a packet for this host: reassembly, then whoever it is for.
+func (in *Inet) local(w *netif.Work, p *packet.Buf, h packet.IPv4) {
+	if h.FragField()&^packet.IPv4DF != 0 {
+		w.Count(cntFrags)
+		if p = in.reass.add(w, p, h); p == nil {
+			return
+		}
+		h = packet.IPv4(p.Bytes())
+	}
+	w.Count(cntDelivered)
+	proto := h.Proto()
+	wanted := in.raw != nil && in.raw.Deliver(w, p, proto)
+	n := h.HeaderLen()
+	p.MarkL4(n)
+	if u := in.upper[proto]; u != nil {
+		p.TrimFront(n)
+		u.Input(w, p)
+		return
+	}
+	if wanted {
+		p.Free()
+		return
+	}
+	if p.Flags&(packet.FlagBroadcast|packet.FlagMulticast) == 0 {
+		in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachProtocol, 0)
+	}
+	w.Drop(p, cntNoProto)
+}

@@ -1,0 +1,59 @@
+// Package loop is lo0: what goes out comes in, as a turn on the work list.
+package loop
+
+import (
+	"net/netip"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+// MTU is lo0's: BSD's 32 KiB and an mbuf's header room.
+const MTU = 33228
+
+// Handler takes over packets of one IP version, windows at the header.
+type Handler interface {
+	Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf)
+}
+
+var cntNoProto = mib.NewCounter("loop", "unknown protocol on lo0", "# packet{s} of unknown protocols on lo0")
+
+// New makes lo0. v6 may be nil.
+func New(v4, v6 func() Handler) *netif.Interface {
+	ifp := netif.New(netif.Config{
+		Name:  "lo0",
+		Type:  netif.TypeLoop,
+		Flags: netif.FlagLoopback | netif.FlagMulticast | netif.FlagRunning,
+		MTU:   MTU,
+	})
+	ifp.Output = func(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, _ netip.Addr) error {
+		pkt.RcvIf, pkt.Time = ifp.Index, w.Now
+		pkt.Flags |= packet.FlagLoop
+		if pkt.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 {
+			pkt.Flags &^= packet.FlagBroadcast | packet.FlagMulticast
+		}
+		n := uint64(pkt.Len())
+		ifp.Stats.OutPackets.Add(1)
+		ifp.Stats.OutBytes.Add(n)
+		w.Turn(func(w *netif.Work, pkt *packet.Buf) { ifp.Input(w, ifp, []*packet.Buf{pkt}) }, pkt)
+		return nil
+	}
+	ifp.Input = func(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {
+		ifp.TapIn(w, burst)
+		for _, p := range burst {
+			ifp.Stats.InPackets.Add(1)
+			ifp.Stats.InBytes.Add(uint64(p.Len()))
+			h := v4()
+			if p.Len() > 0 && p.Bytes()[0]>>4 == 6 {
+				h = v6()
+			}
+			if h == nil {
+				w.Drop(p, cntNoProto)
+				continue
+			}
+			h.Input(w, ifp, []*packet.Buf{p})
+		}
+	}
+	return ifp
+}

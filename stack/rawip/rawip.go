@@ -1,0 +1,310 @@
+// Package rawip is raw sockets (raw_ip) and the unprivileged echo socket:
+// SOCK_DGRAM with IPPROTO_ICMP, which sends echo requests with an identifier
+// of the stack's choice and receives the replies to it alone.
+package rawip
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+)
+
+var (
+	nodeSend = mib.Int("net.inet.raw.sendspace", 65535, "Send buffer of a new raw socket: its largest datagram.", mib.Range(512, 65535))
+	nodeRecv = mib.Int("net.inet.raw.recvspace", 262144, "Receive buffer of a new raw socket.", mib.Range(512, 1<<30))
+
+	cntIn   = mib.NewCounter("rawip", "delivered", "# datagram{s} delivered to raw sockets")
+	cntFull = mib.NewCounter("rawip", "full raw socket buffer", "# datagram{s} dropped due to full raw socket buffers")
+	cntOut  = mib.NewCounter("rawip", "sent", "# datagram{s} sent by raw sockets")
+)
+
+// Network is what a raw socket needs of IPv4 beyond a transport's wants.
+type Network interface {
+	socket.Network
+	// OutputRaw sends a packet with a header of the user's making.
+	OutputRaw(w *netif.Work, pkt *packet.Buf, f *socket.Flow) error
+}
+
+// Raw is one stack's raw sockets.
+type Raw struct {
+	env *netif.Env
+	net Network
+	sum *atomic.Int64
+
+	mu  sync.Mutex // writers
+	all atomic.Pointer[[]*pcb]
+}
+
+// New makes the room.
+func New(env *netif.Env, net Network, sum *atomic.Int64) *Raw {
+	r := &Raw{env: env, net: net, sum: sum}
+	r.all.Store(&[]*pcb{})
+	return r
+}
+
+type pcb struct {
+	r    *Raw
+	so   *socket.Socket
+	opts socket.NetOptions
+	echo bool   // the unprivileged kind
+	id   uint16 // its identifier
+
+	mu             sync.Mutex
+	local, foreign netip.Addr
+	shutSend       bool
+}
+
+// Socket makes a raw socket for a protocol (0: all of them). EACCES: not the
+// superuser.
+func (r *Raw) Socket(w *netif.Work, proto int, cred socket.Cred, id uint64) (*socket.Socket, error) {
+	if !cred.Super {
+		return nil, syscall.EACCES
+	}
+	if proto < 0 || proto > 255 {
+		return nil, syscall.EPROTONOSUPPORT
+	}
+	return r.make(proto, socket.Raw, cred, id, &pcb{r: r})
+}
+
+// EchoSocket makes an unprivileged echo socket. ENOBUFS: all identifiers are
+// taken.
+func (r *Raw) EchoSocket(w *netif.Work, cred socket.Cred, id uint64) (*socket.Socket, error) {
+	p := &pcb{r: r, echo: true}
+	return r.make(packet.ProtoICMP, socket.Dgram, cred, id, p)
+}
+
+func (r *Raw) make(proto, typ int, cred socket.Cred, id uint64, p *pcb) (*socket.Socket, error) {
+	v := r.env.MIB
+	so := socket.New(r.env, socket.AFInet, typ, proto, cred, int(v.Int(nodeRecv)), int(v.Int(nodeSend)), id, r.sum)
+	p.so = so
+	p.opts = r.net.NewOptions(so)
+	so.H = p
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := *r.all.Load()
+	if p.echo {
+		taken := map[uint16]bool{}
+		for _, q := range all {
+			if q.echo {
+				taken[q.id] = true
+			}
+		}
+		if len(taken) == 1<<16 {
+			return nil, syscall.ENOBUFS
+		}
+		for p.id = uint16(r.env.Rand32()); taken[p.id]; p.id++ {
+		}
+	}
+	next := append(slices.Clone(all), p)
+	r.all.Store(&next)
+	return so, nil
+}
+
+// Sockets are the raw sockets, for netstat.
+func (r *Raw) Sockets() (out []*socket.Socket) {
+	for _, p := range *r.all.Load() {
+		out = append(out, p.so)
+	}
+	return out
+}
+
+// Deliver is inet.RawSink. As on BSD, the kernel's own protocols are seen too.
+func (r *Raw) Deliver(w *netif.Work, pkt *packet.Buf, proto uint8) bool {
+	all := *r.all.Load()
+	if len(all) == 0 {
+		return false
+	}
+	h := packet.IPv4(pkt.Bytes())
+	found := false
+	for _, p := range all {
+		if !p.wants(h, pkt, proto) {
+			continue
+		}
+		found = true
+		c := pkt.Clone()
+		if c == nil {
+			w.Count(cntFull)
+			continue
+		}
+		c.MarkL4(h.HeaderLen())
+		if p.echo {
+			c.TrimFront(h.HeaderLen())
+		}
+		if p.so.Deliver(w, c) {
+			w.Count(cntIn)
+		} else {
+			c.Free()
+			w.Count(cntFull)
+		}
+	}
+	return found
+}
+
+func (p *pcb) wants(h packet.IPv4, pkt *packet.Buf, proto uint8) bool {
+	if p.so.Proto != 0 && p.so.Proto != int(proto) {
+		return false
+	}
+	if i := p.so.BoundIf(); i != 0 && i != pkt.RcvIf {
+		return false
+	}
+	p.mu.Lock()
+	local, foreign := p.local, p.foreign
+	p.mu.Unlock()
+	if local.IsValid() && local != h.Dst() || foreign.IsValid() && foreign != h.Src() {
+		return false
+	}
+	if p.echo {
+		m, ok := packet.CheckICMP(h.Payload())
+		return ok && m.Type() == packet.ICMPEchoReply && m.ID() == p.id && (pkt.Csum != packet.CsumNone || m.ChecksumOK())
+	}
+	return !h.Dst().IsMulticast() || p.opts.Accepts(h.Dst(), h.Src(), pkt.RcvIf)
+}
+
+// Bind is socket.Handler.
+func (p *pcb) Bind(w *netif.Work, a socket.Addr) error {
+	if !a.IP.Is4() && a.IP.IsValid() {
+		return syscall.EAFNOSUPPORT
+	}
+	if a.IP.IsValid() {
+		if err := p.r.net.CheckBind(a.IP); err != nil {
+			return err
+		}
+		if a.IP.IsUnspecified() {
+			a.IP = netip.Addr{}
+		}
+	}
+	p.mu.Lock()
+	p.local = a.IP
+	p.mu.Unlock()
+	return nil
+}
+
+// Connect is socket.Handler.
+func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
+	if a.IP.IsValid() && !a.IP.Is4() {
+		return syscall.EAFNOSUPPORT
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !a.IP.IsValid() && !p.foreign.IsValid() {
+		return syscall.ENOTCONN
+	}
+	p.foreign = a.IP
+	return nil
+}
+
+// Send is socket.Handler: the data is a whole IPv4 packet with IP_HDRINCL,
+// else what follows the header.
+func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
+	if len(m.Data) > p.so.SendSpace() {
+		return 0, syscall.EMSGSIZE
+	}
+	p.mu.Lock()
+	f := socket.Flow{Dst: p.foreign, Src: p.local, Proto: uint8(p.so.Proto)}
+	shut := p.shutSend
+	p.mu.Unlock()
+	if shut {
+		return 0, syscall.EPIPE
+	}
+	if f.Dst.IsValid() && m.Addr.IP.IsValid() {
+		return 0, syscall.EISCONN
+	}
+	if m.Addr.IP.IsValid() {
+		f.Dst = m.Addr.IP
+	}
+	o, _ := p.opts.(interface{ HdrIncl() bool })
+	incl := o != nil && o.HdrIncl()
+	if !f.Dst.IsValid() {
+		return 0, syscall.EDESTADDRREQ
+	}
+	if !f.Dst.Is4() {
+		return 0, syscall.EAFNOSUPPORT
+	}
+	if p.echo {
+		if e, ok := packet.CheckICMP(m.Data); !ok || e.Type() != packet.ICMPEcho || e.Code() != 0 {
+			return 0, syscall.EINVAL
+		}
+	}
+	p.opts.Fill(&f)
+	if m.Flags&socket.MsgDontRoute != 0 {
+		f.DontRoute = true
+	}
+	pkt := p.r.env.Pool.Get(len(m.Data))
+	if pkt == nil {
+		return 0, syscall.ENOBUFS
+	}
+	copy(pkt.Append(len(m.Data)), m.Data)
+	w.Count(cntOut)
+	pkt.Csum = packet.CsumVerified
+	if incl {
+		return len(m.Data), p.r.net.OutputRaw(w, pkt, &f)
+	}
+	if p.echo {
+		e := packet.ICMP(pkt.Bytes())
+		e[4], e[5] = byte(p.id>>8), byte(p.id)
+		e.SetChecksum()
+	}
+	if err := p.r.net.Output(w, pkt, &f); err != nil {
+		return 0, err
+	}
+	return len(m.Data), nil
+}
+
+// Shutdown is socket.Handler.
+func (p *pcb) Shutdown(w *netif.Work, read, write bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shutSend = p.shutSend || write
+	return nil
+}
+
+// Close is socket.Handler.
+func (p *pcb) Close(w *netif.Work) {
+	r := p.r
+	r.mu.Lock()
+	next := slices.DeleteFunc(slices.Clone(*r.all.Load()), func(q *pcb) bool { return q == p })
+	r.all.Store(&next)
+	r.mu.Unlock()
+	p.opts.Close(w)
+}
+
+// Local is socket.Handler. The echo socket's port is its identifier.
+func (p *pcb) Local() socket.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return socket.Addr{IP: p.local, Port: p.id}
+}
+
+// Peer is socket.Handler.
+func (p *pcb) Peer() socket.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return socket.Addr{IP: p.foreign}
+}
+
+// SetOption is socket.Handler.
+func (p *pcb) SetOption(w *netif.Work, level, name int, v []byte) error {
+	return p.opts.Set(w, level, name, v)
+}
+
+// Option is socket.Handler.
+func (p *pcb) Option(level, name int) ([]byte, error) { return p.opts.Get(level, name) }
+
+// Describe is socket.Handler.
+func (p *pcb) Describe(pkt *packet.Buf, m *socket.Msg) { p.r.net.Describe(pkt, m) }
+
+// ControlInput tells connected sockets of an ICMP error about their packets.
+func (r *Raw) ControlInput(w *netif.Work, c socket.Control, _, dst netip.Addr, _ []byte) {
+	for _, p := range *r.all.Load() {
+		if p.Peer().IP == dst && dst.IsValid() {
+			p.so.SetError(w, c.Err)
+		}
+	}
+}

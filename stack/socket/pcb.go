@@ -1,0 +1,312 @@
+package socket
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"ionet/stack/cmap"
+)
+
+// Ends are the two ends of a control block. They are immutable.
+type Ends struct{ Local, Foreign Addr }
+
+// PCB is an Internet protocol control block, embedded in a protocol's own.
+type PCB struct {
+	So   *Socket
+	User any // the protocol's own
+
+	ends atomic.Pointer[Ends]
+	conn bool // in the connection hash
+	port bool // in the port hash
+}
+
+// Init ties the block to its socket.
+func (p *PCB) Init(so *Socket, user any) {
+	p.So, p.User = so, user
+	p.ends.Store(&Ends{})
+}
+
+// Ends are the block's ends now.
+func (p *PCB) Ends() *Ends { return p.ends.Load() }
+
+// PCBTable finds control blocks: those with a peer by both ends, the others by
+// local port. A look-up takes no lock. Invariants: a block with a local port
+// is in the port hash; one with a foreign address is in the connection hash
+// too; no two blocks have the same four values.
+type PCBTable struct {
+	mu    sync.Mutex // writers
+	key   uint64     // secret, so that no stranger chooses a bucket
+	conns cmap.Map[*PCB]
+	ports cmap.Map[*PCB]
+	all   map[*PCB]struct{}
+}
+
+// Init makes the table ready; key is a secret random value.
+func (t *PCBTable) Init(key uint64) {
+	t.key, t.all = key, map[*PCB]struct{}{}
+	t.conns.Init()
+	t.ports.Init()
+}
+
+func mix(h, v uint64) uint64 {
+	h ^= v
+	h *= 0x9e3779b97f4a7c15
+	return h ^ h>>29
+}
+
+func addrWords(a netip.Addr) (hi, lo uint64) {
+	if a.Is4() {
+		b := a.As4()
+		return 0, uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3])
+	}
+	b := a.As16()
+	for i := 0; i < 8; i++ {
+		hi, lo = hi<<8|uint64(b[i]), lo<<8|uint64(b[i+8])
+	}
+	return hi, lo
+}
+
+func (t *PCBTable) connHash(local, foreign Addr) uint64 {
+	lh, ll := addrWords(local.IP)
+	fh, fl := addrWords(foreign.IP)
+	h := mix(t.key, lh^fh<<1)
+	h = mix(h, ll)
+	h = mix(h, fl)
+	return mix(h, uint64(local.Port)<<16|uint64(foreign.Port))
+}
+
+func (t *PCBTable) portHash(port uint16) uint64 { return mix(t.key, uint64(port)) }
+
+// Add makes the table know a block, so that All lists it.
+func (t *PCBTable) Add(p *PCB) {
+	t.mu.Lock()
+	t.all[p] = struct{}{}
+	t.mu.Unlock()
+}
+
+// Remove forgets a block.
+func (t *PCBTable) Remove(p *PCB) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unlink(p)
+	delete(t.all, p)
+}
+
+func (t *PCBTable) unlink(p *PCB) {
+	e := p.Ends()
+	if p.conn {
+		t.conns.Remove(t.connHash(e.Local, e.Foreign), p)
+	}
+	if p.port {
+		t.ports.Remove(t.portHash(e.Local.Port), p)
+	}
+	p.conn, p.port = false, false
+}
+
+func (t *PCBTable) link(p *PCB, e *Ends) {
+	t.unlink(p)
+	p.ends.Store(e)
+	if e.Local.Port != 0 {
+		t.ports.Add(t.portHash(e.Local.Port), p)
+		p.port = true
+	}
+	if e.Foreign.IP.IsValid() {
+		t.conns.Add(t.connHash(e.Local, e.Foreign), p)
+		p.conn = true
+	}
+}
+
+// All are the blocks, in order of their sockets' birth.
+func (t *PCBTable) All() []*PCB {
+	t.mu.Lock()
+	out := make([]*PCB, 0, len(t.all))
+	for p := range t.all { // map order: sorted below
+		out = append(out, p)
+	}
+	t.mu.Unlock()
+	sortPCBs(out)
+	return out
+}
+
+// Ports is what a bind without a port chooses from.
+type Ports struct {
+	Min, Max uint16
+	Rand     func() uint32
+}
+
+// Bind gives p a local end. Port 0 asks for an ephemeral one, chosen at random
+// (RFC 6056). Errors: EADDRINUSE, EADDRNOTAVAIL (no port left), EINVAL (bound
+// already).
+func (t *PCBTable) Bind(p *PCB, local Addr, ports Ports) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := *p.Ends()
+	if e.Local.Port != 0 {
+		return syscall.EINVAL
+	}
+	if local.Port == 0 {
+		port, ok := t.pick(p, local, ports, func(a Addr) bool { return t.bindConflict(p, a) })
+		if !ok {
+			return syscall.EADDRNOTAVAIL
+		}
+		local.Port = port
+	} else if t.bindConflict(p, local) {
+		return syscall.EADDRINUSE
+	}
+	e.Local = local
+	t.link(p, &e)
+	return nil
+}
+
+func (t *PCBTable) pick(p *PCB, local Addr, ports Ports, conflict func(Addr) bool) (uint16, bool) {
+	n := int(ports.Max) - int(ports.Min) + 1
+	first := int(ports.Rand() % uint32(n))
+	for i := 0; i < n; i++ {
+		local.Port = ports.Min + uint16((first+i)%n)
+		if !conflict(local) {
+			return local.Port, true
+		}
+	}
+	return 0, false
+}
+
+// bindConflict is BSD's rule: the same port may be shared by different
+// addresses, by SO_REUSEPORT on both sides, by SO_REUSEADDR for a specific
+// address beside the wildcard, and by SO_REUSEADDR for a group.
+func (t *PCBTable) bindConflict(p *PCB, a Addr) bool {
+	reuseAddr, reusePort := p.So.Opt(SOReuseAddr), p.So.Opt(SOReusePort)
+	group := a.IP.IsValid() && a.IP.IsMulticast()
+	b := t.ports.Bucket(t.portHash(a.Port))
+	for i := 0; i < b.Len(); i++ {
+		_, q := b.At(i)
+		e := q.Ends()
+		if q == p || e.Local.Port != a.Port || q.So.Family != p.So.Family {
+			continue
+		}
+		same := e.Local.IP == a.IP
+		wild := !e.Local.IP.IsValid() || !a.IP.IsValid()
+		switch {
+		case !same && !wild:
+		case reusePort && q.So.Opt(SOReusePort):
+		case group && (reuseAddr || reusePort) && (q.So.Opt(SOReuseAddr) || q.So.Opt(SOReusePort)):
+		case !same && reuseAddr:
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// Connect gives p both ends. A local port of 0 asks for an ephemeral one.
+// EADDRINUSE: another block has these four values.
+func (t *PCBTable) Connect(p *PCB, e Ends, ports Ports) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.Local.Port == 0 {
+		port, ok := t.pick(p, e.Local, ports, func(a Addr) bool {
+			return t.bindConflict(p, Addr{IP: a.IP, Port: a.Port}) || t.taken(p, Ends{a, e.Foreign})
+		})
+		if !ok {
+			return syscall.EADDRNOTAVAIL
+		}
+		e.Local.Port = port
+	} else if t.taken(p, e) {
+		return syscall.EADDRINUSE
+	}
+	t.link(p, &e)
+	return nil
+}
+
+func (t *PCBTable) taken(p *PCB, e Ends) bool {
+	q, ok := t.conns.Find(t.connHash(e.Local, e.Foreign), func(q *PCB) bool { return q != p && *q.Ends() == e })
+	return ok && q != nil
+}
+
+// Disconnect takes the foreign end away; keepLocal says whether the local
+// address was bound by the user and stays.
+func (t *PCBTable) Disconnect(p *PCB, keepLocal bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := *p.Ends()
+	e.Foreign = Addr{}
+	if !keepLocal {
+		e.Local.IP, e.Local.Scope = netip.Addr{}, 0
+	}
+	t.link(p, &e)
+}
+
+// Lookup finds the block for a unicast packet that came in by interface
+// ifindex: the exact pair first, then the address, then the wildcard.
+func (t *PCBTable) Lookup(local, foreign Addr, ifindex uint32) *PCB {
+	h := t.connHash(local, foreign)
+	b := t.conns.Bucket(h)
+	for i := 0; i < b.Len(); i++ {
+		if k, p := b.At(i); k == h {
+			if e := p.Ends(); e.Local == local && e.Foreign == foreign && fits(p, ifindex) {
+				return p
+			}
+		}
+	}
+	return t.LookupBound(local, ifindex)
+}
+
+// LookupBound finds the block without a peer that listens on local.
+func (t *PCBTable) LookupBound(local Addr, ifindex uint32) *PCB {
+	var wild *PCB
+	h := t.portHash(local.Port)
+	b := t.ports.Bucket(h)
+	for i := 0; i < b.Len(); i++ {
+		k, p := b.At(i)
+		if k != h || !fits(p, ifindex) {
+			continue
+		}
+		e := p.Ends()
+		if e.Local.Port != local.Port || e.Foreign.IP.IsValid() {
+			continue
+		}
+		if e.Local.IP == local.IP && e.Local.Scope == local.Scope {
+			return p
+		}
+		if wild == nil && !e.Local.IP.IsValid() && p.So.Family == FamilyOf(local.IP) {
+			wild = p
+		}
+	}
+	return wild
+}
+
+// Each calls f for every block that a group or broadcast packet for local from
+// foreign concerns, until f answers false.
+func (t *PCBTable) Each(local, foreign Addr, ifindex uint32, f func(*PCB) bool) {
+	h := t.portHash(local.Port)
+	b := t.ports.Bucket(h)
+	for i := 0; i < b.Len(); i++ {
+		k, p := b.At(i)
+		if k != h || !fits(p, ifindex) || p.So.Family != FamilyOf(local.IP) {
+			continue
+		}
+		e := p.Ends()
+		if e.Local.Port != local.Port ||
+			e.Local.IP.IsValid() && e.Local.IP != local.IP ||
+			e.Foreign.IP.IsValid() && e.Foreign != foreign {
+			continue
+		}
+		if !f(p) {
+			return
+		}
+	}
+}
+
+func fits(p *PCB, ifindex uint32) bool {
+	i := p.So.BoundIf()
+	return i == 0 || i == ifindex
+}
+
+// FamilyOf is the family of an address.
+func FamilyOf(a netip.Addr) int {
+	if a.Is4() {
+		return AFInet
+	}
+	return AFInet6
+}

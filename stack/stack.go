@@ -1,0 +1,197 @@
+// Package stack is one network stack, assembled from the rooms below it. It is
+// passive: it is called with received bursts, with the time, and with socket
+// and control calls, and calls back through drivers' Transmit, sockets'
+// upcalls and subscribers.
+//
+// Packet and socket calls carry a [netif.Work] that the caller has begun.
+// Control calls (addresses, flags, routes, interfaces) take none and must not
+// be made while the caller has one: they wait for readers of the tables.
+package stack
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"ionet/stack/arp"
+	"ionet/stack/ether"
+	"ionet/stack/inet"
+	"ionet/stack/loop"
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/rawip"
+	"ionet/stack/route"
+	"ionet/stack/socket"
+	"ionet/stack/udp"
+)
+
+var (
+	nodeMaxSockets = mib.Int("kern.maxsockets", 65536, "Sockets in the stack at most.", mib.Range(16, 1<<24))
+	nodeMaxMemory  = mib.Int("kern.mbuf.memory", 256<<20, "Octets of packet buffers in use at most.", mib.Range(1<<20, 1<<40))
+)
+
+// Config is what a stack starts with.
+type Config struct {
+	Log              *slog.Logger
+	Now              func() int64   // nanoseconds, monotonic
+	Rand32           func() uint32  // unpredictable; safe for concurrent use
+	Earlier          func(at int64) // the next Advance is due earlier; may be nil
+	Memory           int64          // octets of packet buffers; 0: the default
+	ReuseportUnicast bool
+	NoCache          bool
+}
+
+// Stack is one network stack.
+type Stack struct {
+	Env    *netif.Env
+	Routes *route.Table
+	Cache  *route.HostCache
+	Ether  *ether.Ether
+	ARP    *arp.ARP
+	Inet   *inet.Inet
+	UDP    *udp.UDP
+	Raw    *rawip.Raw
+	Lo     *netif.Interface
+
+	lastID  atomic.Uint64
+	sockets atomic.Int64
+	sockMem atomic.Int64
+	ctl     sync.Mutex // one control call on interfaces at a time
+	news    news
+}
+
+// New assembles a stack; lo0 is there and up.
+func New(c Config) (*Stack, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	v := mib.NewValues()
+	if c.Memory == 0 {
+		c.Memory = v.Int(nodeMaxMemory)
+	}
+	v.Put(nodeMaxMemory, c.Memory)
+	env := &netif.Env{
+		Pool: packet.NewPool(c.Memory), MIB: v, Log: c.Log, Now: c.Now, Rand32: c.Rand32,
+	}
+	env.Pool.SetCaching(!c.NoCache)
+	v.OnChange(nodeMaxMemory, func(_, n int64) error { env.Pool.SetLimit(n); return nil })
+	env.Wheel.Init(c.Now(), c.Earlier)
+	s := &Stack{Env: env, Routes: route.New(env)}
+	s.Cache = route.NewHostCache(env, s.Routes)
+	s.Lo = loop.New(func() loop.Handler { return s.Inet }, func() loop.Handler { return nil })
+	s.Inet = inet.New(env, s.Routes, s.Cache, s.Lo)
+	s.Ether = ether.New(env)
+	s.ARP = arp.New(env, s.Ether, s.Inet.HostUnreachable)
+	s.UDP = udp.New(env, udp.Config{ReuseportUnicast: c.ReuseportUnicast, SocketMemory: &s.sockMem})
+	s.Raw = rawip.New(env, s.Inet, &s.sockMem)
+
+	s.Ether.Handle(packet.EtherIPv4, s.Inet)
+	s.Ether.Handle(packet.EtherARP, s.ARP)
+	s.Ether.ResolveWith(false, s.ARP)
+	s.Inet.SetNeighbours(s.ARP)
+	s.Inet.SetRaw(s.Raw)
+	s.Inet.Handle(packet.ProtoUDP, s.UDP)
+	s.UDP.Over(false, s.Inet)
+	s.Inet.AddrChanged = s.addrChanged
+
+	if err := env.Ifs.Add(s.Lo); err != nil {
+		return nil, err
+	}
+	if err := s.AddAddr(s.Lo, AddrSpec{Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Bits: 8}); err != nil {
+		return nil, fmt.Errorf("stack: lo0: %w", err)
+	}
+	return s, nil
+}
+
+// Input runs a burst of frames that ifp received to completion, on a Work of
+// the caller's own that is not begun. It takes the packets over; the slice is
+// the caller's again.
+func (s *Stack) Input(w *netif.Work, now int64, ifp *netif.Interface, burst []*packet.Buf) {
+	w.Start(now)
+	ifp.Input(w, ifp, burst)
+	w.Finish()
+}
+
+// Advance runs the timers that are due at now.
+func (s *Stack) Advance(now int64) {
+	w := s.Env.Begin(now)
+	s.Env.Wheel.Advance(now, w)
+	w.End()
+}
+
+// Next is when Advance must be called again; false: no timer is armed.
+func (s *Stack) Next() (at int64, ok bool) { return s.Env.Wheel.Next() }
+
+// Protocol numbers that Socket knows besides raw ones.
+const protoUDP = packet.ProtoUDP
+
+// Socket makes a socket. Errors: EAFNOSUPPORT, EPROTONOSUPPORT, EACCES (raw,
+// not the superuser), ENFILE (kern.maxsockets).
+func (s *Stack) Socket(w *netif.Work, family, typ, proto int, cred socket.Cred) (*socket.Socket, error) {
+	if family != socket.AFInet {
+		return nil, syscall.EAFNOSUPPORT
+	}
+	if s.sockets.Add(1) > s.Env.MIB.Int(nodeMaxSockets) {
+		s.sockets.Add(-1)
+		return nil, syscall.ENFILE
+	}
+	id := s.lastID.Add(1)
+	so, err := (*socket.Socket)(nil), error(syscall.EPROTONOSUPPORT)
+	switch {
+	case typ == socket.Dgram && (proto == 0 || proto == protoUDP):
+		so, err = s.UDP.Socket(w, family, cred, id)
+	case typ == socket.Dgram && proto == packet.ProtoICMP:
+		so, err = s.Raw.EchoSocket(w, cred, id)
+	case typ == socket.Raw:
+		so, err = s.Raw.Socket(w, proto, cred, id)
+	case typ != socket.Dgram && typ != socket.Stream:
+		err = syscall.ESOCKTNOSUPPORT
+	}
+	if err != nil {
+		s.sockets.Add(-1)
+		return nil, err
+	}
+	so.OnClose(func() { s.sockets.Add(-1) })
+	return so, nil
+}
+
+// Sockets is the number of open sockets, SocketMemory the storage they hold.
+func (s *Stack) Sockets() int        { return int(s.sockets.Load()) }
+func (s *Stack) SocketMemory() int64 { return s.sockMem.Load() }
+
+// SocketInfo describes a socket for netstat.
+type SocketInfo struct {
+	ID             uint64
+	Proto          string // "udp", "icmp", "ip"
+	Family         int
+	RecvQ, SendQ   int
+	Local, Foreign socket.Addr
+	Cred           socket.Cred
+}
+
+// SocketTable describes every socket.
+func (s *Stack) SocketTable() []SocketInfo {
+	var out []SocketInfo
+	add := func(so *socket.Socket, proto string) {
+		out = append(out, SocketInfo{ID: so.ID, Proto: proto, Family: so.Family, RecvQ: so.Queued(),
+			Local: so.H.Local(), Foreign: so.H.Peer(), Cred: so.Cred})
+	}
+	for _, p := range s.UDP.PCBs() {
+		add(p.So, "udp")
+	}
+	for _, so := range s.Raw.Sockets() {
+		switch so.Proto {
+		case packet.ProtoICMP:
+			add(so, "icmp")
+		case packet.ProtoIGMP:
+			add(so, "igmp")
+		default:
+			add(so, "ip")
+		}
+	}
+	return out
+}

@@ -1,0 +1,220 @@
+// Package udp is the User Datagram Protocol (RFC 768), for any network layer.
+//
+// The walk up: inet → [UDP.Input] → control block → socket.
+// The walk down: socket → [pcb.Send] → inet.
+package udp
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+)
+
+var (
+	nodeChecksum  = mib.Int("net.inet.udp.checksum", 1, "1: send datagrams with a checksum.", mib.Bool())
+	nodeSendSpace = mib.Int("net.inet.udp.sendspace", 9216, "Send buffer of a new socket: its largest datagram.", mib.Range(512, 65535))
+	nodeRecvSpace = mib.Int("net.inet.udp.recvspace", 41600, "Receive buffer of a new socket.", mib.Range(512, 1<<30))
+
+	cntIn        = mib.NewCounter("udp", "received", "# datagram{s} received")
+	cntHdr       = mib.NewCounter("udp", "incomplete header", "# with incomplete header")
+	cntLen       = mib.NewCounter("udp", "bad data length", "# with bad data length field")
+	cntSum       = mib.NewCounter("udp", "bad UDP checksum", "# with bad checksum")
+	cntNoPort    = mib.NewCounter("udp", "no socket", "# dropped due to no socket")
+	cntNoPortBc  = mib.NewCounter("udp", "no socket for broadcast", "# broadcast/multicast datagram{s} dropped due to no socket")
+	cntFull      = mib.NewCounter("udp", "full socket buffer", "# dropped due to full socket buffers")
+	cntDelivered = mib.NewCounter("udp", "delivered", "# delivered")
+	cntOut       = mib.NewCounter("udp", "sent", "# datagram{s} output")
+)
+
+// maxPayload is the largest datagram: 65,535 less an IPv4 and a UDP header.
+const maxPayload = 65535 - packet.IPv4Len - packet.UDPLen
+
+// UDP is one stack's UDP.
+type UDP struct {
+	env   *netif.Env
+	table socket.PCBTable
+	nets  [2]socket.Network // IPv4, IPv6
+	sum   *atomic.Int64
+	// ReuseportUnicast: a unicast datagram goes to every socket that shares
+	// its port by SO_REUSEPORT, not to the first alone (io-net's option).
+	reuseUnicast bool
+}
+
+// Config is what assembly decides.
+type Config struct {
+	ReuseportUnicast bool
+	SocketMemory     *atomic.Int64
+}
+
+// New makes the room.
+func New(env *netif.Env, c Config) *UDP {
+	u := &UDP{env: env, sum: c.SocketMemory, reuseUnicast: c.ReuseportUnicast}
+	u.table.Init(uint64(env.Rand32())<<32 | uint64(env.Rand32()))
+	return u
+}
+
+// Over says which network layer carries family v6 or IPv4.
+func (u *UDP) Over(v6 bool, n socket.Network) {
+	if v6 {
+		u.nets[1] = n
+	} else {
+		u.nets[0] = n
+	}
+}
+
+func (u *UDP) net(family int) socket.Network {
+	if family == socket.AFInet {
+		return u.nets[0]
+	}
+	return u.nets[1]
+}
+
+// PCBs are the control blocks, for netstat.
+func (u *UDP) PCBs() []*socket.PCB { return u.table.All() }
+
+// pcb is the control block of one socket.
+type pcb struct {
+	socket.PCB
+	u    *UDP
+	net  socket.Network
+	opts socket.NetOptions
+
+	mu       sync.Mutex
+	bound    bool // the user bound the local address
+	shutSend bool
+	flow     socket.Flow // with its cached route
+}
+
+// Socket makes a datagram socket.
+func (u *UDP) Socket(w *netif.Work, family int, cred socket.Cred, id uint64) (*socket.Socket, error) {
+	net := u.net(family)
+	if net == nil {
+		return nil, syscall.EAFNOSUPPORT
+	}
+	v := u.env.MIB
+	so := socket.New(u.env, family, socket.Dgram, packet.ProtoUDP, cred,
+		int(v.Int(nodeRecvSpace)), int(v.Int(nodeSendSpace)), id, u.sum)
+	p := &pcb{u: u, net: net}
+	p.PCB.Init(so, p)
+	p.opts = net.NewOptions(so)
+	so.H = p
+	u.table.Add(&p.PCB)
+	return so, nil
+}
+
+// Input takes over a datagram; the window begins at the UDP header.
+func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
+	w.Count(cntIn)
+	b := pkt.Bytes()
+	h, ok := packet.CheckUDP(b)
+	if !ok {
+		if len(b) < packet.UDPLen {
+			w.Drop(pkt, cntHdr)
+		} else {
+			w.Drop(pkt, cntLen)
+		}
+		return
+	}
+	var m socket.Msg
+	n := u.nets[0]
+	if pkt.L3()[0]>>4 == 6 {
+		n = u.nets[1]
+	}
+	n.Describe(pkt, &m)
+	size := h.Len()
+	if pkt.GSO != packet.GSONone { // a super-packet's header speaks of its first segment
+		size = len(b)
+	}
+	if h.Checksum() != 0 && pkt.Csum == packet.CsumNone {
+		sum := packet.PseudoSum(m.Addr.IP, m.Dst, packet.ProtoUDP, size)
+		if packet.Fold(packet.Sum(sum, b[:size])) != 0xffff {
+			w.Drop(pkt, cntSum)
+			return
+		}
+		pkt.Csum = packet.CsumVerified
+	}
+	pkt.TrimTo(size)
+	local := socket.Addr{IP: m.Dst, Port: h.DstPort()}
+	foreign := socket.Addr{IP: m.Addr.IP, Port: h.SrcPort()}
+	pkt.TrimFront(packet.UDPLen)
+	if pkt.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 {
+		u.toAll(w, pkt, local, foreign)
+		return
+	}
+	p := u.table.Lookup(local, foreign, pkt.RcvIf)
+	if p == nil {
+		u.net(socket.FamilyOf(local.IP)).PortUnreachable(w, pkt)
+		w.Drop(pkt, cntNoPort)
+		return
+	}
+	if u.reuseUnicast && p.So.Opt(socket.SOReusePort) && !p.Ends().Foreign.IP.IsValid() {
+		u.toAll(w, pkt, local, foreign)
+		return
+	}
+	u.deliver(w, p, pkt)
+}
+
+func (u *UDP) deliver(w *netif.Work, p *socket.PCB, pkt *packet.Buf) {
+	if !p.So.Deliver(w, pkt) {
+		w.Drop(pkt, cntFull)
+		return
+	}
+	w.Count(cntDelivered)
+}
+
+// toAll gives a copy to every socket that a group or broadcast datagram
+// concerns.
+func (u *UDP) toAll(w *netif.Work, pkt *packet.Buf, local, foreign socket.Addr) {
+	var last *socket.PCB
+	u.table.Each(local, foreign, pkt.RcvIf, func(p *socket.PCB) bool {
+		if local.IP.IsMulticast() && !p.User.(*pcb).opts.Accepts(local.IP, foreign.IP, pkt.RcvIf) {
+			return true
+		}
+		if last != nil {
+			if c := cloneL3(pkt); c != nil {
+				u.deliver(w, last, c)
+			} else {
+				w.Count(cntFull)
+			}
+		}
+		last = p
+		return true
+	})
+	if last == nil {
+		w.Drop(pkt, cntNoPortBc)
+		return
+	}
+	u.deliver(w, last, pkt)
+}
+
+// cloneL3 copies a packet with the headers in front of its window.
+func cloneL3(pkt *packet.Buf) *packet.Buf {
+	n := len(pkt.L3()) - pkt.Len()
+	pkt.RestoreL3()
+	c := pkt.Clone()
+	pkt.TrimFront(n)
+	if c != nil {
+		c.TrimFront(n)
+	}
+	return c
+}
+
+// ControlInput is told of an ICMP error about a datagram of ours.
+func (u *UDP) ControlInput(w *netif.Work, c socket.Control, src, dst netip.Addr, transport []byte) {
+	if len(transport) < packet.UDPLen {
+		return
+	}
+	h := packet.UDP(transport)
+	local, foreign := socket.Addr{IP: src, Port: h.SrcPort()}, socket.Addr{IP: dst, Port: h.DstPort()}
+	p := u.table.Lookup(local, foreign, 0)
+	// Only a connected socket knows whom it talks to (RFC 1122 §4.1.3.3).
+	if p != nil && p.Ends().Foreign.IP.IsValid() {
+		p.So.SetError(w, c.Err)
+	}
+}
