@@ -151,13 +151,16 @@ func (c *Conn) recv(b []byte) (socket.Msg, error) {
 		if !dl.IsZero() && !time.Now().Before(dl) {
 			return socket.Msg{}, os.ErrDeadlineExceeded
 		}
-		m := socket.Msg{Data: b}
-		err := c.so.Recv(&m)
+		m := msgs.Get().(*socket.Msg)
+		*m = socket.Msg{Data: b}
+		err := c.so.Recv(m)
+		got := *m
+		msgs.Put(m)
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return m, err
+			return got, err
 		}
 		if err := wait(ready, moved, dl); err != nil {
-			return m, err
+			return got, err
 		}
 	}
 }
@@ -178,9 +181,15 @@ func wait(ready, moved chan struct{}, dl time.Time) error {
 	return nil
 }
 
+// msgs keeps the messages of calls: they pass an interface and would be
+// allocated otherwise.
+var msgs = sync.Pool{New: func() any { return new(socket.Msg) }}
+
 // WriteTo is net.PacketConn.
 func (c *Conn) WriteTo(b []byte, to net.Addr) (int, error) {
-	m := socket.Msg{Data: b}
+	m := msgs.Get().(*socket.Msg)
+	defer msgs.Put(m)
+	*m = socket.Msg{Data: b}
 	switch a := to.(type) {
 	case *net.UDPAddr:
 		ap := a.AddrPort()
@@ -191,11 +200,16 @@ func (c *Conn) WriteTo(b []byte, to net.Addr) (int, error) {
 	default:
 		return 0, &net.OpError{Op: "write", Net: "udp", Err: fmt.Errorf("an address of type %T", to)}
 	}
-	return c.send(&m)
+	return c.send(m)
 }
 
 // Write is net.Conn.
-func (c *Conn) Write(b []byte) (int, error) { return c.send(&socket.Msg{Data: b}) }
+func (c *Conn) Write(b []byte) (int, error) {
+	m := msgs.Get().(*socket.Msg)
+	defer msgs.Put(m)
+	*m = socket.Msg{Data: b}
+	return c.send(m)
+}
 
 func (c *Conn) send(m *socket.Msg) (n int, err error) {
 	c.mu.Lock()

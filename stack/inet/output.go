@@ -319,6 +319,12 @@ func (in *Inet) Source(f *socket.Flow) (netip.Addr, error) {
 	return f.Route.Src, nil
 }
 
+// Addrs is socket.Network.
+func (in *Inet) Addrs(pkt *packet.Buf) (src, dst netip.Addr) {
+	h := packet.IPv4(pkt.L3())
+	return h.Src(), h.Dst()
+}
+
 // Describe is socket.Network.
 func (in *Inet) Describe(pkt *packet.Buf, m *socket.Msg) {
 	h := packet.IPv4(pkt.L3())

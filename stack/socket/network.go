@@ -71,6 +71,8 @@ type Network interface {
 	NewOptions(so *Socket) NetOptions
 	// PortUnreachable answers a datagram that nobody wanted; it only looks at pkt.
 	PortUnreachable(w *netif.Work, pkt *packet.Buf)
+	// Addrs are the source and destination of a received packet.
+	Addrs(pkt *packet.Buf) (src, dst netip.Addr)
 	// Describe fills in what the network header of a received packet says.
 	Describe(pkt *packet.Buf, m *Msg)
 }

@@ -121,18 +121,17 @@ func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
 		}
 		return
 	}
-	var m socket.Msg
 	n := u.nets[0]
 	if pkt.L3()[0]>>4 == 6 {
 		n = u.nets[1]
 	}
-	n.Describe(pkt, &m)
+	src, dst := n.Addrs(pkt)
 	size := h.Len()
 	if pkt.GSO != packet.GSONone { // a super-packet's header speaks of its first segment
 		size = len(b)
 	}
 	if h.Checksum() != 0 && pkt.Csum == packet.CsumNone {
-		sum := packet.PseudoSum(m.Addr.IP, m.Dst, packet.ProtoUDP, size)
+		sum := packet.PseudoSum(src, dst, packet.ProtoUDP, size)
 		if packet.Fold(packet.Sum(sum, b[:size])) != 0xffff {
 			w.Drop(pkt, cntSum)
 			return
@@ -140,8 +139,8 @@ func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
 		pkt.Csum = packet.CsumVerified
 	}
 	pkt.TrimTo(size)
-	local := socket.Addr{IP: m.Dst, Port: h.DstPort()}
-	foreign := socket.Addr{IP: m.Addr.IP, Port: h.SrcPort()}
+	local := socket.Addr{IP: dst, Port: h.DstPort()}
+	foreign := socket.Addr{IP: src, Port: h.SrcPort()}
 	pkt.TrimFront(packet.UDPLen)
 	if pkt.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 {
 		u.toAll(w, pkt, local, foreign)

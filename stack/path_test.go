@@ -1,0 +1,168 @@
+package stack_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"ionet/stack"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+)
+
+// pair is two stacks joined by a wire without loss, in one goroutine: what a
+// driver is handed waits in a queue until deliver.
+type pair struct {
+	now  int64
+	s    [2]*stack.Stack
+	ifp  [2]*netif.Interface
+	w    [2]*netif.Work
+	line [2][]*packet.Buf // frames on their way to s[i]
+	seed uint32
+	msg  socket.Msg
+}
+
+type end struct {
+	p  *pair
+	to int
+}
+
+func (e *end) Transmit(_ *netif.Interface, burst []*packet.Buf) {
+	e.p.line[e.to] = append(e.p.line[e.to], burst...)
+}
+
+func newPair(t testing.TB) *pair {
+	p := &pair{now: 1, seed: 1}
+	for i := range p.s {
+		s, err := stack.New(stack.Config{
+			Now:    func() int64 { return p.now },
+			Rand32: func() uint32 { p.seed = p.seed*1664525 + 1013904223; return p.seed },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.s[i] = s
+		p.w[i] = s.Env.NewWork()
+		p.ifp[i] = netif.New(netif.Config{
+			Name: "en0", MTU: 1500, MAC: netif.MAC{2, 0, 0, 0, 0, byte(1 + i)}, Caps: netif.CapCsum,
+			Flags:  netif.FlagBroadcast | netif.FlagSimplex | netif.FlagMulticast | netif.FlagRunning,
+			Driver: &end{p, 1 - i},
+		})
+		if err := s.AddInterface(p.ifp[i]); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.AddAddr(p.ifp[i], stack.AddrSpec{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i)}), Bits: 8}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.deliver()
+	return p
+}
+
+// deliver carries frames until the wire is quiet.
+func (p *pair) deliver() {
+	for len(p.line[0])+len(p.line[1]) > 0 {
+		for i := range p.line {
+			burst := p.line[i]
+			p.line[i] = nil
+			if len(burst) > 0 {
+				p.s[i].Input(p.w[i], p.now, p.ifp[i], burst)
+				p.line[i] = append(burst[:0], p.line[i]...)
+			}
+		}
+	}
+}
+
+func (p *pair) socket(t testing.TB, i int, local, peer socket.Addr) *socket.Socket {
+	w := p.s[i].Env.Begin(p.now)
+	defer w.End()
+	so, err := p.s[i].Socket(w, socket.AFInet, socket.Dgram, 0, socket.Cred{Super: true})
+	if err == nil {
+		err = so.Bind(w, local)
+	}
+	if err == nil && peer.IP.IsValid() {
+		err = so.Connect(w, peer)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return so
+}
+
+func addr(i byte, port uint16) socket.Addr {
+	return socket.Addr{IP: netip.AddrFrom4([4]byte{10, 0, 0, i}), Port: port}
+}
+
+const burstLen = 32
+
+// resolve has ARP done: more datagrams than it holds may follow.
+func (p *pair) resolve(t testing.TB, a, b *socket.Socket) {
+	w := p.w[0]
+	w.Start(p.now)
+	m := socket.Msg{}
+	if _, err := a.Send(w, &m); err != nil {
+		t.Fatal(err)
+	}
+	w.Finish()
+	p.deliver()
+	if err := b.Recv(&m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sendBurst sends burstLen datagrams from a to b and receives them.
+func (p *pair) sendBurst(t testing.TB, a, b *socket.Socket, payload, buf []byte) {
+	w := p.w[0]
+	w.Start(p.now)
+	m := &p.msg
+	for range burstLen {
+		*m = socket.Msg{Data: payload}
+		if _, err := a.Send(w, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Finish()
+	p.deliver()
+	for i := range burstLen {
+		*m = socket.Msg{Data: buf}
+		if err := b.Recv(m); err != nil {
+			t.Fatalf("datagram %d: %v", i, err)
+		}
+	}
+}
+
+func TestNoAllocationAPacket(t *testing.T) {
+	for _, size := range []int{64, 1472} {
+		p := newPair(t)
+		b := p.socket(t, 1, addr(2, 7), socket.Addr{})
+		if err := b.SetOption(p.w[1], socket.LevelSocket, socket.SORcvBuf, socket.Value32(1<<20)); err != nil {
+			t.Fatal(err)
+		}
+		a := p.socket(t, 0, addr(1, 5000), addr(2, 7))
+		payload, buf := make([]byte, size), make([]byte, 2048)
+		p.resolve(t, a, b)
+		p.sendBurst(t, a, b, payload, buf)
+		if n := testing.AllocsPerRun(100, func() { p.sendBurst(t, a, b, payload, buf) }); n != 0 {
+			t.Errorf("%d octets: %v allocations in a burst of %d datagrams, want none", size, n, burstLen)
+		}
+	}
+}
+
+func BenchmarkUDP64(b *testing.B)   { benchUDP(b, 64) }
+func BenchmarkUDP1472(b *testing.B) { benchUDP(b, 1472) }
+
+func benchUDP(b *testing.B, size int) {
+	p := newPair(b)
+	to := p.socket(b, 1, addr(2, 7), socket.Addr{})
+	if err := to.SetOption(p.w[1], socket.LevelSocket, socket.SORcvBuf, socket.Value32(1<<20)); err != nil {
+		b.Fatal(err)
+	}
+	from := p.socket(b, 0, addr(1, 5000), addr(2, 7))
+	payload, buf := make([]byte, size), make([]byte, 2048)
+	p.resolve(b, from, to)
+	p.sendBurst(b, from, to, payload, buf)
+	b.ReportAllocs()
+	for i := 0; i < b.N; i += burstLen {
+		p.sendBurst(b, from, to, payload, buf)
+	}
+}
