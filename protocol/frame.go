@@ -10,9 +10,13 @@ const Version = 1
 // Magic opens the HELLO payload: "IONT".
 const Magic = 0x544e4f49
 
-// MaxFrame is the largest frame, header included. Longer answers are paged
+// MaxFrame is the largest frame, header included: an IP datagram of 65,535
+// octets fits with its address and control messages. Longer answers are paged
 // by a cursor.
-const MaxFrame = 64 << 10
+const MaxFrame = 66 << 10
+
+// MaxPayload is what a frame carries beside its header.
+const MaxPayload = MaxFrame - HeaderLen
 
 // HeaderLen is the length of a frame's header. All integers of the protocol
 // are little-endian; ports and addresses inside a sockaddr are in network order.
@@ -61,8 +65,8 @@ const (
 	TypeGetpeername Type = 10 // -> sockaddr
 	TypeSetsockopt  Type = 11 // u32 level, u32 name, bytes value
 	TypeGetsockopt  Type = 12 // u32 level, u32 name -> bytes value
-	TypeSend        Type = 13 // Message -> u32 octets taken
-	TypeRecv        Type = 14 // u32 flags, u32 size -> Message; answered when there is something, at once with MSG_DONTWAIT
+	TypeSend        Type = 13 // Msg -> u32 octets taken
+	TypeRecv        Type = 14 // u32 flags, u32 size -> Msg; answered when there is something, at once with MSG_DONTWAIT
 	TypeCancel      Type = 15 // u32 tag of a waiting request, which is answered EINTR
 	TypeIoctl       Type = 16 // u32 request, bytes argument -> bytes argument
 	TypeSysctl      Type = 17 // SysctlRequest -> SysctlReply
