@@ -1,0 +1,254 @@
+// Package client is the Go API to a running stack, the one that all tools
+// are written with. It finds the stack, speaks package protocol to it over
+// $SOCK/dev/socket, and offers the usual net interfaces over its sockets.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"ionet/protocol"
+	"ionet/protocol/door"
+)
+
+// Find answers the prefix of the stack to talk to; see [door.Find].
+func Find(explicit string) (prefix string, err error) { return door.Find(explicit) }
+
+// helloTimeout is how long a stack may take for its HELLO.
+const helloTimeout = 5 * time.Second
+
+// cancelGrace is how long a stack may take to answer a cancelled request.
+const cancelGrace = time.Second
+
+// reply is the answer to one request.
+type reply struct {
+	payload []byte
+	err     error
+}
+
+// Stack is a connection to a stack's control door. Its methods may be called
+// from several goroutines; requests do not wait for each other.
+type Stack struct {
+	conn   *net.UnixConn
+	prefix string
+	path   string
+	hello  protocol.Hello
+	tag    atomic.Uint32
+	done   chan struct{} // closed when the reader has ended
+
+	mu      sync.Mutex
+	pending map[uint32]chan reply
+	err     error // why the connection ended
+	lookups lookups
+}
+
+// Open connects to the stack at the prefix sock, as [Find] answers it; "" is
+// found by Find. Errors are one clear sentence: nothing there, somebody else
+// there, another version.
+func Open(sock string) (*Stack, error) {
+	prefix, err := door.Find(sock)
+	if err != nil {
+		return nil, err
+	}
+	return OpenFamily(prefix, protocol.AFInet)
+}
+
+// OpenFamily connects to the door of one family (2 or 24) below prefix.
+func OpenFamily(prefix string, family int) (*Stack, error) {
+	path := door.Socket(prefix, family)
+	conn, err := door.Dial(path)
+	if err != nil {
+		return nil, dialError(prefix, path, err)
+	}
+	s := &Stack{conn: conn, prefix: prefix, path: path, done: make(chan struct{}), pending: map[uint32]chan reply{}}
+	go s.read()
+	ctx, cancel := context.WithTimeout(context.Background(), helloTimeout)
+	defer cancel()
+	b, err := s.call(ctx, protocol.TypeHello, 0, protocol.AppendHelloRequest(nil))
+	if err == nil {
+		s.hello, err = protocol.ParseHello(b)
+	}
+	switch {
+	case err == nil && s.hello.Version == protocol.Version:
+		return s, nil
+	case err == nil:
+		err = fmt.Errorf("the stack at %s speaks version %d of the protocol, this program %d", path, s.hello.Version, protocol.Version)
+	case errors.Is(err, syscall.EPROTONOSUPPORT), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EMFILE):
+		err = fmt.Errorf("%s: %w", path, err)
+	default:
+		err = fmt.Errorf("%s is not an ionet stack (%w)", path, err)
+	}
+	_ = s.Close()
+	return nil, err
+}
+
+// dialError says in one sentence why there is nobody at path.
+func dialError(prefix, path string, err error) error {
+	at, arg := prefix, " prefix="+prefix
+	if at == "" {
+		at, arg = "/dev/socket", ""
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("no stack at %s: start one with io-net -ptcpip%s, or set SOCK: %w", at, arg, errnoOf(err))
+	case errors.Is(err, syscall.EPROTOTYPE), errors.Is(err, syscall.ENOTSOCK):
+		return fmt.Errorf("%s is not an ionet stack: %w", path, errnoOf(err))
+	}
+	return fmt.Errorf("%s: %w", path, errnoOf(err))
+}
+
+// errnoOf strips the wrappers that repeat the path.
+func errnoOf(err error) error {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno
+	}
+	return err
+}
+
+// Hello is what the stack said of itself.
+func (s *Stack) Hello() protocol.Hello { return s.hello }
+
+// Prefix is the prefix the stack was reached under.
+func (s *Stack) Prefix() string { return s.prefix }
+
+// Close ends the connection, and with it every socket and capture made
+// through it. Waiting calls fail with net.ErrClosed.
+func (s *Stack) Close() error {
+	s.fail(net.ErrClosed)
+	err := s.conn.Close()
+	<-s.done
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// fail answers everything that waits with err, and whatever comes later. The
+// first error stays.
+func (s *Stack) fail(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	err = s.err
+	waiting := s.pending
+	s.pending = map[uint32]chan reply{}
+	s.mu.Unlock()
+	for _, ch := range waiting {
+		ch <- reply{err: err}
+	}
+}
+
+// read hands the replies to those who wait for them. Every channel of pending
+// has room for its one reply.
+func (s *Stack) read() {
+	defer close(s.done)
+	buf := make([]byte, protocol.MaxFrame+1)
+	for {
+		n, err := s.conn.Read(buf)
+		if err != nil || n == 0 {
+			s.fail(fmt.Errorf("the stack at %s has gone: %w", s.path, syscall.ECONNRESET))
+			return
+		}
+		h, payload, err := protocol.ParseFrame(buf[:n])
+		if err != nil || h.Flags&protocol.FlagReply == 0 {
+			if err == nil {
+				err = errors.New("it sends requests")
+			}
+			s.fail(fmt.Errorf("%s is not an ionet stack: %w", s.path, err))
+			_ = s.conn.Close()
+			return
+		}
+		s.mu.Lock()
+		ch := s.pending[h.Tag]
+		delete(s.pending, h.Tag)
+		s.mu.Unlock()
+		if ch == nil {
+			continue // the reply to a cancellation, or to what was given up
+		}
+		if h.Errno != 0 {
+			ch <- reply{err: &protocol.Error{Errno: h.Errno, Text: string(payload)}}
+			continue
+		}
+		ch <- reply{payload: append([]byte(nil), payload...)}
+	}
+}
+
+// send writes one request.
+func (s *Stack) send(t protocol.Type, tag, id uint32, payload []byte) error {
+	if len(payload) > protocol.MaxPayload {
+		return &protocol.Error{Errno: syscall.EMSGSIZE}
+	}
+	b := make([]byte, 0, protocol.HeaderLen+len(payload))
+	b = protocol.AppendHeader(b, protocol.Header{Type: t, Tag: tag, ID: id})
+	_, err := s.conn.Write(append(b, payload...))
+	return err
+}
+
+// call sends a request and waits for its reply. When ctx ends first the
+// request is cancelled; should the stack have answered by then, the answer
+// counts, so that no datagram is lost.
+func (s *Stack) call(ctx context.Context, t protocol.Type, id uint32, payload []byte) ([]byte, error) {
+	return s.callUntil(ctx.Done(), func() error { return context.Cause(ctx) }, t, id, payload)
+}
+
+func (s *Stack) callUntil(stop <-chan struct{}, why func() error, t protocol.Type, id uint32, payload []byte) ([]byte, error) {
+	select {
+	case <-stop:
+		return nil, why()
+	default:
+	}
+	tag, ch := s.tag.Add(1), make(chan reply, 1)
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return nil, s.err
+	}
+	s.pending[tag] = ch
+	s.mu.Unlock()
+	if err := s.send(t, tag, id, payload); err != nil {
+		s.forget(tag)
+		select {
+		case r := <-ch: // the reader knows better why
+			return r.payload, r.err
+		default:
+			return nil, err
+		}
+	}
+	select {
+	case r := <-ch:
+		return r.payload, r.err
+	case <-stop:
+	}
+	_ = s.send(protocol.TypeCancel, s.tag.Add(1), 0, protocol.AppendU32(nil, tag))
+	grace := time.NewTimer(cancelGrace)
+	defer grace.Stop()
+	select {
+	case r := <-ch:
+		if errors.Is(r.err, syscall.EINTR) {
+			return nil, why()
+		}
+		return r.payload, r.err
+	case <-grace.C:
+		s.forget(tag)
+		return nil, why()
+	}
+}
+
+func (s *Stack) forget(tag uint32) {
+	s.mu.Lock()
+	delete(s.pending, tag)
+	s.mu.Unlock()
+}
+
+// do is call without a context: requests that the stack answers at once.
+func (s *Stack) do(t protocol.Type, id uint32, payload []byte) ([]byte, error) {
+	return s.callUntil(nil, nil, t, id, payload)
+}

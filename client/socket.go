@@ -1,0 +1,231 @@
+package client
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"ionet/protocol"
+)
+
+// deadline is a channel that closes at a time that can be moved.
+type deadline struct {
+	mu     sync.Mutex
+	timer  *time.Timer
+	c      chan struct{}
+	closed bool
+}
+
+func newDeadline() *deadline { return &deadline{c: make(chan struct{})} }
+
+func (d *deadline) wait() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.c
+}
+
+// set moves the deadline; the zero time is never.
+func (d *deadline) set(t time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	select {
+	case <-d.c:
+		d.c = make(chan struct{})
+	default:
+	}
+	if t.IsZero() {
+		return
+	}
+	c := d.c
+	fire := func() {
+		select {
+		case <-c:
+		default:
+			close(c)
+		}
+	}
+	if left := time.Until(t); left > 0 {
+		d.timer = time.AfterFunc(left, func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if d.c == c {
+				fire()
+			}
+		})
+		return
+	}
+	fire()
+}
+
+// shut lets everybody go for good; false when it was shut before.
+func (d *deadline) shut() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.closed = true
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	select {
+	case <-d.c:
+	default:
+		close(d.c)
+	}
+	return true
+}
+
+func (d *deadline) why() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return net.ErrClosed
+	}
+	return os.ErrDeadlineExceeded
+}
+
+// Socket is a socket of the stack.
+type Socket struct {
+	s    *Stack
+	id   uint32
+	read *deadline
+}
+
+// Socket makes a socket of the family of the door that s was opened at,
+// AF_INET after [Open].
+func (s *Stack) Socket(typ, proto int) (*Socket, error) {
+	b, err := s.do(protocol.TypeSocket, 0, protocol.AppendSocket(nil, uint16(typ), uint16(proto)))
+	if err != nil {
+		return nil, err
+	}
+	k := &Socket{s: s, read: newDeadline()}
+	return k, protocol.ParseU32(b, &k.id)
+}
+
+// SocketFamily is [Stack.Socket] with the family said, which must be that of
+// the door: EAFNOSUPPORT else.
+func (s *Stack) SocketFamily(af, typ, proto int) (*Socket, error) {
+	if s.path != "" && s.family() != af {
+		return nil, &protocol.Error{Errno: syscall.EAFNOSUPPORT,
+			Text: fmt.Sprintf("this is the door of the address family %d, not %d", s.family(), af)}
+	}
+	return s.Socket(typ, proto)
+}
+
+func (k *Socket) simple(t protocol.Type, payload []byte) error {
+	_, err := k.s.do(t, k.id, payload)
+	return err
+}
+
+// Bind gives the socket its own address.
+func (k *Socket) Bind(a protocol.Addr) error {
+	return k.simple(protocol.TypeBind, protocol.AppendSockaddr(nil, a))
+}
+
+// Connect gives it its peer; no address dissolves that.
+func (k *Socket) Connect(a protocol.Addr) error {
+	return k.simple(protocol.TypeConnect, protocol.AppendSockaddr(nil, a))
+}
+
+// Shutdown ends reading (0), writing (1) or both (2).
+func (k *Socket) Shutdown(how int) error {
+	return k.simple(protocol.TypeShutdown, protocol.AppendU32(nil, uint32(how)))
+}
+
+// Send sends one datagram and answers how many octets were taken.
+func (k *Socket) Send(m protocol.Msg) (int, error) {
+	b, err := k.s.do(protocol.TypeSend, k.id, protocol.AppendMsg(nil, m))
+	if err != nil {
+		return 0, err
+	}
+	var n uint32
+	err = protocol.ParseU32(b, &n)
+	return int(n), err
+}
+
+// Recv waits for a datagram of which at most size octets are kept; MSG_TRUNC
+// in the answer's flags says that there were more. With MSG_DONTWAIT the
+// error is EAGAIN when there is none, after the read deadline
+// os.ErrDeadlineExceeded.
+func (k *Socket) Recv(size int, flags uint32) (protocol.Msg, error) {
+	b, err := k.s.callUntil(k.read.wait(), k.read.why, protocol.TypeRecv, k.id, protocol.AppendU32(nil, flags, uint32(size)))
+	if err != nil {
+		return protocol.Msg{}, err
+	}
+	return protocol.ParseMsg(b)
+}
+
+// SetReadDeadline moves the deadline of Recv, also of one that waits; the
+// zero time is never.
+func (k *Socket) SetReadDeadline(t time.Time) error {
+	k.read.set(t)
+	return nil
+}
+
+// SetOption sets an option's octets.
+func (k *Socket) SetOption(level, name int, value []byte) error {
+	return k.simple(protocol.TypeSetsockopt, protocol.AppendSockOpt(nil, protocol.SockOpt{Level: level, Name: name, Value: value}))
+}
+
+// SetInt sets an option that is an int.
+func (k *Socket) SetInt(level, name, value int) error {
+	return k.SetOption(level, name, protocol.AppendU32(nil, uint32(value)))
+}
+
+// Option reads an option's octets.
+func (k *Socket) Option(level, name int) ([]byte, error) {
+	b, err := k.s.do(protocol.TypeGetsockopt, k.id, protocol.AppendSockOpt(nil, protocol.SockOpt{Level: level, Name: name}))
+	if err != nil {
+		return nil, err
+	}
+	r := protocol.NewReader(b)
+	v := r.Bytes()
+	return v, r.Close()
+}
+
+// Int reads an option that is an int, or a single octet.
+func (k *Socket) Int(level, name int) (int, error) {
+	b, err := k.Option(level, name)
+	if err != nil {
+		return 0, err
+	}
+	if len(b) == 1 {
+		return int(b[0]), nil
+	}
+	var v uint32
+	err = protocol.ParseU32(b, &v)
+	return int(int32(v)), err
+}
+
+func (k *Socket) addr(t protocol.Type) (protocol.Addr, error) {
+	b, err := k.s.do(t, k.id, nil)
+	if err != nil {
+		return protocol.Addr{}, err
+	}
+	return protocol.ParseAddr(b)
+}
+
+// LocalAddr is getsockname.
+func (k *Socket) LocalAddr() (protocol.Addr, error) { return k.addr(protocol.TypeGetsockname) }
+
+// PeerAddr is getpeername; ENOTCONN without a peer.
+func (k *Socket) PeerAddr() (protocol.Addr, error) { return k.addr(protocol.TypeGetpeername) }
+
+// Close ends the socket and every Recv on it.
+func (k *Socket) Close() error {
+	if !k.read.shut() {
+		return net.ErrClosed
+	}
+	return k.simple(protocol.TypeClose, nil)
+}
