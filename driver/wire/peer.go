@@ -122,11 +122,11 @@ type malformed struct{ error }
 // greet reads the peer's hello.
 func (p *peer) greet() (hello, error) {
 	for {
-		kind, _, body, size, ok, err := next(p.in[p.inR:p.inW])
-		if err == nil && ok {
-			p.inR += size
+		rec, err := next(p.in[p.inR:p.inW])
+		if err == nil && rec != nil {
+			p.inR += len(rec)
 			var h hello
-			if h, err = parseHello(kind, body); err == nil {
+			if h, err = parseHello(kind(rec), rec[recordHeader:]); err == nil {
 				p.name.Store(&h.name)
 				p.promisc.Store(h.promisc)
 				return h, nil
@@ -181,39 +181,40 @@ func (p *peer) deliver(sink driver.Sink, burst *[maxBurst]*packet.Buf) (err erro
 // and copies them to burst. Of want frames got found a buffer; more says that
 // a whole record may be left.
 func (p *peer) run(pool *packet.Pool, burst []*packet.Buf) (got, want int, more bool, err error) {
-	var vhdrs, bodies [maxBurst][]byte
+	var records [maxBurst][]byte
 	room := 0
 	for want < len(burst) {
-		kind, vhdr, body, size, ok, err := next(p.in[p.inR:p.inW])
-		if err != nil || !ok {
+		rec, err := next(p.in[p.inR:p.inW])
+		if rec == nil || err != nil {
 			if want > 0 { // what came before the error is still good
 				break
 			}
 			return 0, 0, false, err
 		}
-		if kind != kindFrame {
+		if kind(rec) != kindFrame {
 			if want > 0 {
 				break
 			}
-			p.inR += size
-			if err := p.hear(kind, body); err != nil {
+			p.inR += len(rec)
+			if err := p.hear(kind(rec), rec[recordHeader:]); err != nil {
 				return 0, 0, false, err
 			}
 			continue
 		}
-		if r := packet.Room(len(body)); want == 0 {
+		if r := packet.Room(len(rec) - recordHeader); want == 0 {
 			room = r
 		} else if r != room {
 			break
 		}
-		vhdrs[want], bodies[want] = vhdr, body
+		records[want] = rec
 		want++
-		p.inR += size
+		p.inR += len(rec)
 	}
 	got = pool.GetBurst(burst[:want], room)
 	for i, b := range burst[:got] {
-		copy(b.Append(len(bodies[i])), bodies[i])
-		if err := vnet.Get(vhdrs[i], b); err != nil {
+		frame := records[i][recordHeader:]
+		copy(b.Append(len(frame)), frame)
+		if err := vnet.Get(records[i][vnetAt:], b); err != nil {
 			packet.FreeBurst(burst[i:got])
 			return i, i, false, err
 		}

@@ -16,7 +16,11 @@ import (
 //	4   u16  kind
 //	6   …    vnet header (package vnet), zero unless the kind is a frame
 //	16  …    body
-const recordHeader = 6 + vnet.Size
+const (
+	kindAt       = 4
+	vnetAt       = 6
+	recordHeader = vnetAt + vnet.Size
+)
 
 const (
 	kindFrame  = 0 // body: an Ethernet frame
@@ -50,35 +54,46 @@ const (
 
 var le = binary.LittleEndian
 
-// next takes the first record off b. ok is false when b does not hold all of
-// it; err says that no more of b can make it one.
-func next(b []byte) (kind uint16, vhdr, body []byte, size int, ok bool, err error) {
+// next is the first record of b, or nil when b does not hold all of it; err
+// says that no more of b can make it one.
+func next(b []byte) ([]byte, error) {
 	if len(b) < recordHeader {
-		return 0, nil, nil, 0, false, nil
+		return nil, nil
 	}
 	n := le.Uint32(b)
-	kind = le.Uint16(b[4:])
+	if k := kind(b); k != kindFrame || n-minFrame > maxFrame-minFrame {
+		if err := check(k, n); err != nil {
+			return nil, err
+		}
+	}
+	if size := recordHeader + int(n); size <= len(b) {
+		return b[:size:size], nil
+	}
+	return nil, nil
+}
+
+// kind is the kind of a record.
+func kind(record []byte) uint16 { return le.Uint16(record[kindAt:]) }
+
+// check says what is wrong with a record of kind k and n octets, if anything.
+func check(k uint16, n uint32) error {
 	switch {
-	case kind == kindFrame && (n < minFrame || n > maxFrame):
-		return 0, nil, nil, 0, false, fmt.Errorf("a frame of %d octets; want %d to %d", n, minFrame, maxFrame)
-	case kind > kindFilter:
-		return 0, nil, nil, 0, false, fmt.Errorf("a record of kind %d; want 0 to %d", kind, kindFilter)
-	case kind != kindFrame && n > maxControl:
-		return 0, nil, nil, 0, false, fmt.Errorf("a control record of %d octets; want at most %d", n, maxControl)
+	case k > kindFilter:
+		return fmt.Errorf("a record of kind %d; want 0 to %d", k, kindFilter)
+	case k == kindFrame:
+		return fmt.Errorf("a frame of %d octets; want %d to %d", n, minFrame, maxFrame)
+	case n > maxControl:
+		return fmt.Errorf("a control record of %d octets; want at most %d", n, maxControl)
 	}
-	size = recordHeader + int(n)
-	if len(b) < size {
-		return 0, nil, nil, 0, false, nil
-	}
-	return kind, b[6:recordHeader], b[recordHeader:size], size, true, nil
+	return nil
 }
 
 // putFrame writes the record of frame b to dst, which has room for it.
 func putFrame(dst []byte, b *packet.Buf) {
 	data := b.Bytes()
 	le.PutUint32(dst, uint32(len(data)))
-	le.PutUint16(dst[4:], kindFrame)
-	vnet.Put(dst[6:], b)
+	le.PutUint16(dst[kindAt:], kindFrame)
+	vnet.Put(dst[vnetAt:], b)
 	copy(dst[recordHeader:], data)
 }
 

@@ -547,17 +547,18 @@ func FuzzRecords(f *testing.F) {
 		pr.name.Store(new(string))
 		pr.inW = copy(pr.in, text)
 		for b := text; ; {
-			kind, _, body, size, ok, err := next(b)
-			if !ok || err != nil {
+			rec, err := next(b)
+			if rec == nil || err != nil {
 				break
 			}
-			if h, err := parseHello(kind, body); err == nil {
+			body := rec[recordHeader:]
+			if h, err := parseHello(kind(rec), body); err == nil {
 				again := appendControl(nil, kindHello, h.body())
 				if string(again[recordHeader:]) != string(body) && body[4] <= 1 {
 					t.Fatalf("% x became % x", body, again)
 				}
 			}
-			b = b[size:]
+			b = b[len(rec):]
 		}
 		var burst [maxBurst]*packet.Buf
 		_ = pr.deliver(s, &burst)

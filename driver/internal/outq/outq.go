@@ -15,6 +15,14 @@ import (
 // before it leaves the rest to Drain.
 const rounds = 4
 
+// A batch of less than worthwhile octets is left to Drain while the other end
+// has unread octets waiting: it would gain nothing by being there sooner, and
+// by the time Drain runs more has come to leave with it.
+const (
+	worthwhile = 16 << 10
+	unread     = 8 << 10
+)
+
 // Queue is the octets waiting for one stream, beside what its socket holds.
 // Owner: whoever holds the lock. Bound: as New was told. Full: Room answers
 // nil, and the caller drops its record and counts it.
@@ -39,7 +47,12 @@ type Queue struct {
 // New makes the queue of a non-blocking stream socket.
 func New(raw syscall.RawConn, bound int) *Queue {
 	q := &Queue{raw: raw, bound: bound, kick: make(chan struct{}, 1)}
-	q.tryFn = func(fd uintptr) bool { q.send(int(fd)); return true }
+	q.tryFn = func(fd uintptr) bool {
+		if len(q.out) >= worthwhile || !behind(int(fd)) {
+			q.send(int(fd))
+		}
+		return true
+	}
 	q.allFn = func(fd uintptr) bool { return q.send(int(fd)) }
 	return q
 }
@@ -91,6 +104,12 @@ func (q *Queue) take() bool {
 	}
 	q.out, q.queue, q.off = q.queue, q.out[:0], 0
 	return true
+}
+
+// behind reports whether the other end has not read what was written.
+func behind(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	return err == nil && n >= unread
 }
 
 // send writes out[off:] until it is done or the socket is full. It reports
