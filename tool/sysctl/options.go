@@ -1,0 +1,129 @@
+package sysctl
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// Options are sysctl's command line.
+type Options struct {
+	All    bool // -a
+	Tables bool // -A: -a, and the tables
+	Bare   bool // -n: values without names
+	Quiet  bool // -q: nothing is printed of what was set
+	Write  bool // -w, or a file of settings
+	JSON   bool
+	Names  []string // name, or name=value
+}
+
+// Usage is what a wrong command line prints.
+const Usage = "usage: sysctl [-nq] name ...\n" +
+	"       sysctl [-nq] -w name=value ...\n" +
+	"       sysctl [-n] -a | -A\n" +
+	"       sysctl [-nq] -f file\n"
+
+// UsageError is a wrong command line.
+type UsageError struct{ Text string }
+
+func (e *UsageError) Error() string { return e.Text }
+
+func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
+
+// Parse reads sysctl's command line, without the command's name.
+func Parse(args []string) (*Options, error) {
+	o := &Options{}
+	for len(args) > 0 {
+		word := args[0]
+		if word == "--json" {
+			o.JSON, args = true, args[1:]
+			continue
+		}
+		if len(word) < 2 || word[0] != '-' {
+			break
+		}
+		args = args[1:]
+		if word == "--" {
+			break
+		}
+		for i := 1; i < len(word); i++ {
+			switch word[i] {
+			case 'a':
+				o.All = true
+			case 'A':
+				o.All, o.Tables = true, true
+			case 'n':
+				o.Bare = true
+			case 'q':
+				o.Quiet = true
+			case 'w':
+				o.Write = true
+			case 'f':
+				file := word[i+1:]
+				if file == "" {
+					if len(args) == 0 {
+						return nil, usage("option requires an argument -- f")
+					}
+					file, args = args[0], args[1:]
+				}
+				names, err := readFile(file)
+				if err != nil {
+					return nil, err
+				}
+				o.Write = true
+				o.Names = append(o.Names, names...)
+				i = len(word)
+			default:
+				return nil, usage("unknown option -- %c", word[i])
+			}
+		}
+	}
+	o.Names = append(o.Names, args...)
+	switch {
+	case o.All && len(o.Names) > 0:
+		return nil, usage("-a shows everything: it takes no names")
+	case !o.All && len(o.Names) == 0:
+		return nil, usage("a name, -a or -A is needed")
+	}
+	for _, n := range o.Names {
+		name, _, _ := strings.Cut(n, "=")
+		if name == "" || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.Contains(name, "..") {
+			return nil, usage("%q is no variable's name: names are words parted by single dots", n)
+		}
+	}
+	return o, nil
+}
+
+// readFile reads the settings of a file.
+func readFile(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := parseFile(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return names, nil
+}
+
+// parseFile reads name=value lines; blanks around the parts, empty lines and
+// what follows a '#' do not count.
+func parseFile(r io.Reader) (names []string, err error) {
+	sc := bufio.NewScanner(r)
+	for n := 1; sc.Scan(); n++ {
+		line, _, _ := strings.Cut(sc.Text(), "#")
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok {
+			return nil, fmt.Errorf("line %d: %q sets nothing: a line is name=value", n, line)
+		}
+		names = append(names, strings.TrimSpace(name)+"="+strings.TrimSpace(value))
+	}
+	return names, sc.Err()
+}
