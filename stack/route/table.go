@@ -24,6 +24,7 @@ type Table struct {
 	gen    atomic.Uint64
 	active atomic.Uint32
 	side   [2]bart.Table[*Entry]
+	cache  atomic.Pointer[lookCache] // nil while the table is small
 
 	mu    sync.Mutex
 	hops  map[hopKey]*Hop
@@ -56,7 +57,24 @@ func New(env *netif.Env) *Table {
 // Lookup finds the longest match for dst, or answers nil, nil. The caller is
 // inside an epoch; it takes no lock and allocates nothing.
 func (t *Table) Lookup(dst netip.Addr) (*Hop, Handle) {
-	e, ok := t.side[t.active.Load()].Lookup(dst.Unmap())
+	dst = dst.Unmap()
+	cache := t.cache.Load()
+	if cache == nil {
+		return t.found(t.side[t.active.Load()].Lookup(dst))
+	}
+	hi, lo := lookKey(dst)
+	gen, slot := cache.generation(hi, lo), cache.slot(hi, lo)
+	if e := slot.get(hi, lo, gen); e != nil {
+		return t.found(e, true)
+	}
+	e, ok := t.side[t.active.Load()].Lookup(dst)
+	if ok {
+		slot.put(hi, lo, gen, e)
+	}
+	return t.found(e, ok)
+}
+
+func (t *Table) found(e *Entry, ok bool) (*Hop, Handle) {
 	if !ok {
 		t.env.MIB.Add(cntUnreach, 1)
 		return nil, nil
@@ -124,8 +142,16 @@ func (t *Table) commit(was uint32) {
 		changed = changed || t.edits[i].old != nil || t.edits[i].new != nil
 	}
 	if changed {
+		if t.cache.Load() == nil && t.side[was^1].Size() >= cacheFrom {
+			t.cache.Store(new(lookCache))
+		}
 		t.active.Store(was ^ 1)
 		t.gen.Add(1)
+		if c := t.cache.Load(); c != nil { // after the switch: what is found anew is of the new side
+			for i := range t.edits {
+				c.spoil(t.edits[i].dst)
+			}
+		}
 	}
 	for i := range t.edits {
 		if m := &t.edits[i].msg; m.Type != 0 {
