@@ -3,7 +3,6 @@
 package frames
 
 import (
-	"errors"
 	"os"
 	"sync"
 	"syscall"
@@ -66,6 +65,12 @@ func (c *Conn) Close() error {
 	return c.file.Close()
 }
 
+func (c *Conn) isClosed() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.closed
+}
+
 // Control calls f with the descriptor, unless it is closed.
 func (c *Conn) Control(f func(fd int)) {
 	c.mu.RLock()
@@ -101,7 +106,7 @@ func (c *Conn) write(b *packet.Buf) bool {
 		var h [vnet.Size]byte
 		vnet.Put(h[:], b)
 		if b.Headroom() < c.head {
-			return c.gather(h[:], b.Bytes())
+			return c.gather(h, b.Bytes())
 		}
 		copy(b.Prepend(c.head), h[:])
 	}
@@ -117,8 +122,9 @@ func (c *Conn) write(b *packet.Buf) bool {
 	}
 }
 
-func (c *Conn) gather(h, frame []byte) bool {
-	n, err := unix.Writev(c.fd, [][]byte{h, frame})
+// gather is write for a frame without headroom, which is rare.
+func (c *Conn) gather(h [vnet.Size]byte, frame []byte) bool {
+	n, err := unix.Writev(c.fd, [][]byte{h[:], frame})
 	return err == nil && n == len(h)+len(frame)
 }
 
@@ -150,7 +156,7 @@ func (c *Conn) Receive(sink driver.Sink, again func(error) bool) error {
 			r.n = 0
 		}
 		switch {
-		case errors.Is(err, os.ErrClosed):
+		case c.isClosed():
 			return nil
 		case err != nil:
 			return err

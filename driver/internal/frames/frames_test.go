@@ -115,3 +115,54 @@ func TestFullAndGone(t *testing.T) {
 		t.Errorf("%d buffers out", n)
 	}
 }
+
+func TestNoAllocations(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[1])
+	c, err := New(fds[0], "pair", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &counter{pool: packet.NewPool(1 << 20), got: make(chan int, 1)}
+	ended := make(chan error)
+	go func() { ended <- c.Receive(s, func(error) bool { return false }) }()
+	frame := make([]byte, vnet.Size+1514)
+	back := make([]byte, 2000)
+	burst := make([]*packet.Buf, 1)
+	round := func() {
+		if _, err := unix.Write(fds[1], frame); err != nil {
+			t.Fatal(err)
+		}
+		<-s.got
+		burst[0] = s.pool.Get(1514)
+		clear(burst[0].Append(1514))
+		c.Send(nil, burst)
+		if _, err := unix.Read(fds[1], back); err != nil {
+			t.Fatal(err)
+		}
+	}
+	round()
+	if n := testing.AllocsPerRun(100, round); n != 0 {
+		t.Errorf("%.1f allocations for a frame in and a frame out", n)
+	}
+	c.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// counter is a sink that only tells how many came.
+type counter struct {
+	driver.Sink
+	pool *packet.Pool
+	got  chan int
+}
+
+func (s *counter) Pool() *packet.Pool { return s.pool }
+func (s *counter) Input(burst []*packet.Buf) {
+	packet.FreeBurst(burst)
+	s.got <- len(burst)
+}

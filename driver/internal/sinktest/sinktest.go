@@ -67,10 +67,15 @@ func Run(t testing.TB, d driver.Driver, answer func(s *Sink, frame []byte)) *Sin
 // Close closes the driver and checks the books.
 func (s *Sink) Close() {
 	s.T.Helper()
+	failed := false
+	s.note(func() { failed = s.Ended })
 	if err := s.Driver.Close(); err != nil {
 		s.T.Errorf("Close: %v", err)
 	}
 	s.Until("Run to end", func() bool { return s.Ended })
+	if !failed && s.Err != nil {
+		s.T.Errorf("Run: %v", s.Err)
+	}
 	if n := s.pool.Bufs(); n != 0 {
 		s.T.Errorf("%d buffers still out", n)
 	}
