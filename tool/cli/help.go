@@ -21,7 +21,8 @@ var (
 	defaultManual = 8
 )
 
-func (c *Command) options() []Opt {
+// AllOptions are the options of the command with those that every command has.
+func (c *Command) AllOptions() []Opt {
 	out := append([]Opt(nil), c.Options...)
 	if c.JSON != "" {
 		out = append(out, jsonOption)
@@ -72,7 +73,7 @@ func (c *Command) Help(out io.Writer) {
 	}
 	heading := func(s string) { fmt.Fprintf(w, "\n%s:\n", s) }
 	heading("Options")
-	for _, o := range c.options() {
+	for _, o := range c.AllOptions() {
 		item(w, o.Flags, o.Text)
 	}
 	if c.JSON != "" {

@@ -35,7 +35,7 @@ func (c *Command) Man(out io.Writer) {
 		body(w, c.Long)
 	}
 	fmt.Fprintln(w, ".SH OPTIONS")
-	for _, o := range c.options() {
+	for _, o := range c.AllOptions() {
 		tagged(w, o.Flags, o.Text)
 	}
 	if c.JSON != "" {

@@ -1,0 +1,15 @@
+// Package all is the table of the tools.
+package all
+
+import (
+	"ionet/tool/cli"
+	"ionet/tool/env"
+	"ionet/tool/waitfor"
+)
+
+// Commands are the tools in the order in which ionet lists them. The daemons
+// are added by cmd/ionet.
+var Commands = []*cli.Command{
+	&waitfor.Command,
+	&env.Command,
+}
