@@ -1,0 +1,77 @@
+# make            static binaries in build/
+# make demo       the main job in a minute, as an ordinary user
+# make test       everything; as root it first installs what the tests use
+# make lint       gofmt, go vet, staticcheck
+# make bench      measurements beside the peers'
+# make fuzz sim   long campaigns: FUZZTIME=1m each, SEEDS=100000
+# make release    tarballs for amd64 and arm64
+# make install PREFIX=/usr/local [DESTDIR=…]
+
+GO          ?= go
+BUILD       ?= build
+PREFIX      ?= /usr/local
+FUZZTIME    ?= 1m
+SEEDS       ?= 100000
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+export CGO_ENABLED = 0
+GOFLAGS_BUILD = -trimpath -ldflags '-s -w -X ionet/tool/cli.Version=$(VERSION)'
+# Names that are links to ionet where a user wants them first on PATH.
+NAMES       := ifconfig route netstat ping sysctl arp nicinfo mount umount waitfor tcpdump sloginfo
+RELEASES    := amd64 arm64
+
+.PHONY: all man demo test lint bench fuzz sim release install clean
+
+all:
+	@mkdir -p $(BUILD)
+	$(GO) build $(GOFLAGS_BUILD) -o $(BUILD)/ ./cmd/...
+
+man: all
+	rm -rf $(BUILD)/man
+	$(BUILD)/ionet man --dir $(BUILD)/man
+
+demo: all
+	BUILD=$(abspath $(BUILD)) test/demo
+
+test:
+	GO='$(GO)' test/run
+
+lint:
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$bad" ]; then echo "gofmt would change:" >&2; echo "$$bad" >&2; exit 1; fi
+	$(GO) vet ./...
+	cd bench && if [ -e go.mod ]; then $(GO) vet ./...; fi
+	$(GO) run $(STATICCHECK) ./...
+
+bench:
+	cd bench && $(GO) run .
+
+fuzz:
+	FUZZTIME='$(FUZZTIME)' GO='$(GO)' test/fuzz
+
+sim:
+	IONET_SEEDS='$(SEEDS)' $(GO) test -count=1 -timeout=0 ./sim/...
+
+release: man
+	@set -e; for arch in $(RELEASES); do \
+		name=ionet-$(VERSION)-linux-$$arch; dir=$(BUILD)/release/$$name; \
+		rm -rf $$dir; mkdir -p $$dir/bin; \
+		GOOS=linux GOARCH=$$arch $(GO) build $(GOFLAGS_BUILD) -o $$dir/bin/ ./cmd/io-net ./cmd/ionet; \
+		cp -r $(BUILD)/man LICENSE README.md CHANGELOG.md $$dir/; \
+		tar -C $(BUILD)/release --owner=0 --group=0 --sort=name --mtime=@$$(git log -1 --format=%ct) -czf $(BUILD)/release/$$name.tar.gz $$name; \
+		echo $(BUILD)/release/$$name.tar.gz; \
+	done
+
+install: man
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/ionet/bin $(DESTDIR)$(PREFIX)/lib/ionet/man \
+		$(DESTDIR)$(PREFIX)/lib/ionet/completions
+	install -m 755 $(BUILD)/io-net $(BUILD)/ionet $(DESTDIR)$(PREFIX)/bin/
+	for name in $(NAMES); do ln -sf ../../../bin/ionet $(DESTDIR)$(PREFIX)/lib/ionet/bin/$$name; done
+	cp -r $(BUILD)/man/. $(DESTDIR)$(PREFIX)/lib/ionet/man/
+	$(BUILD)/ionet completion bash >$(DESTDIR)$(PREFIX)/lib/ionet/completions/ionet.bash
+	$(BUILD)/ionet completion zsh >$(DESTDIR)$(PREFIX)/lib/ionet/completions/_ionet
+	$(BUILD)/ionet completion fish >$(DESTDIR)$(PREFIX)/lib/ionet/completions/ionet.fish
+
+clean:
+	rm -rf $(BUILD)
