@@ -83,6 +83,45 @@ func (p *peer) enqueue(burst []*packet.Buf) (dropped int) {
 	return dropped
 }
 
+// A run of frames this large goes out from where it lies rather than by a copy
+// in the queue; small frames are cheaper copied.
+const (
+	gatherFrame = 512
+	gatherRun   = 8 << 10
+)
+
+// gather writes frames without copying them, if it can: done is false when
+// they are still to be queued.
+func (p *peer) gather(burst []*packet.Buf) (dropped int, done bool) {
+	if len(burst) > maxBurst {
+		return 0, false
+	}
+	octets := 0
+	for _, b := range burst {
+		n := b.Len()
+		if n < gatherFrame || b.Headroom() < recordHeader {
+			return 0, false
+		}
+		octets += n
+	}
+	if octets < gatherRun {
+		return 0, false
+	}
+	var records [maxBurst][]byte
+	for i, b := range burst {
+		var h [recordHeader]byte
+		putHeader(h[:], b)
+		copy(b.Prepend(recordHeader), h[:])
+		records[i] = b.Bytes()
+	}
+	if dropped, done = p.out.Gather(records[:len(burst)]); !done {
+		for _, b := range burst {
+			b.TrimFront(recordHeader)
+		}
+	}
+	return dropped, done
+}
+
 // control queues a control record, which always finds room.
 func (p *peer) control(kind uint16, body []byte) {
 	p.out.Lock()

@@ -90,11 +90,15 @@ func check(k uint16, n uint32) error {
 
 // putFrame writes the record of frame b to dst, which has room for it.
 func putFrame(dst []byte, b *packet.Buf) {
-	data := b.Bytes()
-	le.PutUint32(dst, uint32(len(data)))
+	putHeader(dst, b)
+	copy(dst[recordHeader:], b.Bytes())
+}
+
+// putHeader writes what stands in front of frame b in its record.
+func putHeader(dst []byte, b *packet.Buf) {
+	le.PutUint32(dst, uint32(b.Len()))
 	le.PutUint16(dst[kindAt:], kindFrame)
 	vnet.Put(dst[vnetAt:], b)
-	copy(dst[recordHeader:], data)
 }
 
 func appendControl(dst []byte, kind uint16, body []byte) []byte {

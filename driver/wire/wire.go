@@ -396,8 +396,6 @@ func (w *Wire) Transmit(ifp *netif.Interface, burst []*packet.Buf) {
 		to := m.all
 		direct := m.byMAC[dst]
 		if direct != nil {
-			drops += direct.enqueue(run)
-			touched.add(direct)
 			to = m.promisc
 		}
 		for _, p := range to {
@@ -405,6 +403,14 @@ func (w *Wire) Transmit(ifp *netif.Interface, burst []*packet.Buf) {
 				drops += p.enqueue(run)
 				touched.add(p)
 			}
+		}
+		if direct != nil { // last, because gather changes the frames
+			n, done := direct.gather(run)
+			if !done {
+				n = direct.enqueue(run)
+				touched.add(direct)
+			}
+			drops += n
 		}
 	}
 	touched.flush()

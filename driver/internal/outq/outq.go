@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,7 +42,11 @@ type Queue struct {
 	err     error
 	kick    chan struct{}
 
-	tryFn, allFn func(fd uintptr) bool
+	tryFn, allFn, vecFn func(fd uintptr) bool
+
+	vec  []unix.Iovec // of the Gather that owns out
+	hdr  unix.Msghdr
+	sent int
 }
 
 // New makes the queue of a non-blocking stream socket.
@@ -54,6 +59,7 @@ func New(raw syscall.RawConn, bound int) *Queue {
 		return true
 	}
 	q.allFn = func(fd uintptr) bool { return q.send(int(fd)) }
+	q.vecFn = func(fd uintptr) bool { q.sendVec(fd); return true }
 	return q
 }
 
@@ -84,6 +90,12 @@ func (q *Queue) Flush() {
 		return
 	}
 	q.sending = true
+	q.resume()
+}
+
+// resume writes what is queued for who has set sending; mu is held, and not
+// any more afterwards.
+func (q *Queue) resume() {
 	for round := 0; q.take(); round++ {
 		if round < rounds && q.raw.Write(q.tryFn) == nil && q.off == len(q.out) {
 			q.mu.Lock()
@@ -91,6 +103,63 @@ func (q *Queue) Flush() {
 		}
 		q.kick <- struct{}{} // has room: only the owner of out kicks
 		return
+	}
+}
+
+// Gather writes records straight from where they lie, when nothing is queued
+// in front of them and nobody else is writing; otherwise it does nothing and
+// answers false. What the socket does not take is copied behind the part of a
+// record that it did take, as far as the bound allows; lost is the number of
+// records that found no room.
+func (q *Queue) Gather(records [][]byte) (lost int, done bool) {
+	q.mu.Lock()
+	if q.sending || len(q.queue) > 0 {
+		q.mu.Unlock()
+		return 0, false
+	}
+	q.sending = true
+	q.mu.Unlock()
+	q.vec, q.sent = q.vec[:0], 0
+	for _, r := range records {
+		q.vec = append(q.vec, unix.Iovec{Base: &r[0]})
+		q.vec[len(q.vec)-1].SetLen(len(r))
+	}
+	_ = q.raw.Write(q.vecFn) // a closed stream takes nothing, which Drain will find
+	clear(q.vec)
+	q.out, q.off = q.out[:0], 0
+	at := q.sent
+	for _, r := range records {
+		switch {
+		case at >= len(r):
+			at -= len(r)
+			continue
+		case at > 0 || len(q.out)+len(r) <= q.bound:
+			q.out = append(q.out, r[at:]...)
+		default:
+			lost++
+		}
+		at = 0
+	}
+	if len(q.out) > 0 {
+		q.kick <- struct{}{}
+		return lost, true
+	}
+	q.mu.Lock()
+	q.resume()
+	return lost, true
+}
+
+func (q *Queue) sendVec(fd uintptr) {
+	q.hdr = unix.Msghdr{Iov: &q.vec[0]}
+	q.hdr.SetIovlen(len(q.vec))
+	for {
+		n, _, err := unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&q.hdr)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		if err == 0 {
+			q.sent = int(n)
+		}
+		if err != unix.EINTR {
+			return
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package outq
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"os"
@@ -48,22 +49,25 @@ func TestRecordsStayWhole(t *testing.T) {
 		wg.Go(func() {
 			for i := range 300 {
 				n := 2 + (i*7919)%9000
-				q.Lock()
-				room := q.Room(n)
-				if room != nil {
-					for k := range room {
-						room[k] = byte(w)
+				record := bytes.Repeat([]byte{byte(w)}, n)
+				record[0], record[1] = byte(n>>8), byte(n)
+				lost, done := 0, false
+				if w > 0 {
+					lost, done = q.Gather([][]byte{record})
+				}
+				if !done {
+					q.Lock()
+					if room := q.Room(n); room != nil {
+						copy(room, record)
+					} else {
+						lost = 1
 					}
-					room[0], room[1] = byte(n>>8), byte(n)
+					q.Unlock()
+					q.Flush()
 				}
-				q.Unlock()
-				q.Flush()
 				mu.Lock()
-				if room != nil {
-					sent++
-				} else {
-					full++
-				}
+				sent += 1 - lost
+				full += lost
 				mu.Unlock()
 			}
 		})
