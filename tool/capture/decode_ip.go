@@ -1,0 +1,297 @@
+package capture
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// maxQuote is how deep packets quoted in ICMP errors are decoded.
+const maxQuote = 2
+
+var protoNames = map[byte]string{0: "HOPOPT", 1: "ICMP", 2: "IGMP", 4: "IPIP", 6: "TCP", 17: "UDP", 41: "IPv6", 43: "Routing",
+	44: "IPv6-Frag", 47: "GRE", 50: "ESP", 51: "AH", 58: "ICMPv6", 59: "no next header", 60: "DSTOPT", 88: "EIGRP", 89: "OSPF",
+	103: "PIM", 108: "IPComp", 112: "VRRP", 132: "SCTP"}
+
+func protoName(p byte) string {
+	if s := protoNames[p]; s != "" {
+		return s
+	}
+	return fmt.Sprintf("ip-proto-%d", p)
+}
+
+// ipv4 decodes a packet of which wire octets, padding included, were sent.
+func (w *Printer) ipv4(b []byte, wire, depth int) {
+	if len(b) < 20 {
+		w.cut("ip")
+		return
+	}
+	hl, total := int(b[0]&0xf)*4, int(be16(b[2:]))
+	if b[0]>>4 != 4 || hl < 20 {
+		w.f("[version %d, header length %d], length %d", b[0]>>4, hl, wire)
+		return
+	}
+	if total < hl && total != 0 {
+		w.f("[total length %d < header length %d], length %d", total, hl, wire)
+		return
+	}
+	bad := ""
+	if total == 0 { // a super-packet
+		total = wire
+	}
+	if total > wire && depth == 0 {
+		bad = fmt.Sprintf(" [total length %d > length %d]", total, wire)
+	}
+	src, dst, proto, frag := addr(b[12:16]), addr(b[16:20]), b[9], be16(b[6:])
+	off, more := int(frag&0x1fff)*8, frag&0x2000 != 0
+	if w.Verbose && depth == 0 {
+		var flags []string
+		if frag&0x4000 != 0 {
+			flags = append(flags, "DF")
+		}
+		if more {
+			flags = append(flags, "+")
+		}
+		if len(flags) == 0 {
+			flags = []string{"none"}
+		}
+		w.f("(tos 0x%x, ttl %d, id %d, offset %d, flags [%s], proto %s (%d), length %d", b[1], b[8], be16(b[4:]), off, strings.Join(flags, ", "), protoName(proto), proto, total)
+		if hl > 20 {
+			w.f(", options %d octets", hl-20)
+		}
+		if len(b) >= hl && ones(b[:hl], 0) != 0xffff {
+			w.f(", bad cksum %x", be16(b[10:]))
+		}
+		w.f(")\n    ")
+	}
+	if len(b) < hl {
+		w.f("%s > %s:", w.name(src), w.name(dst))
+		w.cut("ip")
+		return
+	}
+	total = max(total, hl)
+	payload := total - hl
+	rest := b[hl:min(len(b), total)]
+	if off > 0 { // what it carries is in the first fragment
+		w.f("%s > %s: %s", w.name(src), w.name(dst), protoName(proto))
+	} else {
+		w.transport(src, dst, proto, rest, payload, depth, more)
+	}
+	if off > 0 || more {
+		plus := ""
+		if more {
+			plus = "+"
+		}
+		w.f(" (frag %d:%d@%d%s)", be16(b[4:]), payload, off, plus)
+	}
+	w.f("%s", bad)
+}
+
+// ipv6 steps over the extension headers.
+func (w *Printer) ipv6(b []byte, wire, depth int) {
+	if len(b) < 40 {
+		w.cut("ip6")
+		return
+	}
+	if b[0]>>4 != 6 {
+		w.f("[version %d], length %d", b[0]>>4, wire)
+		return
+	}
+	src, dst := addr(b[8:24]), addr(b[24:40])
+	next, payload := b[6], int(be16(b[4:]))
+	if w.Verbose && depth == 0 {
+		w.f("(class 0x%02x, flowlabel 0x%05x, hlim %d, next-header %s (%d) payload length: %d) ", be32(b)>>20&0xff, be32(b)&0xfffff, b[7], protoName(next), next, payload)
+	}
+	if payload == 0 && next != 0 && next != 59 {
+		payload = max(wire-40, 0)
+	}
+	rest := b[40:min(len(b), 40+max(payload, 0))]
+	frag := ""
+	for range 8 {
+		var n int
+		switch next {
+		case 0, 43, 60:
+			if len(rest) < 8 || int(rest[1])*8+8 > len(rest) {
+				w.f("%s > %s: %s", w.name(src), w.name(dst), protoName(next))
+				w.cut("ext")
+				return
+			}
+			n = int(rest[1])*8 + 8
+		case 44:
+			if len(rest) < 8 {
+				w.f("%s > %s: %s", w.name(src), w.name(dst), protoName(next))
+				w.cut("frag")
+				return
+			}
+			n = 8
+			fo := be16(rest[2:])
+			plus := ""
+			if fo&1 != 0 {
+				plus = "+"
+			}
+			frag = fmt.Sprintf(" (frag 0x%08x:%d@%d%s)", be32(rest[4:]), payload-8, fo&0xfff8, plus)
+			if fo&0xfff8 != 0 {
+				w.f("%s > %s: %s%s", w.name(src), w.name(dst), protoName(rest[0]), frag)
+				return
+			}
+		}
+		if n == 0 {
+			break
+		}
+		next, rest, payload = rest[0], rest[n:], max(payload-n, 0)
+	}
+	w.transport(src, dst, next, rest, payload, depth, frag != "")
+	w.f("%s", frag)
+}
+
+// transport decodes what b, of size octets on the wire, carries.
+func (w *Printer) transport(src, dst netip.Addr, proto byte, b []byte, size, depth int, frag bool) {
+	switch proto {
+	case 6:
+		w.tcp(src, dst, b, size)
+	case 17:
+		w.udp(src, dst, b, size, frag)
+	default:
+		w.f("%s > %s: ", w.name(src), w.name(dst))
+		switch proto {
+		case 1:
+			w.icmp(b, size, depth, frag)
+		case 2:
+			w.igmp(b, size)
+		case 58:
+			w.icmp6(src, dst, b, size, depth, frag)
+		default:
+			w.f("%s, length %d", protoName(proto), size)
+		}
+	}
+}
+
+func (w *Printer) udp(src, dst netip.Addr, b []byte, size int, frag bool) {
+	if len(b) < 8 {
+		w.f("%s > %s: UDP", w.name(src), w.name(dst))
+		w.cut("udp")
+		return
+	}
+	ulen := int(be16(b[4:]))
+	w.f("%s.%d > %s.%d: ", w.name(src), be16(b), w.name(dst), be16(b[2:]))
+	sum := be16(b[6:])
+	if w.Verbose && !frag {
+		switch {
+		case sum == 0 && src.Is4():
+			w.f("[no cksum] ")
+		case len(b) >= size && ulen == size:
+			if ones(b[:size], pseudo(src, dst, 17, size)) == 0xffff {
+				w.f("[udp sum ok] ")
+			} else {
+				w.f("[bad udp cksum 0x%04x!] ", sum)
+			}
+		}
+	}
+	if ulen < 8 || ulen > size && !frag {
+		w.f("UDP, bad length %d > %d", ulen-8, size-8)
+		return
+	}
+	w.f("UDP, length %d", ulen-8)
+}
+
+func (w *Printer) tcp(src, dst netip.Addr, b []byte, size int) {
+	if len(b) < 20 {
+		w.f("%s > %s: TCP", w.name(src), w.name(dst))
+		w.cut("tcp")
+		return
+	}
+	w.f("%s.%d > %s.%d: ", w.name(src), be16(b), w.name(dst), be16(b[2:]))
+	hl := int(b[12]>>4) * 4
+	data := size - hl
+	if hl < 20 || data < 0 {
+		w.f("tcp [bad hdr length %d - length %d]", hl, size)
+		return
+	}
+	if w.Quiet {
+		w.f("tcp %d", data)
+		return
+	}
+	flags := ""
+	for i, c := range "FSRP.UEW" {
+		if b[13]&(1<<i) != 0 {
+			flags += string(c)
+		}
+	}
+	if flags == "" {
+		flags = "none"
+	}
+	seq := be32(b[4:])
+	w.f("Flags [%s], seq %d", flags, seq)
+	if data > 0 {
+		w.f(":%d", seq+uint32(data))
+	}
+	if b[13]&0x10 != 0 {
+		w.f(", ack %d", be32(b[8:]))
+	}
+	w.f(", win %d", be16(b[14:]))
+	if b[13]&0x20 != 0 {
+		w.f(", urg %d", be16(b[18:]))
+	}
+	w.tcpOptions(b[20:min(len(b), hl)], hl-20)
+	w.f(", length %d", data)
+}
+
+func (w *Printer) tcpOptions(b []byte, size int) {
+	if size == 0 {
+		return
+	}
+	var out []string
+	for len(b) > 0 {
+		kind := b[0]
+		if kind == 0 {
+			out = append(out, "eol")
+			break
+		}
+		if kind == 1 {
+			out, b = append(out, "nop"), b[1:]
+			continue
+		}
+		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
+			out = append(out, "[|tcp]")
+			break
+		}
+		v := b[2:b[1]]
+		switch {
+		case kind == 2 && len(v) == 2:
+			out = append(out, fmt.Sprintf("mss %d", be16(v)))
+		case kind == 3 && len(v) == 1:
+			out = append(out, fmt.Sprintf("wscale %d", v[0]))
+		case kind == 4:
+			out = append(out, "sackOK")
+		case kind == 5:
+			out = append(out, fmt.Sprintf("sack %d", len(v)/8))
+		case kind == 8 && len(v) == 8:
+			out = append(out, fmt.Sprintf("TS val %d ecr %d", be32(v), be32(v[4:])))
+		default:
+			out = append(out, fmt.Sprintf("unknown-%d", kind))
+		}
+		b = b[b[1]:]
+	}
+	w.f(", options [%s]", strings.Join(out, ","))
+}
+
+// ones is the one's complement sum (RFC 1071) of b and start.
+func ones(b []byte, start uint32) uint16 {
+	s := start
+	for ; len(b) >= 2; b = b[2:] {
+		s += uint32(be16(b))
+	}
+	if len(b) == 1 {
+		s += uint32(b[0]) << 8
+	}
+	for s > 0xffff {
+		s = s>>16 + s&0xffff
+	}
+	return uint16(s)
+}
+
+// pseudo is the sum of the pseudo-header (RFC 768, RFC 8200 section 8.1).
+func pseudo(src, dst netip.Addr, proto byte, size int) uint32 {
+	b := append(src.AsSlice(), dst.AsSlice()...)
+	return uint32(ones(b, uint32(proto)+uint32(size)>>16+uint32(size)&0xffff))
+}
