@@ -316,6 +316,7 @@ func (ifp *Interface) refilter() {
 		return
 	}
 	groups := make([]MAC, 0, len(ifp.groups))
+	// map order: the driver takes the groups as a set.
 	for m := range ifp.groups {
 		groups = append(groups, m)
 	}

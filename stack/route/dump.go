@@ -126,6 +126,7 @@ func (t *Table) purge(chosen func(*Hop) bool, instead func(Route) (Spec, bool)) 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	doomed := map[*Hop]bool{}
+	// map order: this fills a set; the walk below has the order.
 	for _, h := range t.hops {
 		if chosen(h) {
 			doomed[h] = true
