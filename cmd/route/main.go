@@ -1,4 +1,4 @@
-// Command route change, ask and watch the routing table.
+// Command route changes, asks and watches the routing table.
 package main
 
 import (
