@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"ionet/tool/cli"
 )
 
 // Options are sysctl's command line.
@@ -19,12 +21,6 @@ type Options struct {
 	Names  []string // name, or name=value
 }
 
-// Usage is what a wrong command line prints.
-const Usage = "usage: sysctl [-nq] name ...\n" +
-	"       sysctl [-nq] -w name=value ...\n" +
-	"       sysctl [-n] -a | -A\n" +
-	"       sysctl [-nq] -f file\n"
-
 // UsageError is a wrong command line.
 type UsageError struct{ Text string }
 
@@ -34,53 +30,33 @@ func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(fo
 
 // Parse reads sysctl's command line, without the command's name.
 func Parse(args []string) (*Options, error) {
+	flags, rest, err := cli.Getopt("aAnqwf:", args)
+	if err != nil {
+		return nil, &UsageError{err.Error()}
+	}
 	o := &Options{}
-	for len(args) > 0 {
-		word := args[0]
-		if word == "--json" {
-			o.JSON, args = true, args[1:]
-			continue
-		}
-		if len(word) < 2 || word[0] != '-' {
-			break
-		}
-		args = args[1:]
-		if word == "--" {
-			break
-		}
-		for i := 1; i < len(word); i++ {
-			switch word[i] {
-			case 'a':
-				o.All = true
-			case 'A':
-				o.All, o.Tables = true, true
-			case 'n':
-				o.Bare = true
-			case 'q':
-				o.Quiet = true
-			case 'w':
-				o.Write = true
-			case 'f':
-				file := word[i+1:]
-				if file == "" {
-					if len(args) == 0 {
-						return nil, usage("option requires an argument -- f")
-					}
-					file, args = args[0], args[1:]
-				}
-				names, err := readFile(file)
-				if err != nil {
-					return nil, err
-				}
-				o.Write = true
-				o.Names = append(o.Names, names...)
-				i = len(word)
-			default:
-				return nil, usage("unknown option -- %c", word[i])
+	for _, f := range flags {
+		switch f.Name {
+		case "a":
+			o.All = true
+		case "A":
+			o.All, o.Tables = true, true
+		case "n":
+			o.Bare = true
+		case "q":
+			o.Quiet = true
+		case "w":
+			o.Write = true
+		case "f":
+			names, err := readFile(f.Value)
+			if err != nil {
+				return nil, err
 			}
+			o.Write = true
+			o.Names = append(o.Names, names...)
 		}
 	}
-	o.Names = append(o.Names, args...)
+	o.Names = append(o.Names, rest...)
 	switch {
 	case o.All && len(o.Names) > 0:
 		return nil, usage("-a shows everything: it takes no names")

@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 		{"set", "-w net.inet.ip.forwarding=1 kern.hostname=beta=2 net.inet.ip.ttl", 0},
 		{"set-bare", "-n -w net.inet.ip.forwarding=1", 0},
 		{"set-quiet", "-q -w net.inet.ip.forwarding=1", 0},
-		{"set-json", "--json -w net.inet.ip.forwarding=1", 0},
+		{"set-json", "-w net.inet.ip.forwarding=1 --json", 0},
 		{"no-w", "net.inet.ip.forwarding=1", 2},
 		{"subtree", "net.inet.ip", 0},
 		{"all", "-a", 0},
@@ -104,10 +104,12 @@ func TestRun(t *testing.T) {
 		{"good-and-bad", "net.inet.foo net.inet.ip.ttl", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o, err := Parse(strings.Fields(c.args))
+			args, json := strings.CutSuffix(c.args, " --json") // which cli takes out
+			o, err := Parse(strings.Fields(args))
 			if err != nil {
 				t.Fatal(err)
 			}
+			o.JSON = json
 			var out bytes.Buffer
 			if got := Run(newFake(), o, &out, &out); got != c.status {
 				t.Errorf("status %d, want %d", got, c.status)
@@ -121,7 +123,7 @@ func TestParseErrors(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"", "a name, -a or -A is needed"},
 		{"-w", "a name, -a or -A is needed"},
-		{"-x", "unknown option -- x"},
+		{"-x", "illegal option -- x"},
 		{"-f", "option requires an argument -- f"},
 		{"-a kern", "-a shows everything: it takes no names"},
 		{".kern", `".kern" is no variable's name: names are words parted by single dots`},
@@ -149,7 +151,7 @@ func TestFile(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"-a", "-nw\x00a=b", "--json\x00-A", "--\x00-x", "net.inet.ip.ttl"} {
+	for _, s := range []string{"-a", "-nw\x00a=b", "-A\x00-n", "--\x00-x", "net.inet.ip.ttl"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, line string) {

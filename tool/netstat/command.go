@@ -1,0 +1,184 @@
+package netstat
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"ionet/client"
+	"ionet/protocol"
+	"ionet/tool/cli"
+)
+
+// Command is netstat.
+var Command = cli.Command{
+	Name:    "netstat",
+	Section: 1,
+	Short:   "show sockets, routes, interfaces and counters",
+	Synopsis: []string{
+		"[-AanTv] [-f address_family]",
+		"[-dgiLmnrsTv] [-f address_family]",
+		"[-bdnT] [-I interface] [-w wait]",
+		"[-T] [-p protocol] [-P pcbaddr]",
+		"[-p protocol] [-iT] [-I interface]",
+		"[-sT] [-f address_family] [-i] [-I interface]",
+	},
+	Long: "Without options netstat shows the sockets that have a local address: protocol, octets in the receive and send queues, " +
+		"local and foreign address, and the state of a connection. Address and port are parted by a dot, \"*\" is any. " +
+		"Raw sockets are shown too, which the original left out.\n\n" +
+		"With -r it shows the routing table. A network's octets of zeroes at the end are left out, and its length is shown only " +
+		"where it is not that of its class: 10 is 10.0.0.0/8, 192.168.1 is 192.168.1.0/24. The gateway of a network on a link is " +
+		"link#N, N the interface's number; neighbours stand in the table with their link addresses. The flags are:\n\n" +
+		"\tU up            G gateway       H host          R reject (unreachable)\n" +
+		"\tD dynamic       M modified      d done          m mask\n" +
+		"\tC cloning       X external      L link level    S static\n" +
+		"\tB blackhole     c cloned        1 protocol 1    2 protocol 2\n\n" +
+		"An L behind the Mtu says that the stack may not change it.\n\n" +
+		"With -i it shows the interfaces; a '*' behind the name says that one is down. With -w a line of counters comes every wait " +
+		"seconds, first for the interface of -I or the first one, then for all together; every 21 lines there is a banner, and the " +
+		"line below it counts from the start.\n\n" +
+		"With -m the percentage is that of the most that the stack may use (kern.mbuf.memory); it knows one kind of buffer, " +
+		"never makes a request wait and has no drain routines.\n\n" +
+		"Names of hosts are looked up unless -n is given; all look-ups of one command may take one second together, then " +
+		"addresses stay numbers. Every failure ends with a status other than 0, also where the original ended with 0.",
+	Options: []cli.Opt{
+		{Flags: "-A", Text: "Show the name of each socket's control block."},
+		{Flags: "-a", Text: "Show servers too: sockets whose local address is any. With -i: the multicast groups of each interface."},
+		{Flags: "-b", Text: "With -i: octets instead of packets."},
+		{Flags: "-d", Text: "With -i: the packets that found no room in the send queue."},
+		{Flags: "-f address_family", Text: "Show only inet, inet6, local (or unix; the stack has none of these), or arp (counters)."},
+		{Flags: "-g", Text: "Show multicast routing."},
+		{Flags: "-I interface", Text: "Show this interface only; implies -i."},
+		{Flags: "-i", Text: "Show the interfaces."},
+		{Flags: "-L", Text: "With -r: leave out the link level, that is the neighbours."},
+		{Flags: "-m", Text: "Show the packet memory."},
+		{Flags: "-n", Text: "Show numbers instead of names."},
+		{Flags: "-P pcbaddr", Text: "Show the control block of this name (hexadecimal, from -A)."},
+		{Flags: "-p protocol", Text: "Show the counters of one protocol."},
+		{Flags: "-r", Text: "Show the routing table; with -s: its counters."},
+		{Flags: "-s", Text: "Show the counters of all protocols; twice: only those that are not 0."},
+		{Flags: "-T", Text: "Taken, as on QNX, and changes nothing."},
+		{Flags: "-v", Text: "Cut nothing short; with -r: two lines with the metrics of each route."},
+		{Flags: "-w wait", Text: "Show the counters of interfaces every wait seconds."},
+	},
+	JSON: "One object a line; addresses are always whole.\n\n" +
+		"Sockets and -P: proto, family (\"inet\", \"inet6\"), recv_q, send_q, local, lport, foreign, fport (an address \"*\" and a port 0 are any), " +
+		"state (of a connection), pcb, pid, uid.\n\n" +
+		"-r: family, destination (\"10.0.0.0/8\"), gateway (an address, a link address, or \"link#2\"), flags (letters), flag_bits (RTF_*), refs, use, mtu, " +
+		"interface, expire (Unix seconds), recvpipe, sendpipe, ssthresh, rtt, rttvar (microseconds), hopcount; what is 0 from mtu on is left out. " +
+		"locks: the names of the metrics that may not change.\n\n" +
+		"-i, and -w each time: name, index, type (IFT_*), flags (IFF_*), mtu, metric, link, media, link_up, addresses (each: family, address, prefixlen, " +
+		"broadcast, destination, alias, tentative, duplicated, flags), in_packets, in_errors, in_bytes, in_mcast, in_drops, and the same for out_, " +
+		"collisions, no_proto, last_change (Unix seconds). The counters of -w count from the start.\n\n" +
+		"-s, -p, -rs: proto, name, sentence (# is the value; {s}, {es} and {y} are plural endings), value.\n\n" +
+		"-m: buffers, octets, limit, denied, socket_octets. -g: nothing.",
+	Examples: []cli.Item{
+		{Name: "netstat -rn", Text: "The routing table."},
+		{Name: "netstat -an", Text: "All sockets."},
+		{Name: "netstat -I en0 -w 1", Text: "What en0 carries, every second."},
+		{Name: "netstat -ss -p ip", Text: "The counters of IP that are not 0."},
+	},
+	Files:   []cli.Item{{Name: "/etc/services", Text: "Names of ports."}},
+	SeeAlso: []string{"arp(8)", "ifconfig(8)", "ping(8)", "route(8)", "sysctl(8)"},
+	Run:     run,
+}
+
+func run(ctx *cli.Context, args []string) int {
+	o, err := Parse(args)
+	if _, ok := errors.AsType[*UsageError](err); ok {
+		return ctx.Usage(err)
+	}
+	if err != nil {
+		return ctx.Errorf("%v", err)
+	}
+	o.JSON = ctx.JSON
+	o.Verbose = o.Verbose || ctx.Verbose
+	s, err := client.Open(ctx.Sock)
+	if err != nil {
+		return ctx.Errorf("%v", err)
+	}
+	defer s.Close()
+	c, stop := ctx.Interruptible()
+	defer stop()
+	return Run(c, remote{s}, host(), o, ctx.Stdout, ctx.Stderr)
+}
+
+// remote is a running stack.
+type remote struct{ s *client.Stack }
+
+func (r remote) Interfaces() ([]protocol.InterfaceRow, error) {
+	return client.Table[protocol.InterfaceRow](r.s, protocol.TableInterfaces, "")
+}
+
+func (r remote) Sockets() ([]protocol.SocketRow, error) {
+	return client.Table[protocol.SocketRow](r.s, protocol.TableSockets, "")
+}
+
+func (r remote) Counters(proto string) ([]protocol.CounterRow, error) {
+	return client.Table[protocol.CounterRow](r.s, protocol.TableCounters, proto)
+}
+
+func (r remote) Mbuf() ([]protocol.MbufRow, error) {
+	return client.Table[protocol.MbufRow](r.s, protocol.TableMbuf, "")
+}
+
+func (r remote) Groups() ([]protocol.GroupRow, error) {
+	return client.Table[protocol.GroupRow](r.s, protocol.TableGroups, "")
+}
+
+func (r remote) DumpRaw(what, family int, flags uint32) iter.Seq2[[]byte, error] {
+	return r.s.DumpRaw(what, family, flags)
+}
+
+func (r remote) LookupAddr(ctx context.Context, a netip.Addr) (string, error) {
+	return r.s.LookupAddr(ctx, a)
+}
+
+// host is the host that netstat runs on.
+func host() Host {
+	h := Host{Wait: wait}
+	if name, err := os.Hostname(); err == nil {
+		_, h.Domain, _ = strings.Cut(name, ".")
+	}
+	services := sync.OnceValue(func() map[string]string {
+		f, err := os.Open("/etc/services")
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		return readServices(f)
+	})
+	h.Service = func(port int, proto string) string { return services()[strconv.Itoa(port)+"/"+proto] }
+	return h
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// readServices reads services(5): names by "port/protocol", the first counts.
+func readServices(r io.Reader) map[string]string {
+	m := map[string]string{}
+	for sc := bufio.NewScanner(r); sc.Scan(); {
+		line, _, _ := strings.Cut(sc.Text(), "#")
+		if f := strings.Fields(line); len(f) >= 2 && m[f[1]] == "" {
+			m[f[1]] = f[0]
+		}
+	}
+	return m
+}

@@ -1,0 +1,395 @@
+package netstat
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"iter"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ionet/protocol"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// golden compares got with testdata/name.golden.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s: -want +got\n%s", path, d)
+	}
+}
+
+type fake struct {
+	pages [][]byte
+	err   error
+	asked int // interface tables
+}
+
+func (f *fake) Interfaces() ([]protocol.InterfaceRow, error) {
+	f.asked++
+	n := uint64(f.asked)
+	return []protocol.InterfaceRow{
+		{Name: "lo0", Index: 1, Type: protocol.IFTLoopback, Flags: 0x8049, MTU: 33228, LinkUp: true, InPackets: 5, OutPackets: 5,
+			Addresses: []protocol.AddressRow{{Family: "inet", Address: "127.0.0.1", Bits: 8}}},
+		{Name: "en0", Index: 2, Type: protocol.IFTEthernet, Flags: 0x8843, MTU: 1500, Link: "00:50:da:c8:2f:96", LinkUp: true,
+			InPackets: 1023 * n, InBytes: 99000 * n, InErrors: 1, OutPackets: 877 * n, OutBytes: 80000 * n, OutErrors: 2, Collisions: 3, OutDrops: 4 * n,
+			Addresses: []protocol.AddressRow{
+				{Family: "inet", Address: "10.0.0.163", Bits: 8, Broadcast: "10.255.255.255"},
+				{Family: "inet", Address: "192.168.17.20", Bits: 26, Broadcast: "192.168.17.63", Alias: true},
+				{Family: "inet6", Address: "fe80::250:daff:fec8:2f96%en0", Bits: 64},
+			}},
+		{Name: "en10", Index: 3, Type: protocol.IFTEthernet, Flags: 0x8802, MTU: 1500, Link: "02:50:da:c8:2f:97", Addresses: []protocol.AddressRow{}},
+	}, f.err
+}
+
+func (f *fake) Sockets() ([]protocol.SocketRow, error) {
+	return []protocol.SocketRow{
+		{Proto: "udp", Family: "inet6", Local: "fe80::250:daff:fec8:2f96%en0", LPort: 546, Foreign: "*", PCB: "5"},
+		{Proto: "udp", Family: "inet", RecvQ: 12, Local: "*", LPort: 514, Foreign: "*", PCB: "2", PID: 40, UID: 1000},
+		{Proto: "udp", Family: "inet", Local: "10.0.0.163", LPort: 123, Foreign: "10.0.0.25", FPort: 53, PCB: "3"},
+		{Proto: "tcp", Family: "inet", SendQ: 7, Local: "10.0.0.163", LPort: 22, Foreign: "10.0.0.1", FPort: 4021, State: "ESTABLISHED", PCB: "1f"},
+		{Proto: "tcp", Family: "inet", Local: "255.255.255.255", LPort: 50000, Foreign: "255.255.255.254", FPort: 65535, State: "SYN_RECEIVED", PCB: "20"},
+		{Proto: "icmp", Family: "inet", Local: "*", Foreign: "*", PCB: "4"},
+	}, f.err
+}
+
+func (f *fake) Counters(proto string) ([]protocol.CounterRow, error) {
+	var out []protocol.CounterRow
+	for _, r := range []protocol.CounterRow{
+		{Proto: "arp", Name: "replies sent", Sentence: "# ARP repl{y} sent", Value: 1},
+		{Proto: "route", Name: "badredirect", Sentence: "# bad routing redirect{s}", Value: 0},
+		{Proto: "route", Name: "wildcard", Sentence: "# use{s} of a wildcard route", Value: 9},
+		{Proto: "udp", Name: "received", Sentence: "# datagram{s} received", Value: 1},
+		{Proto: "udp", Name: "miss", Sentence: "# PCB hash miss{es}", Value: 2},
+		{Proto: "ip6", Name: "received", Sentence: "# total packet{s} received", Value: 0},
+		{Proto: "new", Name: "odd", Sentence: "# {odd} thing{s}", Value: 3},
+		{Proto: "ip", Name: "received", Sentence: "# total packet{s} received", Value: 1024},
+		{Proto: "ip", Name: "bad sum", Sentence: "# bad header checksum{s}", Value: 0},
+		{Proto: "ip", Name: "forwarded", Sentence: "# packet{s} forwarded", Value: 5},
+		{Proto: "ip", Name: "fast forwarded", Sentence: "(# packet{s} fast forwarded)", Value: 1},
+		{Proto: "ip", Name: "cant", Sentence: "# packet{s} not forwardable", Value: 18446744073709551615},
+	} {
+		if proto == "" || r.Proto == proto {
+			out = append(out, r)
+		}
+	}
+	return out, f.err
+}
+
+func (f *fake) Mbuf() ([]protocol.MbufRow, error) {
+	return []protocol.MbufRow{{Buffers: 12, Octets: 26000, Limit: 268435456, Denied: 1, SockData: 4096}}, f.err
+}
+
+func (f *fake) Groups() ([]protocol.GroupRow, error) {
+	return []protocol.GroupRow{{Interface: "en0", Group: "224.0.0.1", Refs: 1}, {Interface: "en0", Group: "239.255.255.250", Refs: 2},
+		{Interface: "en0", Group: "ff02::1", Refs: 1}}, f.err
+}
+
+func (f *fake) DumpRaw(what, family int, _ uint32) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		if what != protocol.DumpRoutes {
+			yield(nil, errors.New("what?"))
+			return
+		}
+		for _, p := range f.pages {
+			var m protocol.RouteMessage
+			if _, err := m.Decode(p); err == nil && family != 0 && m.Dst.Family != family {
+				continue
+			}
+			if !yield(p, nil) {
+				return
+			}
+		}
+		if f.err != nil {
+			yield(nil, f.err)
+		}
+	}
+}
+
+func (f *fake) LookupAddr(_ context.Context, a netip.Addr) (string, error) {
+	names := map[string]string{"10.0.0.25": "gw.example.com", "127.0.0.1": "localhost", "10.0.0.163": "a-name-that-is-long.example.com", "10.0.0.1": "other.example.org"}
+	if n := names[a.String()]; n != "" {
+		return n, nil
+	}
+	return "", errors.New("no name")
+}
+
+func inet(s string) protocol.Addr { return protocol.AddrFrom(netip.MustParseAddr(s), 0) }
+
+func link(index int, hw ...byte) protocol.Addr {
+	return protocol.LinkAddrOf(protocol.LinkOf(index, protocol.IFTEthernet, "", hw))
+}
+
+func route(dst string, gw protocol.Addr, flags uint32, index, refs int, use, mtu uint64) protocol.RouteMessage {
+	p := netip.MustParsePrefix(dst)
+	m := protocol.RouteMessage{Type: protocol.RTMGet, Index: index, Refs: refs, Use: use, Flags: flags, Dst: protocol.AddrFrom(p.Addr(), 0), Gateway: gw}
+	m.Metrics.MTU = mtu
+	if flags&protocol.RTFHost == 0 {
+		m.Netmask = protocol.MaskAddr(m.Dst.Family, p.Bits())
+	}
+	return m
+}
+
+const (
+	up, gateway, host_, static = protocol.RTFUp, protocol.RTFGateway, protocol.RTFHost, protocol.RTFStatic
+	cloning, llinfo, cloned    = protocol.RTFCloning, protocol.RTFLLInfo, protocol.RTFCloned
+)
+
+// routePages are the table of the reference, and the odd ones.
+func routePages() [][]byte {
+	ll := protocol.LinkAddrOf(protocol.LinkOf(2, protocol.IFTEthernet, "en0", []byte{0, 0x50, 0xda, 1, 2, 3}))
+	v4 := []protocol.RouteMessage{
+		route("0.0.0.0/0", inet("10.0.0.25"), up|gateway|static, 2, 0, 4, 0),
+		route("10.0.0.0/8", link(2), up|cloning, 2, 1, 0, 0),
+		route("10.0.0.25/32", ll, up|host_|llinfo|cloned, 2, 1, 118, 0),
+		route("10.0.0.99/32", link(2), up|host_|llinfo|cloned, 2, 1, 3, 0),
+		route("10.1.1.0/24", inet("10.0.0.25"), up|gateway|static, 2, 0, 1, 1400),
+		route("127.0.0.0/8", inet("127.0.0.1"), up|gateway|protocol.RTFReject|static, 1, 0, 0, 33228),
+		route("127.0.0.1/32", inet("127.0.0.1"), up|host_, 1, 1, 5, 33228),
+		route("172.16.0.0/12", inet("10.0.0.25"), up|gateway|static|protocol.RTFDynamic|protocol.RTFModified|protocol.RTFProto1|protocol.RTFProto2, 2, 0, 4294967295, 0),
+		route("172.16.0.0/16", inet("10.0.0.25"), up|static|protocol.RTFBlackhole, 2, 0, 0, 0),
+		route("192.168.1.0/24", inet("10.0.0.25"), up|gateway, 2, 0, 0, 0),
+		route("192.168.1.64/26", inet("10.0.0.25"), up|gateway, 7, 0, 0, 0),
+		route("224.0.0.0/4", inet("10.0.0.25"), up|gateway, 2, 0, 0, 0),
+	}
+	v4[4].Metrics = protocol.RouteMetrics{Locks: protocol.RTVMTU | protocol.RTVRTT, MTU: 1400, Expire: 1700000000, Rpipe: 1, Spipe: 2, Ssthresh: 3, RTT: 4000, RTTVar: 5000, Hopcount: 6}
+	holes := route("10.0.0.0/8", inet("10.0.0.25"), up, 2, 0, 0, 0)
+	holes.Netmask = inet("255.0.255.0")
+	v4 = append(v4, holes)
+	v6 := []protocol.RouteMessage{
+		route("::/0", inet("fe80::1%2"), up|gateway|static, 2, 0, 4, 0),
+		route("::1/128", inet("::1"), up|host_, 1, 0, 4, 33228),
+		route("fe80::/64", link(2), up|cloning, 2, 0, 0, 0),
+	}
+	var a, b, c []byte
+	for i := range v4 {
+		if i < 4 {
+			a = protocol.AppendMessage(a, &v4[i])
+		} else {
+			b = protocol.AppendMessage(b, &v4[i])
+		}
+	}
+	for i := range v6 {
+		c = protocol.AppendMessage(c, &v6[i])
+	}
+	return [][]byte{a, b, c}
+}
+
+// testHost waits not at all, and ends -w after a number of lines.
+func testHost(lines int) Host {
+	return Host{
+		Wait: func(context.Context, time.Duration) error {
+			if lines--; lines <= 0 {
+				return context.Canceled
+			}
+			return nil
+		},
+		Service: func(port int, proto string) string {
+			return readServices(strings.NewReader("syslog 514/udp # log\ndomain 53/udp x\nssh 22/tcp\na-very-long-name 123/udp\n"))[itoa(port)+"/"+proto]
+		},
+		Domain: "example.com",
+	}
+}
+
+func itoa(n int) string { return portText(n) }
+
+func TestRun(t *testing.T) {
+	for _, c := range []struct {
+		name, args string
+		lines      int // of -w
+		status     int
+		err        error
+	}{
+		{name: "sockets", args: "-n"},
+		{name: "sockets-all", args: "-an"},
+		{name: "sockets-names", args: "-a"},
+		{name: "sockets-pcb", args: "-aA"},
+		{name: "sockets-pcb-numeric", args: "-aAn"},
+		{name: "sockets-verbose", args: "-anv"},
+		{name: "sockets-inet6", args: "-an -f inet6"},
+		{name: "sockets-local", args: "-an -f local"},
+		{name: "sockets-json", args: "-an --json"},
+		{name: "sockets-error", args: "-an", err: &protocol.Error{Errno: syscall.EPERM}, status: 1},
+		{name: "pcb", args: "-P 1f"},
+		{name: "pcb-json", args: "-P 0x2 --json"},
+		{name: "pcb-proto", args: "-p udp -P 1f", status: 1},
+		{name: "routes", args: "-rn"},
+		{name: "routes-names", args: "-r"},
+		{name: "routes-verbose", args: "-rnv -f inet"},
+		{name: "routes-nolink", args: "-rnL -f inet"},
+		{name: "routes-inet6", args: "-rn -f inet6"},
+		{name: "routes-json", args: "-r --json"},
+		{name: "routes-stats", args: "-rs"},
+		{name: "interfaces", args: "-in"},
+		{name: "interfaces-names", args: "-id"},
+		{name: "interfaces-verbose", args: "-inv"},
+		{name: "interfaces-bytes", args: "-inb -I en0"},
+		{name: "interfaces-groups", args: "-ian"},
+		{name: "interfaces-inet6", args: "-in -f inet6"},
+		{name: "interfaces-unknown", args: "-I xx0", status: 1},
+		{name: "interfaces-json", args: "-i --json"},
+		{name: "interfaces-stats", args: "-is", status: 1},
+		{name: "wait", args: "-I en0 -w 1", lines: 23},
+		{name: "wait-first", args: "1", lines: 2},
+		{name: "wait-bytes-drops", args: "-bd -w 1 -I en0", lines: 2},
+		{name: "wait-drops", args: "-d -w 1 -I en0", lines: 2},
+		{name: "wait-unknown", args: "-I xx0 -w 1", lines: 2, status: 1},
+		{name: "wait-json", args: "-I en0 -w 1 --json", lines: 2},
+		{name: "stats", args: "-s"},
+		{name: "stats-short", args: "-ss"},
+		{name: "stats-inet6", args: "-s -f inet6"},
+		{name: "stats-arp", args: "-s -f arp"},
+		{name: "stats-json", args: "-ss --json"},
+		{name: "proto", args: "-p ip"},
+		{name: "proto-absent", args: "-p tcp", status: 1},
+		{name: "memory", args: "-m"},
+		{name: "memory-json", args: "-m --json"},
+		{name: "multicast", args: "-g"},
+		{name: "multicast-inet6", args: "-g -f inet6"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args, json := strings.CutSuffix(c.args, " --json") // which cli takes out
+			o, err := Parse(strings.Fields(args))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.JSON = json
+			var out bytes.Buffer
+			if got := Run(context.Background(), &fake{pages: routePages(), err: c.err}, testHost(c.lines), o, &out, &out); got != c.status {
+				t.Errorf("status %d, want %d", got, c.status)
+			}
+			golden(t, c.name, out.String())
+		})
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"-x", "illegal option -- x"},
+		{"-w", "option requires an argument -- w"},
+		{"-f", "option requires an argument -- f"},
+		{"-f ns", "ns: unknown address family"},
+		{"-p foo", "foo: unknown or uninstrumented protocol"},
+		{"-P zz", "invalid PCB address zz"},
+		{"-w 0", "0: -w takes a number of seconds from 1 on"},
+		{"-w x", "x: -w takes a number of seconds from 1 on"},
+		{"0", "0: -w takes a number of seconds from 1 on"},
+		{"-r foo", `"foo": netstat takes no further arguments`},
+		{"5 /netbsd", `"/netbsd": netstat takes no further arguments`},
+	} {
+		_, err := Parse(strings.Fields(c.args))
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%q: %v, want %q", c.args, err, c.want)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want Options
+	}{
+		{"", Options{}},
+		{"-rnT", Options{Routes: true, Numeric: true}},
+		{"-Ien0 -w5", Options{Interface: "en0", Interfaces: true, Wait: 5}},
+		{"-ss -finet", Options{Stats: 2, Family: "inet"}},
+		{"-f unix", Options{Family: "local"}},
+		{"-p IP", Options{Proto: "ip"}},
+		{"-P 0xFF", Options{PCB: 255, OnePCB: true}},
+		{"-n 3", Options{Numeric: true, Interfaces: true, Wait: 3}},
+	} {
+		got, err := Parse(strings.Fields(c.args))
+		if err != nil {
+			t.Errorf("%q: %v", c.args, err)
+			continue
+		}
+		if d := cmp.Diff(c.want, *got); d != "" {
+			t.Errorf("%q: %s", c.args, d)
+		}
+	}
+}
+
+// A stack that sends rubbish instead of routes costs a sentence.
+func TestRoutesRubbish(t *testing.T) {
+	var out, errs bytes.Buffer
+	f := &fake{pages: [][]byte{{9, 0, 3, 4}}}
+	if got := Run(context.Background(), f, testHost(0), &Options{Routes: true, Numeric: true}, &out, &errs); got != 1 {
+		t.Errorf("status %d", got)
+	}
+	if !strings.HasPrefix(errs.String(), "netstat: ") || strings.Count(errs.String(), "\n") != 1 {
+		t.Errorf("%q", errs.String())
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"-rn", "-w\x005", "-Ien0\x00-w1", "--\x00-x", "5", "-pip\x00-P1f", "-ss"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		o, err := Parse(strings.Split(line, "\x00"))
+		if (o == nil) == (err == nil) {
+			t.Fatalf("%v, %v", o, err)
+		}
+		if o != nil && !o.Interfaces && (o.Interface != "" || o.Wait > 0) {
+			t.Fatalf("%q: %+v", line, o)
+		}
+	})
+}
+
+// FuzzRoutes feeds the printer what a broken stack may send.
+func FuzzRoutes(f *testing.F) {
+	for _, p := range routePages() {
+		f.Add(p, false)
+		f.Add(p, true)
+	}
+	f.Fuzz(func(t *testing.T, page []byte, json bool) {
+		s := &fake{pages: [][]byte{page}}
+		Run(context.Background(), s, testHost(0), &Options{Routes: true, Verbose: true, JSON: json}, io.Discard, io.Discard)
+	})
+}
+
+func FuzzSentence(f *testing.F) {
+	f.Add("# repl{y} of {s} {es}", uint64(1))
+	f.Fuzz(func(t *testing.T, s string, n uint64) { appendSentence(nil, s, n) })
+}
+
+// BenchmarkRoutes prints a table of full size, without the stack.
+func BenchmarkRoutes(b *testing.B) {
+	page := make([]byte, 0, 64<<10)
+	n := 0
+	for len(page) < 60<<10 {
+		m := route(netip.PrefixFrom(netip.AddrFrom4([4]byte{20, byte(n >> 8), byte(n), 0}), 24).String(), inet("10.0.0.25"), up|gateway|static, 2, 0, 4, 0)
+		page = protocol.AppendMessage(page, &m)
+		n++
+	}
+	f := &fake{}
+	for b.Loop() {
+		f.pages = append(f.pages[:0], page)
+		for range 99 {
+			f.pages = append(f.pages, page)
+		}
+		Run(context.Background(), f, testHost(0), &Options{Routes: true, Numeric: true}, io.Discard, io.Discard)
+	}
+	b.ReportMetric(float64(n*100)*float64(b.N)/b.Elapsed().Seconds(), "routes/s")
+}
