@@ -1,0 +1,207 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"ionet/client"
+	"ionet/test/need"
+)
+
+// kernelHost is a Linux kernel with address 10.0.0.1 in a namespace of its
+// own, and a stack with 10.0.0.2 on the TAP between them.
+func kernelHost(t *testing.T) (ns *need.NS, u *user, prefix string) {
+	need.File(t, "/dev/net/tun")
+	ns = need.Namespace(t)
+	u = newRoot(t, ns)
+	prefix = filepath.Join(u.run, "s")
+	u.ionet(prefix, "-d", "tap", "name=tap0", "-ptcpip", "prefix="+prefix)
+	ns.Exec("ip", "addr", "add", "10.0.0.1/24", "dev", "tap0")
+	ns.Exec("ip", "link", "set", "tap0", "up")
+	u = u.at(prefix)
+	u.must("ifconfig", "en0", "10.0.0.2/24")
+	return ns, u, prefix
+}
+
+func TestKernelHostPings(t *testing.T) {
+	need.Command(t, "ping", "iputils-ping")
+	ns, u, _ := kernelHost(t)
+	for _, size := range []string{"0", "1", "56", "1472", "1473", "8000", "65507"} {
+		out, err := ns.Try("/usr/bin/ping", "-n", "-c", "2", "-i", "0.1", "-W", "5", "-s", size, "10.0.0.2")
+		if err != nil || !strings.Contains(out, " 0% packet loss") {
+			t.Errorf("the kernel pings with %s octets: %v\n%s", size, err, out)
+		}
+		out = u.must("ping", "-c", "2", "-i", "0.1", "-s", size, "10.0.0.1")
+		wantLines(t, "ping -s "+size, out, "2 packets received, 0.0% packet loss")
+	}
+	out := u.must("netstat", "-s", "-p", "ip")
+	if !regexp.MustCompile(`(?m)^\t[1-9]\d* packets reassembled ok$`).MatchString(out) ||
+		!regexp.MustCompile(`(?m)^\t[1-9]\d* output datagrams fragmented$`).MatchString(out) {
+		t.Errorf("netstat -s -p ip tells nothing of fragments:\n%s", out)
+	}
+	// The neighbour is in the routing table and in arp.
+	mac := strings.TrimSpace(ns.Exec("cat", "/sys/class/net/tap0/address"))
+	wantLines(t, "arp -an", u.must("arp", "-an"), "(10.0.0.1) at "+mac)
+	if out := u.must("netstat", "-rn"); !regexp.MustCompile(`(?m)^10\.0\.0\.1 +` + mac + ` +UHLc `).MatchString(out) {
+		t.Errorf("netstat -rn lacks the neighbour %s:\n%s", mac, out)
+	}
+}
+
+func TestArping(t *testing.T) {
+	arping := need.Command(t, "arping", "iputils-arping")
+	ns, u, _ := kernelHost(t)
+	out, err := ns.Try(arping, "-c", "2", "-w", "5", "-I", "tap0", "10.0.0.2")
+	m := regexp.MustCompile(`\taddress: (\S+)\n`).FindStringSubmatch(u.must("ifconfig", "en0"))
+	if err != nil || m == nil || !strings.Contains(strings.ToLower(out), m[1]) {
+		t.Errorf("arping: %v, want an answer from %q\n%s", err, m, out)
+	}
+	// Duplicate address detection finds that somebody has it.
+	if out, err := ns.Try(arping, "-D", "-c", "2", "-w", "5", "-I", "tap0", "10.0.0.2"); err == nil {
+		t.Errorf("arping -D finds 10.0.0.2 free:\n%s", out)
+	}
+}
+
+func TestNetcatTalksToAnEchoOnTheStack(t *testing.T) {
+	nc := need.Command(t, "nc", "netcat-openbsd")
+	ns, _, prefix := kernelHost(t)
+	s, err := client.Open(prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	pc, err := s.ListenPacket("udp", "10.0.0.2:7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	go echo(pc)
+	out, err := ns.Try("sh", "-c", "echo hello from the kernel | "+nc+" -u -n -w 1 10.0.0.2 7")
+	if err != nil || out != "hello from the kernel\n" {
+		t.Errorf("nc -u: %v, %q", err, out)
+	}
+	// To a port where nobody listens, the kernel hears of it.
+	out, _ = ns.Try("sh", "-c", "echo x | "+nc+" -u -n -v -w 1 10.0.0.2 9; echo x | "+nc+" -u -n -v -z -w 1 10.0.0.2 9 || echo refused")
+	wantLines(t, "nc -u to a closed port", out, "refused")
+}
+
+func echo(pc net.PacketConn) {
+	buf := make([]byte, 65536)
+	for {
+		n, from, err := pc.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		if _, err := pc.WriteTo(buf[:n], from); err != nil {
+			return
+		}
+	}
+}
+
+func TestTcpdumpReadsOurCapture(t *testing.T) {
+	need.Command(t, "tcpdump", "tcpdump")
+	_, u, prefix := kernelHost(t)
+	u.must("ping", "-c", "1", "10.0.0.1") // ARP is out of the way
+	file := filepath.Join(u.run, "ping.pcapng")
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	c := u.command(ctx, "ionet", "capture", "-i", "en0", "-n", "-c", "6", "-w", file, "icmp")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	u.must("waitfor", file, "10")
+	waitCapture(t, prefix)
+	u.must("ping", "-c", "3", "-i", "0.1", "10.0.0.1")
+	if err := c.Wait(); err != nil {
+		t.Fatalf("ionet capture: %v", err)
+	}
+	theirs := u.must("tcpdump", "-n", "-t", "-r", file)
+	ours := u.must("ionet", "capture", "-n", "-t", "-r", file)
+	if n := strings.Count(theirs, "ICMP echo request"); n != 3 || strings.Count(theirs, "ICMP echo reply") != 3 {
+		t.Errorf("tcpdump -r sees %d requests:\n%s", n, theirs)
+	}
+	norm := func(s string) string { return strings.TrimSpace(regexp.MustCompile(` +`).ReplaceAllString(s, " ")) }
+	if norm(theirs) != norm(ours) {
+		t.Errorf("the two readings differ.\ntcpdump:\n%sionet capture:\n%s", theirs, ours)
+	}
+}
+
+// waitCapture returns when a capture listens.
+func waitCapture(t *testing.T, prefix string) {
+	t.Helper()
+	s, err := client.Open(prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		if v, err := s.Sysctl("kern.captures"); err == nil && v != "0" {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // polls a state that has no event
+	}
+	t.Fatal("no capture began")
+}
+
+func TestRunningStackGainsAndLosesAnInterface(t *testing.T) {
+	ns, u, prefix := kernelHost(t)
+	_ = ns
+	entry := filepath.Join(prefix, "dev/io-net/en1")
+	u.must("mount", "-T", "io-net", "-o", "lan=1", "devn-ne2000.so")
+	u.must("waitfor", entry, "5")
+	wantLines(t, "nicinfo", u.must("nicinfo", "en1"), "en1:", "Physical Node ID")
+	u.must("umount", entry)
+	if r := u.try("ifconfig", "en1"); r.status != 1 {
+		t.Errorf("ifconfig en1 after umount: status %d\n%s", r.status, r.out)
+	}
+	if exists(entry) {
+		t.Errorf("%s is still there", entry)
+	}
+}
+
+func TestRestartBringsACrashedStackBack(t *testing.T) {
+	u := newUser(t)
+	p := filepath.Join(u.run, "s")
+	u.ionet(p, "--restart", "-d", "wire", "path="+filepath.Join(u.run, "w"), "-ptcpip", "prefix="+p)
+	v := u.at(p)
+	v.must("ifconfig", "en0", "10.0.0.1")
+	v.must("route", "add", "default", "10.0.0.254")
+	pid := func() int {
+		rows, err := openTable(p)
+		if err != nil {
+			return 0
+		}
+		return rows
+	}
+	old := pid()
+	if old == 0 {
+		t.Fatal("the stack does not answer")
+	}
+	u.must("kill", "-SEGV", fmt.Sprint(old))
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polls another process
+		if n := pid(); n != 0 && n != old {
+			break
+		}
+		if time.Now().After(deadline) {
+			log, _ := os.ReadFile(filepath.Join(p, "var/log/io-net.log"))
+			t.Fatalf("no stack came back in 20 s:\n%s", log)
+		}
+	}
+	wantLines(t, "ifconfig en0 after the crash", v.must("ifconfig", "en0"), "inet 10.0.0.1 netmask 0xff000000")
+	wantLines(t, "netstat -rn after the crash", v.must("netstat", "-rn"), "default            10.0.0.254         UGS")
+}
+
+func openTable(prefix string) (pid int, err error) {
+	s, err := client.Open(prefix)
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	return int(s.Hello().PID), nil
+}
