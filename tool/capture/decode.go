@@ -99,15 +99,20 @@ type Printer struct {
 	Hex       bool                    // -x
 	ASCII     bool                    // -X
 
+	extensions string // IPv6 headers stepped over, said behind the addresses
+
 	strings.Builder
 }
-
-const truncated = " [|%s]"
 
 func (w *Printer) f(format string, args ...any) { fmt.Fprintf(w, format, args...) }
 
 // cut says that the capture ends inside what.
-func (w *Printer) cut(what string) { w.f(truncated, what) }
+func (w *Printer) cut(what string) {
+	if s := w.String(); s != "" && s[len(s)-1] != ' ' {
+		w.WriteByte(' ')
+	}
+	w.f("[|%s]", what)
+}
 
 // Line decodes p: one line (two with -v), the dump of -x behind it, no
 // newline at the end. No octets make it panic.

@@ -106,7 +106,7 @@ func (w *Printer) ipv6(b []byte, wire, depth int) {
 		payload = max(wire-40, 0)
 	}
 	rest := b[40:min(len(b), 40+max(payload, 0))]
-	frag := ""
+	frag, ext := "", ""
 	for range 8 {
 		var n int
 		switch next {
@@ -138,8 +138,12 @@ func (w *Printer) ipv6(b []byte, wire, depth int) {
 		if n == 0 {
 			break
 		}
+		if next == 0 {
+			ext += "HBH "
+		}
 		next, rest, payload = rest[0], rest[n:], max(payload-n, 0)
 	}
+	w.extensions = ext
 	w.transport(src, dst, next, rest, payload, depth, frag != "")
 	w.f("%s", frag)
 }
@@ -152,7 +156,8 @@ func (w *Printer) transport(src, dst netip.Addr, proto byte, b []byte, size, dep
 	case 17:
 		w.udp(src, dst, b, size, frag)
 	default:
-		w.f("%s > %s: ", w.name(src), w.name(dst))
+		w.f("%s > %s: %s", w.name(src), w.name(dst), w.extensions)
+		w.extensions = ""
 		switch proto {
 		case 1:
 			w.icmp(b, size, depth, frag)
