@@ -17,8 +17,8 @@ type Options struct {
 	Threads      int  // -t: 0 leaves it to the protocol's threads_min
 	Modules      []Module
 
-	Foreground, Restart, Stop, Show, JSON, Help, Version bool
-	Sock                                                 string
+	Foreground, Restart, Stop, Show, JSON bool
+	Sock                                  string
 }
 
 // Module is one -d or -p with its options.
@@ -81,7 +81,7 @@ func ParseOptions(args []string) (Options, error) {
 func (o *Options) long(name string, args []string) ([]string, error) {
 	name, value, given := strings.Cut(name, "=")
 	flag := map[string]*bool{"foreground": &o.Foreground, "restart": &o.Restart, "stop": &o.Stop,
-		"show": &o.Show, "json": &o.JSON, "help": &o.Help, "version": &o.Version}[name]
+		"show": &o.Show, "json": &o.JSON}[name]
 	switch {
 	case flag != nil && given:
 		return nil, fmt.Errorf("--%s takes no value", name)
@@ -118,8 +118,6 @@ func (o *Options) short(cluster string, args []string) ([]string, error) {
 			o.Static = true
 		case 'f':
 			o.Foreground = true
-		case 'h':
-			o.Help = true
 		case 'i', 'C', 'c', 't', 'd', 'p':
 			value := cluster
 			if value == "" {

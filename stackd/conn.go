@@ -1,0 +1,266 @@
+package stackd
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/protocol"
+)
+
+// conn is one client: a connection through a door. Requests of one client
+// are handled one at a time and in order; answers to requests that had to
+// wait come when they come.
+type conn struct {
+	s           *server
+	fd          int
+	id          int32
+	family      int
+	ifname      string
+	credentials unix.Ucred
+	super       bool
+	greets      bool // HELLO is done; the handling worker's
+
+	// Of the worker that handles the client, and of teardown.
+	socks  map[uint32]*sock
+	caps   map[uint32]*capture
+	lastID uint32
+
+	// out: answers that did not fit the descriptor. Owner: the client's. Bound:
+	// limits.queue octets. Full: a control client is dropped; a routing socket
+	// loses messages, which it is told.
+	mu     sync.Mutex
+	out    [][]byte
+	queued int
+	armed  uint32
+	busy   bool // a worker has the client
+	again  bool // it became ready meanwhile
+	dead   bool
+	closed bool
+	parked int // waiting requests
+	lost   uint32
+	dump   dumpState // of the handling worker
+}
+
+// stallAt is how much unread answer stops us from taking further requests.
+const stallAt = 256 << 10
+
+// ready lets one worker at a time have the client.
+func (c *conn) ready(s *server, events uint32, buf []byte) {
+	c.mu.Lock()
+	if c.busy || c.closed {
+		c.again = true
+		c.mu.Unlock()
+		return
+	}
+	c.busy = true
+	c.mu.Unlock()
+	for {
+		gone := c.turn(buf)
+		c.mu.Lock()
+		if gone || c.dead {
+			c.mu.Unlock()
+			c.teardown()
+			return
+		}
+		if c.again {
+			c.again = false
+			c.mu.Unlock()
+			continue
+		}
+		c.busy = false
+		c.arm()
+		c.mu.Unlock()
+		return
+	}
+}
+
+// turn writes what waits and reads a few requests; it reports that the
+// client is gone.
+func (c *conn) turn(buf []byte) (gone bool) {
+	c.mu.Lock()
+	c.flush()
+	c.mu.Unlock()
+	for range 32 {
+		c.mu.Lock()
+		stalled := c.queued >= stallAt
+		c.mu.Unlock()
+		if stalled {
+			return c.hungUp()
+		}
+		n, _, flags, _, err := unix.Recvmsg(c.fd, buf, nil, unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN):
+			return false
+		case err != nil, n == 0:
+			return true
+		case flags&unix.MSG_TRUNC != 0 || n > protocol.MaxFrame:
+			c.reply(protocol.Header{}, errf(unix.EMSGSIZE, "a frame is at most %d octets", protocol.MaxFrame), nil)
+			continue
+		}
+		if c.family == protocol.AFRoute {
+			c.routeFrame(buf[:n])
+		} else {
+			c.frame(buf[:n])
+		}
+	}
+	return false
+}
+
+// hungUp asks whether a client that we do not read from is still there.
+func (c *conn) hungUp() bool {
+	p := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}
+	unix.Poll(p, 0)
+	return p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
+}
+
+// arm asks for the next event. The caller holds c.mu.
+func (c *conn) arm() {
+	ev := uint32(unix.EPOLLONESHOT)
+	if c.queued < stallAt {
+		ev |= unix.EPOLLIN | unix.EPOLLRDHUP
+	}
+	if len(c.out) > 0 {
+		ev |= unix.EPOLLOUT
+	}
+	c.armed = ev
+	unix.EpollCtl(c.s.ep, unix.EPOLL_CTL_MOD, c.fd, &unix.EpollEvent{Events: ev, Fd: c.id})
+}
+
+// send writes a frame, or queues a copy of it. It never waits and may be
+// called from anywhere, an upcall too.
+func (c *conn) send(b []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sendLocked(b)
+}
+
+func (c *conn) sendLocked(b []byte) bool {
+	if c.dead || c.closed {
+		return false
+	}
+	if len(c.out) == 0 {
+		err := sendFrame(c.fd, b)
+		if err == nil {
+			return true
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.ENOBUFS) {
+			return false // gone; the event that says so is on its way
+		}
+	}
+	if c.queued+len(b) > c.s.limits.queue+protocol.MaxFrame {
+		if c.family == protocol.AFRoute {
+			c.lost++
+		} else {
+			c.drop("it does not read its answers")
+		}
+		return false
+	}
+	c.out = append(c.out, append([]byte(nil), b...))
+	c.queued += len(b)
+	if !c.busy {
+		c.arm()
+	}
+	return true
+}
+
+func sendFrame(fd int, b []byte) error {
+	for {
+		_, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// flush writes what is queued. The caller holds c.mu.
+func (c *conn) flush() {
+	for len(c.out) > 0 {
+		if err := sendFrame(c.fd, c.out[0]); errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) {
+			return
+		}
+		c.queued -= len(c.out[0])
+		c.out[0] = nil
+		c.out = c.out[1:]
+	}
+	c.out = nil
+	if n := c.lost; n > 0 {
+		c.lost = 0
+		c.sendLocked(protocol.AppendMessage(nil, &protocol.DesyncMessage{Lost: n}))
+	}
+}
+
+// drop ends a client that misbehaves: the worker that has it, or the next
+// event, takes it down. The caller holds c.mu.
+func (c *conn) drop(why string) {
+	if !c.dead {
+		c.dead = true
+		unix.Shutdown(c.fd, unix.SHUT_RDWR)
+		c.s.log.Warn("a client is dropped", "why", why, "pid", c.credentials.Pid, "uid", c.credentials.Uid)
+		if !c.busy {
+			c.arm()
+		}
+	}
+}
+
+// teardown ends all that the client owned. Only the worker that has the
+// client calls it, or the end of the server.
+func (c *conn) teardown() {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	c.closed = true
+	c.out, c.queued = nil, 0
+	c.mu.Unlock()
+	s := c.s
+	s.mu.Lock()
+	delete(s.byID, c.id)
+	delete(s.conns, c)
+	s.mu.Unlock()
+	if c.family == protocol.AFRoute {
+		s.routes.leave(c)
+	}
+	c.closeAll()
+	s.mu.Lock()
+	if u := s.users[c.credentials.Uid]; u != nil {
+		if u.clients--; u.clients == 0 && u.sockets == 0 {
+			delete(s.users, c.credentials.Uid)
+		}
+	}
+	s.mu.Unlock()
+	unix.Close(c.fd)
+}
+
+// reply answers h: with err's number and sentence, or with the payload.
+func (c *conn) reply(h protocol.Header, err error, payload []byte) {
+	if err != nil {
+		c.sendError(h, err)
+		return
+	}
+	b := frames.Get().(*[]byte)
+	*b = append(protocol.AppendReply((*b)[:0], h), payload...)
+	if len(*b) > protocol.MaxFrame {
+		*b = protocol.AppendError((*b)[:0], h, errf(unix.EMSGSIZE, "the answer does not fit a frame"))
+	}
+	c.send(*b)
+	frames.Put(b)
+}
+
+func (c *conn) sendError(h protocol.Header, err error) {
+	c.send(protocol.AppendError(nil, h, err))
+}
+
+// frames are buffers for building a reply.
+var frames = sync.Pool{New: func() any { b := make([]byte, 0, protocol.MaxFrame+4096); return &b }}
+
+// errf is an error with a number and a sentence for the client.
+func errf(errno syscall.Errno, format string, args ...any) error {
+	return &protocol.Error{Errno: errno, Text: fmt.Sprintf(format, args...)}
+}

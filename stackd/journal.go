@@ -1,0 +1,325 @@
+package stackd
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+
+	"ionet/protocol"
+)
+
+// journal records every successful change of the configuration, so that
+// --restart can replay it into a new stack. It is a file of records {u32
+// length, u8 kind, payload}, appended to with one write a change, and
+// rewritten without what later records undo when it has doubled. A nil
+// journal records nothing.
+type journal struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	path   string
+	f      *os.File
+	size   int64
+	tight  int64 // size after the last compaction
+	paused bool
+}
+
+// Kinds of records.
+const (
+	recIoctl  = 1 // u32 request, argument
+	recSysctl = 2 // string name, string value
+	recRoute  = 3 // a routing message
+	recMount  = 4 // mount request, string interface
+	recUmount = 5 // string interface
+)
+
+type record struct {
+	kind byte
+	body []byte
+}
+
+// compactAt is the least size at which the file is rewritten.
+const compactAt = 1 << 20
+
+// openJournal opens the file; anew begins an empty one.
+func openJournal(path string, anew bool, log *slog.Logger) (*journal, error) {
+	mode := os.O_CREATE | os.O_RDWR | os.O_APPEND
+	if anew {
+		mode |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, mode, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{log: log, path: path, f: f, tight: compactAt / 2}
+	if st, err := f.Stat(); err == nil {
+		j.size = st.Size()
+	}
+	return j, nil
+}
+
+func (j *journal) close() {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.f.Close()
+}
+
+func (j *journal) ioctl(req uint32, arg []byte) {
+	j.add(recIoctl, func() []byte { return append(protocol.AppendU32(nil, req), arg...) })
+}
+
+func (j *journal) sysctl(name, value string) {
+	j.add(recSysctl, func() []byte { return protocol.AppendString(protocol.AppendString(nil, name), value) })
+}
+
+func (j *journal) route(msg []byte) { j.add(recRoute, func() []byte { return msg }) }
+
+func (j *journal) mount(q protocol.MountRequest, ifname string) {
+	j.add(recMount, func() []byte { return protocol.AppendString(protocol.AppendMountRequest(nil, q), ifname) })
+}
+
+func (j *journal) umount(ifname string) {
+	j.add(recUmount, func() []byte { return protocol.AppendString(nil, ifname) })
+}
+
+func (j *journal) add(kind byte, body func() []byte) {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.paused {
+		return
+	}
+	b := appendRecord(nil, record{kind, body()})
+	n, err := j.f.Write(b)
+	j.size += int64(n)
+	if err == nil && j.size > compactAt && j.size > 2*j.tight {
+		err = j.compact()
+	}
+	if err != nil {
+		j.log.Error("the configuration for --restart could not be recorded", "err", err)
+	}
+}
+
+func appendRecord(b []byte, r record) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(r.body)+1))
+	return append(append(b, r.kind), r.body...)
+}
+
+// parseRecords reads records; a last one cut short by a crash is left out.
+func parseRecords(b []byte) (out []record) {
+	for len(b) >= 5 {
+		n := binary.LittleEndian.Uint32(b)
+		if n < 1 || uint64(n) > uint64(len(b)-4) {
+			break
+		}
+		out = append(out, record{b[4], b[5 : 4+n]})
+		b = b[4+n:]
+	}
+	return out
+}
+
+// compact rewrites the file with what still counts.
+func (j *journal) compact() error {
+	recs, err := j.read()
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	for _, r := range compacted(recs) {
+		b.Write(appendRecord(nil, r))
+	}
+	f, err := os.OpenFile(j.path+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(b.Bytes()); err != nil {
+		f.Close()
+		return err
+	}
+	if err := os.Rename(j.path+".new", j.path); err != nil {
+		f.Close()
+		return err
+	}
+	j.f.Close()
+	j.f, j.size, j.tight = f, int64(b.Len()), int64(b.Len())
+	return nil
+}
+
+func (j *journal) read() ([]record, error) {
+	b, err := io.ReadAll(io.NewSectionReader(j.f, 0, j.size))
+	if err != nil {
+		return nil, err
+	}
+	return parseRecords(b), nil
+}
+
+// compacted leaves out what a later record replaces or undoes; the order of
+// the rest stays.
+func compacted(recs []record) []record {
+	last := map[string]int{}
+	dead := make([]bool, len(recs))
+	made := map[string]int{} // what a record of the journal itself made
+	for i, r := range recs {
+		key, makes, undoes := recordKey(r)
+		if at, ok := last[key]; ok {
+			dead[at] = true
+		}
+		if at, ok := made[key]; ok && undoes {
+			dead[at], dead[i] = true, true
+			delete(made, key)
+			delete(last, key)
+			if r.kind == recUmount {
+				bury(recs[:i], dead, key)
+			}
+			continue
+		}
+		last[key] = i
+		if makes {
+			made[key] = i
+		} else if undoes {
+			delete(made, key)
+		}
+	}
+	var out []record
+	for i, r := range recs {
+		if !dead[i] {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// bury marks the requests that concerned an interface that is gone.
+func bury(recs []record, dead []bool, key string) {
+	ifname := strings.TrimPrefix(key, "if ")
+	for i, r := range recs {
+		if r.kind == recIoctl && len(r.body) >= 4+protocol.IfNameLen && cstring(r.body[4:4+protocol.IfNameLen]) == ifname {
+			dead[i] = true
+		}
+	}
+}
+
+func cstring(b []byte) string {
+	b, _, _ = bytes.Cut(b, []byte{0})
+	return string(b)
+}
+
+// recordKey names what a record is about: of two with the same key the later
+// counts. makes and undoes say that it brings something about or takes it away.
+func recordKey(r record) (key string, makes, undoes bool) {
+	rd := protocol.NewReader(r.body)
+	switch r.kind {
+	case recSysctl:
+		return "sysctl " + rd.String(), false, false
+	case recMount:
+		_, _, _ = rd.String(), rd.String(), rd.String()
+		return "if " + rd.String(), true, false
+	case recUmount:
+		return "if " + rd.String(), false, true
+	case recRoute:
+		var m protocol.RouteMessage
+		if _, err := m.Decode(r.body); err != nil {
+			break
+		}
+		key := fmt.Sprintf("route %v %v %v", m.Dst, m.Netmask, m.Flags&protocol.RTFLLInfo)
+		switch m.Type {
+		case protocol.RTMAdd:
+			return key, true, false
+		case protocol.RTMDelete:
+			return key, false, true
+		}
+		return "change " + key, false, false
+	case recIoctl:
+		req := rd.U32()
+		switch req {
+		case protocol.SIOCAIFADDR:
+			if a, err := protocol.ParseAliasReq(r.body[4:]); err == nil {
+				return fmt.Sprintf("addr %s %v", a.Name, a.Addr.IP), true, false
+			}
+		case protocol.SIOCDIFADDR:
+			if a, err := protocol.ParseIfReq(req, r.body[4:]); err == nil {
+				return fmt.Sprintf("addr %s %v", a.Name, a.Addr.IP), false, true
+			}
+		default:
+			if a, err := protocol.ParseIfReq(req, r.body[4:]); err == nil {
+				return fmt.Sprintf("ioctl %#x %s %#x", req, a.Name, a.Mask), false, false
+			}
+		}
+	}
+	return fmt.Sprintf("? %d %x", r.kind, r.body), false, false
+}
+
+// replay does to s what the journal has recorded. What fails is logged: the
+// rest of the configuration still comes back.
+func (j *journal) replay(s *server) {
+	j.mu.Lock()
+	recs, err := j.read()
+	if err == nil {
+		err = j.compact()
+	}
+	j.paused = true
+	j.mu.Unlock()
+	defer func() {
+		j.mu.Lock()
+		j.paused = false
+		j.mu.Unlock()
+	}()
+	if err != nil {
+		s.log.Error("the recorded configuration cannot be read", "err", err)
+	}
+	done := 0
+	for _, r := range compacted(recs) {
+		if err := s.redo(r); err != nil {
+			s.log.Error("a change could not be replayed", "kind", r.kind, "err", err)
+			continue
+		}
+		done++
+	}
+	s.log.Info("the configuration is replayed", "changes", done)
+}
+
+// redo does one record again.
+func (s *server) redo(r record) error {
+	rd := protocol.NewReader(r.body)
+	switch r.kind {
+	case recIoctl:
+		req := rd.U32()
+		_, err := s.control(req, rd.Rest())
+		return err
+	case recSysctl:
+		name, value := rd.String(), rd.String()
+		_, err := s.eng.Engine().Env.MIB.Set(name, value)
+		return err
+	case recMount:
+		q := protocol.MountRequest{Type: rd.String(), Options: rd.String(), Module: rd.String()}
+		_, _, err := s.mount(q)
+		return err
+	case recUmount:
+		return s.eng.umount(rd.String())
+	case recRoute:
+		c := &conn{s: s, super: true, closed: true}
+		rb := routeBatch{c: c}
+		var m protocol.RouteMessage
+		if _, err := m.Decode(r.body); err != nil {
+			return err
+		}
+		rb.take(&m, r.body)
+		rb.commit()
+		if _, err := m.Decode(rb.reply); err == nil && m.Errno != 0 {
+			return m.Errno
+		}
+		return nil
+	}
+	return errors.New("a record of an unknown kind")
+}

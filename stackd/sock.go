@@ -1,0 +1,288 @@
+package stackd
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/protocol"
+	"ionet/stack/netif"
+	"ionet/stack/socket"
+)
+
+// sock is a client's socket. Lock order: sock, then conn, or the socket's
+// own. No lock of ours is held across a call into the engine, since the
+// upcalls run at its end.
+type sock struct {
+	c  *conn
+	so *socket.Socket
+
+	// parked: receives that wait for something to come. Owner: the socket.
+	// Bound: limits.parked a client. Full: ENOBUFS.
+	mu     sync.Mutex
+	parked []*parkedRecv
+	closed bool
+	wants  uint32 // IP_RECV… options that are on, by number
+}
+
+// maxDatagram is the largest datagram, IP header included.
+const maxDatagram = 65535
+
+type parkedRecv struct {
+	h     protocol.Header
+	flags int
+	size  int
+	timer *time.Timer
+}
+
+func (c *conn) cred() socket.Cred {
+	return socket.Cred{UID: int(c.credentials.Uid), PID: int(c.credentials.Pid), Super: c.super}
+}
+
+// newSocket serves TypeSocket.
+func (c *conn) newSocket(p []byte) (uint32, error) {
+	typ, proto, err := protocol.ParseSocket(p)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.s.takeSocket(c); err != nil {
+		return 0, err
+	}
+	sk := &sock{c: c}
+	c.s.eng.Call(func(w *netif.Work) {
+		sk.so, err = c.s.eng.Engine().Socket(w, c.family, int(typ), int(proto), c.cred())
+		if err == nil {
+			sk.so.SetUpcall(sk.upcall)
+		}
+	})
+	if err != nil {
+		c.s.dropSocket(c)
+		return 0, err
+	}
+	id := c.freeID()
+	c.socks[id] = sk
+	return id, nil
+}
+
+// freeID is an unused number for a socket or capture, never 0.
+func (c *conn) freeID() uint32 {
+	c.lastID++
+	for c.socks[c.lastID] != nil || c.caps[c.lastID] != nil || c.lastID == 0 {
+		c.lastID++
+	}
+	return c.lastID
+}
+
+// close ends the socket; receives that wait are answered EBADF.
+func (sk *sock) close() {
+	sk.mu.Lock()
+	sk.closed = true
+	waiting := sk.parked
+	sk.parked = nil
+	sk.mu.Unlock()
+	for _, r := range waiting {
+		sk.answer(r, unix.EBADF)
+	}
+	sk.c.s.eng.Call(func(w *netif.Work) { sk.so.Close(w) })
+	sk.c.s.dropSocket(sk.c)
+}
+
+// answer ends a parked receive with an error.
+func (sk *sock) answer(r *parkedRecv, err error) {
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	sk.c.unpark()
+	sk.c.reply(r.h, err, nil)
+}
+
+// park charges a waiting request to the client.
+func (c *conn) park() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.parked >= c.s.limits.parked {
+		return errf(unix.ENOBUFS, "%d requests wait already", c.parked)
+	}
+	c.parked++
+	return nil
+}
+
+func (c *conn) unpark() {
+	c.mu.Lock()
+	c.parked--
+	c.mu.Unlock()
+}
+
+// recv serves TypeRecv: at once if it can, else when something comes.
+func (sk *sock) recv(h protocol.Header, p []byte) error {
+	var flags, size uint32
+	if err := protocol.ParseU32(p, &flags, &size); err != nil {
+		return err
+	}
+	r := &parkedRecv{h: h, flags: int(flags), size: int(min(size, maxDatagram))}
+	sk.mu.Lock()
+	defer sk.mu.Unlock()
+	if len(sk.parked) == 0 && sk.serve(r) {
+		return nil
+	}
+	if r.flags&protocol.MsgDontWait != 0 {
+		return unix.EAGAIN
+	}
+	if err := sk.c.park(); err != nil {
+		return err
+	}
+	if d, _ := sk.so.Timeouts(); d > 0 {
+		r.timer = time.AfterFunc(d, func() { sk.abandon(r, unix.EAGAIN) })
+	}
+	sk.parked = append(sk.parked, r)
+	return nil
+}
+
+// abandon answers r with err if it still waits.
+func (sk *sock) abandon(r *parkedRecv, err error) bool {
+	sk.mu.Lock()
+	i := slices.Index(sk.parked, r)
+	if i >= 0 {
+		sk.parked = slices.Delete(sk.parked, i, i+1)
+	}
+	sk.mu.Unlock()
+	if i >= 0 {
+		sk.answer(r, err)
+	}
+	return i >= 0
+}
+
+// cancel answers the request tag with EINTR if it waits here.
+func (sk *sock) cancel(tag uint32) bool {
+	sk.mu.Lock()
+	i := slices.IndexFunc(sk.parked, func(r *parkedRecv) bool { return r.h.Tag == tag })
+	var r *parkedRecv
+	if i >= 0 {
+		r = sk.parked[i]
+	}
+	sk.mu.Unlock()
+	return r != nil && sk.abandon(r, unix.EINTR)
+}
+
+// upcall answers what waits while there is something to answer it with.
+func (sk *sock) upcall(*netif.Work) {
+	sk.mu.Lock()
+	defer sk.mu.Unlock()
+	for len(sk.parked) > 0 && sk.serve(sk.parked[0]) {
+		if t := sk.parked[0].timer; t != nil {
+			t.Stop()
+		}
+		sk.parked = slices.Delete(sk.parked, 0, 1)
+		sk.c.unpark()
+	}
+}
+
+// serve tries to answer r. The caller holds sk.mu.
+func (sk *sock) serve(r *parkedRecv) bool {
+	data := frames.Get().(*[]byte)
+	defer frames.Put(data)
+	m := socket.Msg{Data: (*data)[:r.size], Flags: r.flags & protocol.MsgPeek}
+	err := sk.so.Recv(&m)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return false
+	case err != nil:
+		sk.c.reply(r.h, err, nil)
+		return true
+	}
+	b := frames.Get().(*[]byte)
+	*b = sk.appendMsg(protocol.AppendReply((*b)[:0], r.h), &m)
+	sk.c.send(*b)
+	frames.Put(b)
+	return true
+}
+
+// closeAll ends all that a client owned.
+func (c *conn) closeAll() {
+	for id, sk := range c.socks {
+		delete(c.socks, id)
+		sk.close()
+	}
+	for id, cp := range c.caps {
+		delete(c.caps, id)
+		cp.close()
+	}
+}
+
+// appendMsg is a received datagram as the client sees it.
+func (sk *sock) appendMsg(b []byte, m *socket.Msg) []byte {
+	out := protocol.Msg{Flags: uint32(m.Flags), Addr: protoAddr(sk.so.Family, m.Addr), Data: m.Data}
+	a := protocol.Ancillary{TTL: -1}
+	if sk.so.Opt(socket.SOTimestamp) {
+		a.Time = sk.c.s.eng.Wall(m.Time)
+	}
+	if sk.want(protocol.IPRecvDstAddr) {
+		a.Dst = m.Dst
+	}
+	if sk.want(protocol.IPRecvTTL) {
+		a.TTL = int(m.TTL)
+	}
+	if sk.want(protocol.IPRecvIf) {
+		a.If = protocol.LinkAddr{Index: int(m.IfIndex)}
+		if ifp := sk.c.s.eng.Engine().Env.Ifs.ByIndex(m.IfIndex); ifp != nil {
+			a.If = linkAddr(ifp)
+		}
+	}
+	out.Control = protocol.AppendAncillary(nil, a)
+	return protocol.AppendMsg(b, out)
+}
+
+// want reports whether an option of the network's level is on.
+func (sk *sock) want(name int) bool { return sk.wants&(1<<name) != 0 }
+
+// noteOption keeps what the client wants as control messages, so that
+// a datagram costs no look-up of options.
+func (sk *sock) noteOption(level, name int, value []byte) {
+	if level != protocol.ProtoIP || name != protocol.IPRecvDstAddr && name != protocol.IPRecvTTL && name != protocol.IPRecvIf {
+		return
+	}
+	n, _ := socket.Int32(value)
+	sk.mu.Lock()
+	defer sk.mu.Unlock()
+	if sk.wants &^= 1 << name; n != 0 {
+		sk.wants |= 1 << name
+	}
+}
+
+func protoAddr(family int, a socket.Addr) protocol.Addr {
+	if !a.IP.IsValid() {
+		switch family {
+		case socket.AFInet:
+			a.IP = netip.IPv4Unspecified()
+		case socket.AFInet6:
+			a.IP = netip.IPv6Unspecified()
+		}
+	}
+	if a.Scope != 0 && a.IP.Is6() {
+		a.IP = a.IP.WithZone(strconv.Itoa(int(a.Scope)))
+	}
+	return protocol.AddrFrom(a.IP, a.Port)
+}
+
+// sockAddr is a client's address for a socket call of that family. Family 0
+// is taken for the socket's own, as the original's bind did; a connect
+// without address dissolves the association.
+func sockAddr(family int, a protocol.Addr) (socket.Addr, error) {
+	switch {
+	case a.Family == 0:
+		return socket.Addr{}, nil
+	case a.Family != family:
+		return socket.Addr{}, errf(unix.EAFNOSUPPORT, "an address of family %d on a socket of family %d", a.Family, family)
+	}
+	out := socket.Addr{IP: a.IP.WithZone(""), Port: a.Port}
+	if z := a.IP.Zone(); z != "" {
+		n, _ := strconv.ParseUint(z, 10, 32)
+		out.Scope = uint32(n)
+	}
+	return out, nil
+}

@@ -1,0 +1,106 @@
+package stackd
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/protocol"
+	"ionet/stack/mib"
+	"ionet/tool/cli"
+)
+
+var (
+	nodeHostname  = mib.String("kern.hostname", "", "The stack's name for this host.")
+	_             = mib.String("kern.ostype", "ionet", "The system's name.", mib.ReadOnly())
+	nodeRelease   = mib.String("kern.osrelease", "", "The system's release.", mib.ReadOnly())
+	nodeVersion   = mib.String("kern.version", "", "The system's release in words.", mib.ReadOnly())
+	nodeSoMaxConn = mib.Int("kern.somaxconn", defaultSoMaxConn, "Connections that may wait at a listening socket.", mib.Range(defaultSoMaxConn, 1<<20), mib.RaiseOnly())
+)
+
+// setKern fills in the nodes that say who we are.
+func (e *engine) setKern(t *TCPIP) {
+	v := e.Engine().Env.MIB
+	name, _ := os.Hostname()
+	v.PutStr(nodeHostname, name)
+	release := cli.BuildVersion()
+	v.PutStr(nodeRelease, release)
+	v.PutStr(nodeVersion, "ionet "+release)
+	v.Put(nodeSoMaxConn, int64(t.SoMaxConn))
+}
+
+// sysctl serves TypeSysctl.
+func (c *conn) sysctl(p []byte) ([]byte, error) {
+	q, err := protocol.ParseSysctlRequest(p)
+	if err != nil {
+		return nil, err
+	}
+	v := c.s.eng.Engine().Env.MIB
+	switch q.Op {
+	case protocol.SysctlGet:
+		n := mib.Lookup(q.Name)
+		if n == nil {
+			return nil, c.noNode(q.Name)
+		}
+		value, err := v.Get(q.Name)
+		if err != nil {
+			if n.Kind == mib.KindTable {
+				return nil, errf(unix.EOPNOTSUPP, "%s is a table: use '%s' to view it", q.Name, n.Use)
+			}
+			return nil, err
+		}
+		return protocol.AppendSysctlReply(nil, protocol.SysctlReply{Nodes: []protocol.SysctlNode{sysctlNode(n, value)}}), nil
+	case protocol.SysctlSet:
+		n := mib.Lookup(q.Name)
+		if n == nil {
+			return nil, c.noNode(q.Name)
+		}
+		if err := c.privileged("set " + q.Name); err != nil {
+			return nil, err
+		}
+		old, err := v.Set(q.Name, q.Value)
+		if err != nil {
+			return nil, err
+		}
+		c.s.journal.sysctl(q.Name, q.Value)
+		return protocol.AppendSysctlReply(nil, protocol.SysctlReply{Nodes: []protocol.SysctlNode{sysctlNode(n, old)}}), nil
+	case protocol.SysctlList:
+		return c.sysctlPage(v, q)
+	}
+	return nil, errf(unix.EINVAL, "sysctl: no operation %d", q.Op)
+}
+
+// noNode tells an inner node, which has a subtree, from a wrong name.
+func (c *conn) noNode(name string) error {
+	if len(mib.Nodes(name)) > 0 {
+		return errf(unix.ENOTDIR, "%s: the specification is incomplete", name)
+	}
+	return errf(unix.ENOENT, "%s: there is no such node", name)
+}
+
+// sysctlPage lists nodes behind the cursor, which is the last name listed.
+func (c *conn) sysctlPage(v *mib.Values, q protocol.SysctlRequest) ([]byte, error) {
+	var body []byte
+	next, last := "", q.Cursor
+	for _, n := range mib.Nodes(q.Name) {
+		if n.Name <= q.Cursor {
+			continue
+		}
+		value, err := v.Get(n.Name)
+		if err != nil && n.Kind != mib.KindTable {
+			continue
+		}
+		was := len(body)
+		body = protocol.AppendSysctlNode(body, sysctlNode(n, value))
+		if len(body) > protocol.MaxPayload-4096 {
+			body, next = body[:was], last
+			break
+		}
+		last = n.Name
+	}
+	return append(protocol.AppendString(nil, next), body...), nil
+}
+
+func sysctlNode(n *mib.Node, value string) protocol.SysctlNode {
+	return protocol.SysctlNode{Name: n.Name, Kind: n.Kind.String(), Value: value, ReadOnly: n.ReadOnly, Use: n.Use, Doc: n.Doc}
+}
