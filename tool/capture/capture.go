@@ -142,7 +142,8 @@ func run(ctx *cli.Context, args []string) int {
 		s.file = NewWriter(out, snap)
 	}
 	if o.read != "" {
-		return s.fromFile(c, prog)
+		stop() // a read that waits for a pipe is ended by the signal itself
+		return s.fromFile(prog)
 	}
 	return s.live(c, stack, prog)
 }
@@ -209,7 +210,7 @@ func (w *Printer) object(p *Packet) object {
 	return o
 }
 
-func (s *session) fromFile(c context.Context, prog []bpf.RawInstruction) int {
+func (s *session) fromFile(prog []bpf.RawInstruction) int {
 	in, name := s.ctx.Stdin, "standard input"
 	if s.o.read != "-" {
 		f, err := os.Open(s.o.read)
@@ -232,7 +233,7 @@ func (s *session) fromFile(c context.Context, prog []bpf.RawInstruction) int {
 		}
 		match = func(b []byte) bool { n, err := vm.Run(b); return err == nil && n > 0 }
 	}
-	for c.Err() == nil {
+	for {
 		p, err := r.Next()
 		if err == io.EOF {
 			break
