@@ -187,15 +187,28 @@ func (b *Buf) Clone() *Buf {
 	return c
 }
 
+// ShrunkCap is the charge of what Shrink would leave, given memory for it.
+func (b *Buf) ShrunkCap() int {
+	if b.class == 0 || b.end-b.front()+Headroom > classSize[0] {
+		return b.Cap()
+	}
+	return classSize[0]
+}
+
+// front is where the packet begins, its network header included.
+func (b *Buf) front() int {
+	if b.l3 != 0 && int(b.l3) < b.off {
+		return int(b.l3)
+	}
+	return b.off
+}
+
 // Shrink moves a small packet out of a large buffer so that a queue is not
 // charged for octets nobody sent (law 4). What lies between the L3 mark and
 // the data comes along. It consumes b and answers the buffer to keep, which is
 // b itself when there is nothing to win or no memory.
 func (b *Buf) Shrink() *Buf {
-	front := b.off
-	if b.l3 != 0 && int(b.l3) < front {
-		front = int(b.l3)
-	}
+	front := b.front()
 	if b.class == 0 || b.end-front+Headroom > classSize[0] {
 		return b
 	}

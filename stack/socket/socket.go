@@ -196,14 +196,15 @@ func (so *Socket) wakeLocked(w *netif.Work) {
 // whose L3 and L4 marks are set. It takes the packet over unless it reports
 // false: no room, or closed.
 func (so *Socket) Deliver(w *netif.Work, pkt *packet.Buf) bool {
-	pkt = pkt.Shrink()
-	n, c := pkt.Len(), pkt.Cap()
+	n := pkt.Len()
 	so.mu.Lock()
 	q := &so.rcv
-	if so.closed || so.cantRecv || q.payload+n > so.rcvHiwat || q.charge+c > 2*so.rcvHiwat {
+	if so.closed || so.cantRecv || q.payload+n > so.rcvHiwat || q.charge+pkt.ShrunkCap() > 2*so.rcvHiwat {
 		so.mu.Unlock()
 		return false
 	}
+	pkt = pkt.Shrink() // only now: a packet that is refused stays the caller's
+	c := pkt.Cap()
 	pkt.Next = nil
 	if q.tail == nil {
 		q.head = pkt
