@@ -68,8 +68,8 @@ func (r *reassembly) add(w *netif.Work, p *packet.Buf, h packet.IPv4) *packet.Bu
 		w.Drop(p, cntFragDrop)
 		return nil
 	}
-	p = p.Shrink()
 	key := reassKey{h.Src(), h.Dst(), h.ID(), h.Proto()}
+	p = p.Shrink() // h is gone
 	var dead []*reassQueue
 	r.mu.Lock()
 	q := r.queues[key]
