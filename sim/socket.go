@@ -1,0 +1,142 @@
+package sim
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"ionet/stack"
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/route"
+	"ionet/stack/socket"
+)
+
+// Socket is a socket of a node.
+type Socket struct {
+	*socket.Socket
+	node *Node
+}
+
+// Addr reads "10.0.0.1:7", "10.0.0.1", ":7" or "".
+func Addr(s string) (a socket.Addr) {
+	host, port, found := strings.Cut(s, ":")
+	if host != "" {
+		a.IP = netip.MustParseAddr(host)
+	}
+	if found {
+		if _, err := fmt.Sscan(port, &a.Port); err != nil {
+			panic(fmt.Sprintf("sim: address %q: %v", s, err))
+		}
+	}
+	return a
+}
+
+// Call makes one call into the stack.
+func (nd *Node) Call(f func(w *netif.Work) error) error {
+	w := nd.Env.Begin(nd.net.now)
+	defer w.End()
+	return f(w)
+}
+
+// Socket makes a socket of any kind, with the superuser's rights.
+func (nd *Node) Socket(typ, proto int) *Socket {
+	s := &Socket{node: nd}
+	err := nd.Call(func(w *netif.Work) (err error) {
+		s.Socket, err = nd.Stack.Socket(w, socket.AFInet, typ, proto, socket.Cred{Super: true})
+		return err
+	})
+	if err != nil {
+		panic(fmt.Sprintf("sim: %s: socket: %v", nd.Name, err))
+	}
+	nd.socks = append(nd.socks, s)
+	return s
+}
+
+// UDP makes a datagram socket bound to local; "": not bound.
+func (nd *Node) UDP(local string) *Socket {
+	s := nd.Socket(socket.Dgram, 0)
+	if local != "" {
+		if err := s.Bind(local); err != nil {
+			panic(fmt.Sprintf("sim: %s: bind %s: %v", nd.Name, local, err))
+		}
+	}
+	return s
+}
+
+// Echo makes an echo socket: it sends echo requests and receives the replies.
+func (nd *Node) Echo() *Socket { return nd.Socket(socket.Dgram, packet.ProtoICMP) }
+
+// Bind gives the socket a local address.
+func (s *Socket) Bind(local string) error {
+	return s.node.Call(func(w *netif.Work) error { return s.Socket.Bind(w, Addr(local)) })
+}
+
+// Connect gives the socket a peer.
+func (s *Socket) Connect(peer string) error {
+	return s.node.Call(func(w *netif.Work) error { return s.Socket.Connect(w, Addr(peer)) })
+}
+
+// Set sets an option.
+func (s *Socket) Set(level, name int, value []byte) error {
+	return s.node.Call(func(w *netif.Work) error { return s.SetOption(w, level, name, value) })
+}
+
+// Flag sets an option of the socket level that is on or off, or a number.
+func (s *Socket) Flag(name, value int) {
+	if err := s.Set(socket.LevelSocket, name, socket.Value32(value)); err != nil {
+		panic(fmt.Sprintf("sim: %s: option %#x: %v", s.node.Name, name, err))
+	}
+}
+
+// SendTo sends a datagram; to is "" for the peer.
+func (s *Socket) SendTo(to string, b []byte) error {
+	return s.node.Call(func(w *netif.Work) error {
+		_, err := s.Socket.Send(w, &socket.Msg{Addr: Addr(to), Data: b})
+		return err
+	})
+}
+
+// Ping sends an echo request from an echo socket.
+func (s *Socket) Ping(to string, seq uint16, data []byte) error {
+	m := make([]byte, packet.ICMPLen+len(data))
+	m[0], m[6], m[7] = packet.ICMPEcho, byte(seq>>8), byte(seq)
+	copy(m[packet.ICMPLen:], data)
+	return s.SendTo(to, m)
+}
+
+// Recv takes the next datagram; false: there is none.
+func (s *Socket) Recv() (m socket.Msg, ok bool) {
+	m.Data = make([]byte, 65536)
+	return m, s.Socket.Recv(&m) == nil
+}
+
+// Close closes the socket.
+func (s *Socket) Close() {
+	_ = s.node.Call(func(w *netif.Work) error { s.Socket.Close(w); return nil })
+}
+
+// Counter is the value of a stack's counter declared as proto and name.
+func Counter(s *stack.Stack, proto, name string) uint64 {
+	for i, c := range mib.Counters() {
+		if c.Proto == proto && c.Name == name {
+			return s.Env.MIB.Count(mib.Counter(i))
+		}
+	}
+	panic(fmt.Sprintf("sim: no counter %q of %s", name, proto))
+}
+
+// Route adds a route to dst ("default" or a prefix) through gateway.
+func (nd *Node) Route(dst, gateway string) {
+	p := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if dst != "default" {
+		p = netip.MustParsePrefix(dst)
+	}
+	err := nd.Routes.Update([]route.Op{{Kind: route.Add, Spec: route.Spec{
+		Dst: p, Gateway: netip.MustParseAddr(gateway), Flags: route.FlagUp | route.FlagGateway | route.FlagStatic,
+	}}})[0]
+	if err != nil {
+		panic(fmt.Sprintf("sim: %s: route %s via %s: %v", nd.Name, dst, gateway, err))
+	}
+}
