@@ -116,7 +116,7 @@ func (a *ARP) step(w *netif.Work, p *probe) {
 	}
 	if ask {
 		w.Count(cntRequestsOut)
-		a.send(w, p.key.ifp, netif.BroadcastMAC, packet.ARPRequest, unspecified, netif.MAC{}, p.key.ip)
+		a.send(w, p.key.ifp, netif.BroadcastMAC, packet.ARPRequest, p.key.ifp.MAC(), unspecified, netif.MAC{}, p.key.ip)
 	}
 	if tell && p.key.ifp.Flags()&netif.FlagNoARP == 0 {
 		a.announce(w, p.key.ifp, p.key.ip)
@@ -126,7 +126,7 @@ func (a *ARP) step(w *netif.Work, p *probe) {
 // announce is a gratuitous ARP: a request for our own address.
 func (a *ARP) announce(w *netif.Work, ifp *netif.Interface, ip netip.Addr) {
 	w.Count(cntRequestsOut)
-	a.send(w, ifp, netif.BroadcastMAC, packet.ARPRequest, ip, netif.MAC{}, ip)
+	a.send(w, ifp, netif.BroadcastMAC, packet.ARPRequest, ifp.MAC(), ip, netif.MAC{}, ip)
 }
 
 // conflict applies RFC 5227 §2.1.1 (while probing) and §2.4 (ever after) and

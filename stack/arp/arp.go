@@ -142,7 +142,7 @@ func (a *ARP) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, p
 		if v := e.v.Load(); v.known && v.flags&ProxyOnly == 0 {
 			e.use.Add(1)
 			return v.mac, true, nil
-		} else if v.down {
+		} else if v.down || v.known {
 			w.Drop(pkt, cntNoAnswer)
 			return netif.MAC{}, false, syscall.EHOSTDOWN
 		}
@@ -151,14 +151,11 @@ func (a *ARP) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, p
 		w.Drop(pkt, cntNoAnswer)
 		return netif.MAC{}, false, syscall.EHOSTDOWN
 	}
-	if e == nil {
-		if e = a.make(w, ifp, nexthop); e == nil {
-			w.Drop(pkt, cntFull)
-			return netif.MAC{}, false, syscall.ENOBUFS
-		}
+	if e = a.lock(w, ifp, nexthop); e == nil {
+		w.Drop(pkt, cntFull)
+		return netif.MAC{}, false, syscall.ENOBUFS
 	}
 	e.use.Add(1)
-	e.mu.Lock()
 	if v := e.v.Load(); v.known { // the answer came just now
 		e.mu.Unlock()
 		return v.mac, true, nil
@@ -183,6 +180,26 @@ func (a *ARP) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, p
 		a.request(w, ifp, nexthop, netif.BroadcastMAC)
 	}
 	return netif.MAC{}, false, nil
+}
+
+// lock answers the entry for ip, made if need be, with its lock held; nil when
+// the table is full. One that is being removed is not answered: what it were
+// given would be lost.
+func (a *ARP) lock(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
+	for {
+		e := a.find(ifp, ip)
+		if e == nil {
+			if e = a.make(w, ifp, ip); e == nil {
+				return nil
+			}
+		}
+		e.mu.Lock()
+		if !e.removed {
+			return e
+		}
+		e.mu.Unlock()
+		a.table.Remove(e.hash, e)
+	}
 }
 
 func (a *ARP) make(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
@@ -309,13 +326,10 @@ func (a *ARP) Set(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac netif.
 	if !ip.Is4() {
 		return syscall.EAFNOSUPPORT
 	}
-	e := a.find(ifp, ip)
+	e := a.lock(w, ifp, ip)
 	if e == nil {
-		if e = a.make(w, ifp, ip); e == nil {
-			return syscall.ENOBUFS
-		}
+		return syscall.ENOBUFS
 	}
-	e.mu.Lock()
 	e.expire, e.tries = 0, 0
 	if life == 0 {
 		flags |= Permanent
@@ -385,7 +399,7 @@ func (a *ARP) request(w *netif.Work, ifp *netif.Interface, ip netip.Addr, to net
 		return
 	}
 	w.Count(cntRequestsOut)
-	a.send(w, ifp, to, packet.ARPRequest, src, netif.MAC{}, ip)
+	a.send(w, ifp, to, packet.ARPRequest, ifp.MAC(), src, netif.MAC{}, ip)
 }
 
 // sourceFor is the address to ask with: one on the neighbour's network.
@@ -404,14 +418,14 @@ func sourceFor(ifp *netif.Interface, ip netip.Addr) (src netip.Addr) {
 	return src
 }
 
-func (a *ARP) send(w *netif.Work, ifp *netif.Interface, to netif.MAC, op uint16, sip netip.Addr, tmac netif.MAC, tip netip.Addr) {
+func (a *ARP) send(w *netif.Work, ifp *netif.Interface, to netif.MAC, op uint16, smac netif.MAC, sip netip.Addr, tmac netif.MAC, tip netip.Addr) {
 	p := a.env.Pool.Get(packet.ARPLen)
 	if p == nil {
 		w.Count(cntNoMem)
 		return
 	}
 	p.MarkL3(0)
-	packet.PutARP(p.Append(packet.ARPLen), op, ifp.MAC(), sip, tmac, tip)
+	packet.PutARP(p.Append(packet.ARPLen), op, smac, sip, tmac, tip)
 	if to.IsMulticast() {
 		p.Flags |= packet.FlagBroadcast
 	}

@@ -57,14 +57,22 @@ func (a *ARP) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 		w.Drop(p, cntDone)
 		return
 	}
-	if target == nil {
-		if e := a.find(ifp, tip); e == nil || e.v.Load().flags&Published == 0 || e.v.Load().mac == smac {
+	answer := ifp.MAC()
+	if target == nil { // a published entry is answered for, with its own address
+		e := a.find(ifp, tip)
+		if e == nil {
 			w.Drop(p, cntNotTarget)
 			return
 		}
+		v := e.v.Load()
+		if v.flags&Published == 0 || v.mac == smac {
+			w.Drop(p, cntNotTarget)
+			return
+		}
+		answer = v.mac
 	}
 	w.Count(cntRepliesOut)
-	a.send(w, ifp, smac, packet.ARPReply, tip, smac, sip)
+	a.send(w, ifp, smac, packet.ARPReply, answer, tip, smac, sip)
 	w.Drop(p, cntDone)
 }
 
