@@ -125,10 +125,10 @@ func (in *Inet) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 	}
 	probe := ifp.Type == netif.TypeEther && in.neigh != nil && old == nil
 	n := int(in.env.MIB.Int(nodeDADCount))
-	a.Tentative = probe && n > 0 && ifp.Up()
+	a.Tentative = probe && n > 0 && ifp.Flags()&netif.FlagRunning != 0
 	in.put(ifp, old, &a)
 	// The interface comes up with its first address (in_ifinit).
-	up := ifp.SetFlags(netif.FlagUp, 0)&netif.FlagUp != 0
+	ifp.SetFlags(netif.FlagUp, 0)
 	if err := in.addRoutes(&a); err != nil {
 		in.put(ifp, &a, old)
 		if old != nil {
@@ -142,7 +142,7 @@ func (in *Inet) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 	if in.AddrChanged != nil {
 		in.AddrChanged(&a, true)
 	}
-	if probe && (ifp.Up() || up) {
+	if probe && ifp.Up() {
 		in.announce(ifp, a.Addr, n)
 	}
 	return nil
@@ -157,7 +157,8 @@ func v4Addrs(ifp *netif.Interface) (out []*netif.Addr) {
 	return out
 }
 
-// put replaces old by a in ifp's list; either may be nil.
+// put replaces old by a in ifp's list; either may be nil. An old one that is
+// there no more stays away.
 func (in *Inet) put(ifp *netif.Interface, old, a *netif.Addr) {
 	ifp.EditAddrs(func(s []*netif.Addr) []*netif.Addr {
 		i := slices.Index(s, old)
@@ -166,7 +167,7 @@ func (in *Inet) put(ifp *netif.Interface, old, a *netif.Addr) {
 			s[i] = a
 		case i >= 0:
 			s = slices.Delete(s, i, i+1)
-		case a != nil:
+		case old == nil && a != nil:
 			a.Alias = slices.ContainsFunc(s, func(o *netif.Addr) bool { return o.Addr.Is4() })
 			s = append(s, a)
 		}
@@ -253,6 +254,10 @@ func (in *Inet) connected(a *netif.Addr) route.Spec {
 // the same network.
 func (in *Inet) dropRoutes(a *netif.Addr) {
 	s := in.connected(a)
+	if r, err := in.routes.GetExact(s.Dst); err != nil || r.If != a.If || r.Src != a.Addr {
+		in.routes.DeleteSource(a.If, a.Addr)
+		return // the network's route is another address's
+	}
 	ops := []route.Op{{Kind: route.Delete, Spec: s}}
 	for _, b := range a.If.Addrs() {
 		if b != a && b.Addr.Is4() {
@@ -270,11 +275,17 @@ func (in *Inet) dropRoutes(a *netif.Addr) {
 	in.routes.DeleteSource(a.If, a.Addr)
 }
 
-// InterfaceUp announces the addresses of an interface that came up.
+// InterfaceUp announces the addresses of an interface that came up. One that
+// was being probed is probed again; one that somebody else has stays silent.
 func (in *Inet) InterfaceUp(ifp *netif.Interface) {
 	if ifp.Type == netif.TypeEther && in.neigh != nil {
 		for _, a := range v4Addrs(ifp) {
-			in.announce(ifp, a.Addr, 0)
+			switch {
+			case a.Tentative:
+				in.announce(ifp, a.Addr, max(1, int(in.env.MIB.Int(nodeDADCount))))
+			case !a.Duplicated:
+				in.announce(ifp, a.Addr, 0)
+			}
 		}
 	}
 	in.gen.Add(1)
