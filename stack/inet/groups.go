@@ -25,9 +25,10 @@ type groups struct {
 	in  *Inet
 	set atomic.Pointer[map[groupKey]bool] // what the packet path asks
 
-	mu  sync.Mutex
-	all map[groupKey]*group
-	ifs map[uint32]*igmpIf
+	mu      sync.Mutex
+	all     map[groupKey]*group
+	leaving map[groupKey]*group // left, and the routers not told often enough
+	ifs     map[uint32]*igmpIf
 }
 
 // group is one interface's membership: the merged filter of its sockets
@@ -45,7 +46,7 @@ type group struct {
 	answer  bool // a query waits for an answer
 	asked   []netip.Addr
 	last    bool // we sent the latest version 1 or 2 report
-	gone    bool
+	gone    bool // left; what is still to be reported is
 }
 
 type record struct {
@@ -54,7 +55,7 @@ type record struct {
 }
 
 func (g *groups) init(in *Inet) {
-	g.in, g.all, g.ifs = in, map[groupKey]*group{}, map[uint32]*igmpIf{}
+	g.in, g.all, g.leaving, g.ifs = in, map[groupKey]*group{}, map[groupKey]*group{}, map[uint32]*igmpIf{}
 	g.set.Store(&map[groupKey]bool{})
 }
 
@@ -124,6 +125,11 @@ func (g *groups) detach(ifp *netif.Interface) {
 			g.drop(m)
 		}
 	}
+	for k, m := range g.leaving { // map order: nothing is sent
+		if m.ifp == ifp {
+			g.forget(k)
+		}
+	}
 	delete(g.ifs, ifp.Index)
 	g.publish()
 }
@@ -137,12 +143,22 @@ func (g *groups) drop(m *group) {
 	}
 }
 
+// forget ends the reports about a group that was left.
+func (g *groups) forget(k groupKey) {
+	if m := g.leaving[k]; m != nil {
+		m.changes = 0
+		g.in.env.Wheel.Stop(&m.timer)
+		delete(g.leaving, k)
+	}
+}
+
 func (g *groups) join(w *netif.Work, ifp *netif.Interface, ip netip.Addr, o *Options) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	k := groupKey{ifp.Index, ip}
 	m := g.all[k]
 	if m == nil {
+		g.forget(k)
 		m = &group{key: k, ifp: ifp, include: true}
 		m.timer.Fn = func(w *netif.Work) { g.fire(w, m) }
 		g.all[k] = m
@@ -166,9 +182,15 @@ func (g *groups) leave(w *netif.Work, ifp *netif.Interface, ip netip.Addr, o *Op
 		m.members = slices.Delete(m.members, i, i+1)
 	}
 	g.change(w, m)
-	if len(m.members) == 0 {
-		g.drop(m)
-		g.publish()
+	if len(m.members) > 0 {
+		return
+	}
+	more := m.changes > 0 && g.version(w, m.key.ifindex) == 3 // an older leave is said once
+	g.drop(m)
+	g.publish()
+	if more {
+		g.leaving[m.key] = m
+		g.rearm(w, m)
 	}
 }
 
@@ -221,6 +243,7 @@ func (g *groups) change(w *netif.Work, m *group) {
 	}
 	m.include, m.sources = include, sources
 	if !reported(m.key.group) || !m.ifp.Up() {
+		m.changes = 0
 		return
 	}
 	m.records = m.records[:0]

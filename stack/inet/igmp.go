@@ -93,6 +93,9 @@ func (ig *igmp) Input(w *netif.Work, p *packet.Buf) {
 // query notes the querier's version and schedules the answers (RFC 3376 §5.2).
 func (g *groups) query(w *netif.Work, ifp *netif.Interface, m packet.IGMP, dst netip.Addr) bool {
 	ip := m.Group()
+	if n := len(m); n > packet.IGMPLen && n < 12 {
+		return false // of no version (RFC 3376 §7.1)
+	}
 	if ip != unspecified && !ip.IsMulticast() || ip == unspecified && dst != allHosts && g.in.Local(dst) == nil {
 		return false
 	}
@@ -138,7 +141,7 @@ func (g *groups) heard(w *netif.Work, ifp *netif.Interface, ip netip.Addr) {
 	if m := g.all[groupKey{ifp.Index, ip}]; m != nil {
 		w.Count(cntIGMPOurs)
 		if g.version(w, ifp.Index) < 3 && m.answer {
-			m.answer, m.last = false, false
+			m.answer, m.last, m.changes = false, false, 0
 			g.in.env.Wheel.Stop(&m.timer)
 		}
 	}
@@ -148,9 +151,21 @@ func (g *groups) heard(w *netif.Work, ifp *netif.Interface, ip netip.Addr) {
 func (g *groups) fire(w *netif.Work, m *group) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !m.gone {
+	if !m.gone || m.changes > 0 {
 		g.report(w, m)
 	}
+	if m.gone && m.changes == 0 && g.leaving[m.key] == m {
+		delete(g.leaving, m.key)
+	}
+}
+
+// rearm has the rest reported in a while.
+func (g *groups) rearm(w *netif.Work, m *group) {
+	d := int64(unsolicitedV3)
+	if g.version(w, m.ifp.Index) < 3 {
+		d = unsolicitedV2
+	}
+	g.in.env.Wheel.Reset(&m.timer, w.Now+1+g.upTo(d))
 }
 
 // report sends a membership's change or answer, and arms the next.
@@ -163,22 +178,18 @@ func (g *groups) report(w *netif.Work, m *group) {
 		recs = m.records
 	case m.answer:
 		recs = m.current()
+		m.answer, m.asked = false, nil
 	}
-	m.answer, m.asked = false, nil
-	if len(recs) == 0 {
-		return
-	}
-	if v == 3 {
+	switch {
+	case len(recs) == 0:
+	case v == 3:
 		g.sendV3(w, m, recs)
-	} else {
+	default:
 		g.sendOld(w, m, v)
+		m.answer, m.asked = false, nil // every report says all there is to say
 	}
-	if m.changes > 0 && !m.gone && len(m.members) > 0 {
-		d := int64(unsolicitedV3)
-		if v < 3 {
-			d = unsolicitedV2
-		}
-		g.in.env.Wheel.Reset(&m.timer, w.Now+1+g.upTo(d))
+	if m.changes > 0 || m.answer {
+		g.rearm(w, m)
 	}
 }
 
