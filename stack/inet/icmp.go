@@ -192,16 +192,19 @@ func (in *Inet) reflect(w *netif.Work, p *packet.Buf, typ uint8) {
 	if in.Local(h.Dst()) != nil {
 		f.Src = h.Dst()
 	}
-	if f.Dst.IsMulticast() || f.Dst == unspecified || in.IsBroadcast(f.Dst) {
-		w.Drop(p, cntNotAnswered)
-		return
-	}
+	oneHost := func(a netip.Addr) bool { return !a.IsMulticast() && a != unspecified && !in.IsBroadcast(a) }
+	ok := oneHost(f.Dst)
 	if h.HeaderLen() > packet.IPv4Len {
 		var first netip.Addr
 		f.Options, first = replyOptions(h.Options(), h.Src())
 		if first.IsValid() {
 			f.Dst = first
+			ok = ok && oneHost(first)
 		}
+	}
+	if !ok {
+		w.Drop(p, cntNotAnswered)
+		return
 	}
 	if typ == packet.ICMPEchoReply { // only one word changed
 		old := binary.BigEndian.Uint16(m)
@@ -314,7 +317,21 @@ func (in *Inet) newPMTU(w *netif.Work, m packet.ICMP, inner packet.IPv4) int {
 	in.cache.SetMTU(dst, mtu, w.Now, w.Now+in.env.MIB.Int(nodeMTUDiscTime)*second)
 	in.gen.Add(1)
 	w.Count(cntPMTU)
+	in.watchPMTU(w)
 	return mtu
+}
+
+// watchPMTU sees to it that cached routes are looked up again when a learnt
+// path MTU is believed no longer.
+func (in *Inet) watchPMTU(w *netif.Work) {
+	if at, ok := in.cache.NextExpiry(w.Now); ok {
+		in.env.Wheel.Reset(&in.pmtu, at)
+	}
+}
+
+func (in *Inet) pmtuExpired(w *netif.Work) {
+	in.gen.Add(1)
+	in.watchPMTU(w)
 }
 
 // redirectInput believes a redirect that comes from the gateway in use and

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"ionet/stack/callout"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -96,6 +97,7 @@ type Inet struct {
 	reass  reassembly
 	groups groups
 	icmp   icmpState
+	pmtu   callout.Timer[*netif.Work]
 	addrMu sync.Mutex // one change of addresses at a time
 
 	// AddrChanged, if set, is told of every address that comes, goes or
@@ -113,6 +115,7 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 	}
 	in.reass.init(in)
 	in.groups.init(in)
+	in.pmtu.Fn = in.pmtuExpired
 	in.upper[packet.ProtoICMP] = (*icmp)(in)
 	in.upper[packet.ProtoIGMP] = (*igmp)(in)
 	v := env.MIB

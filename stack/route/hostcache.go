@@ -68,6 +68,23 @@ func (c *HostCache) MTU(dst netip.Addr, now int64) (mtu int, ok bool) {
 	return 0, false
 }
 
+// NextExpiry is when the first of the entries that are valid at now expires;
+// false: there is none. It walks the whole cache.
+func (c *HostCache) NextExpiry(now int64) (at int64, ok bool) {
+	sets := c.sets.Load()
+	if sets == nil {
+		return 0, false
+	}
+	for i := range sets {
+		for j := range sets[i] {
+			if e := sets[i][j].Load(); e != nil && e.expires > now && (!ok || e.expires < at) {
+				at, ok = e.expires, true
+			}
+		}
+	}
+	return at, ok
+}
+
 // SetMTU notes a path MTU until expires. A larger one than is known is
 // refused (RFC 1191 §6.3): it answers whether mtu was taken.
 func (c *HostCache) SetMTU(dst netip.Addr, mtu int, now, expires int64) bool {
