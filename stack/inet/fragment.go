@@ -16,7 +16,7 @@ func (in *Inet) fragment(w *netif.Work, pkt *packet.Buf, ifp *netif.Interface, n
 	h := packet.IPv4(pkt.Bytes())
 	hlen := h.HeaderLen()
 	size := (mtu - hlen) &^ 7
-	if size < 8 {
+	if size < 8 || h.FragOff()+len(h.Payload()) > maxDatagram { // nobody could put that together
 		w.Drop(pkt, cntCantFrag)
 		return syscall.EMSGSIZE
 	}

@@ -3,7 +3,6 @@ package inet
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
 
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -223,15 +222,25 @@ func CheckOptions(opts []byte) (padded []byte, first netip.Addr, ok bool) {
 	if len(opts) > packet.IPv4MaxLen-packet.IPv4Len {
 		return nil, first, false
 	}
-	padded = slices.Clone(opts)
 	ok = true
-	bad := eachOption(padded, func(_ int, o []byte) bool {
+	bad := eachOption(opts, func(_ int, o []byte) bool {
 		switch o[0] {
-		case optLSRR, optSSRR, optRR:
+		case optLSRR, optSSRR: // the first hop is where it is sent, the last one who it is for
+			if ok = !first.IsValid() && len(o) >= 7 && o[2] == 4; !ok {
+				return false
+			}
+			first = netip.AddrFrom4([4]byte(o[3:7]))
+			if len(o) == 7 {
+				o = nil
+			} else {
+				o = append([]byte{o[0], o[1] - 4, 4}, o[7:]...)
+			}
+		case optRR:
 			ok = ok && len(o) >= 3 && o[2] >= 4
 		case optTS:
 			ok = ok && len(o) >= 4 && o[2] >= 5
 		}
+		padded = append(padded, o...)
 		return ok
 	})
 	for len(padded)%4 != 0 {

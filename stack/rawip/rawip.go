@@ -134,6 +134,7 @@ func (r *Raw) Deliver(w *netif.Work, pkt *packet.Buf, proto uint8) bool {
 			continue
 		}
 		c.MarkL4(h.HeaderLen())
+		c.CompleteCsum()
 		if p.echo {
 			c.TrimFront(h.HeaderLen())
 		}

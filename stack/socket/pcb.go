@@ -300,7 +300,7 @@ func (t *PCBTable) Each(local, foreign Addr, ifindex uint32, f func(*PCB) bool) 
 
 func fits(p *PCB, ifindex uint32) bool {
 	i := p.So.BoundIf()
-	return i == 0 || i == ifindex
+	return i == 0 || i == ifindex || ifindex == 0 // 0: by no interface, an error's
 }
 
 // FamilyOf is the family of an address.
