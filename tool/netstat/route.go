@@ -275,7 +275,7 @@ func appendNet4(b []byte, a netip.Addr, mask protocol.Addr, bits int) []byte {
 		b = strconv.AppendUint(b, uint64(ip[i]), 10)
 	}
 	switch {
-	case bits == 0 || mask.Family == 0:
+	case bits == 0 || !mask.IP.Is4():
 		return b
 	case bits < 0:
 		m := mask.IP.As4()
