@@ -133,8 +133,12 @@ type AliasReq struct {
 	Addr  Addr
 	Brd   Addr
 	Mask  Addr   // none: by class, or the whole address in inet6
-	Flags uint32 // the family's own (IN6_IFF_*)
+	Flags uint32 // the family's own (IN6_IFF_*), and AliasFirst
 }
+
+// AliasFirst, in AliasReq.Flags: the address takes the place of the first one
+// of its family instead of joining the others.
+const AliasFirst = 1 << 31
 
 // AppendAliasReq appends r.
 func AppendAliasReq(b []byte, r AliasReq) []byte {

@@ -53,7 +53,7 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 		if ifp == nil {
 			return nil, unix.ENXIO
 		}
-		return nil, s.alias(ifp, &a, false)
+		return nil, s.alias(ifp, &a, a.Flags&protocol.AliasFirst != 0)
 	}
 	r, err := protocol.ParseIfReq(req, arg)
 	if err != nil {
