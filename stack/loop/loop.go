@@ -24,7 +24,7 @@ func New(v4, v6 func() Handler) *netif.Interface {
 	ifp := netif.New(netif.Config{
 		Name:  "lo0",
 		Type:  netif.TypeLoop,
-		Flags: netif.FlagLoopback | netif.FlagMulticast | netif.FlagRunning,
+		Flags: netif.FlagLoopback | netif.FlagMulticast,
 		MTU:   MTU,
 	})
 	ifp.Output = func(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, _ netip.Addr) error {

@@ -175,9 +175,11 @@ func New(c Config) *Interface {
 // Flags are the IFF_* bits.
 func (ifp *Interface) Flags() uint32 { return ifp.flags.Load() }
 
-// Up reports whether the interface is up and running.
+// Up reports whether the interface is up and its driver works. lo0 has no
+// driver and, as on BSD, does not show RUNNING.
 func (ifp *Interface) Up() bool {
-	return ifp.flags.Load()&(FlagUp|FlagRunning) == FlagUp|FlagRunning
+	f := ifp.flags.Load()
+	return f&FlagUp != 0 && f&(FlagRunning|FlagLoopback) != 0
 }
 
 // SetFlags clears the bits of clear, then sets those of set, and answers the
