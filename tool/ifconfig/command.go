@@ -26,8 +26,8 @@ var Command = cli.Command{
 	},
 	Long: "ifconfig shows an interface, or gives it addresses and changes its parameters. An IPv4 address may be short, as " +
 		"inet_aton reads it: 10.163 is 10.0.0.163. Without netmask, prefixlen or /length the netmask is that of the address's class " +
-		"(IPv6: 64, and 128 with a destination). A plain address takes the place of the interface's first one; with alias it is added " +
-		"beside those that are there. Names are looked up as the stack does.\n\n" +
+		"(IPv6: 64, and 128 with a destination). With a plain address the interface's first one goes (the next becomes the first, " +
+		"when there are more); with alias the address is added beside those that are there. Names are looked up as the stack does.\n\n" +
 		"All words are read before anything changes. Flags, mtu and metric are then set in the order of the words, addresses last; " +
 		"the first failure ends the command with a status other than 0, also where the original went on.\n\n" +
 		"A driver here chooses its medium by itself: media and mediaopt succeed for what is there already. Words for hardware that the " +

@@ -80,7 +80,7 @@ func request(what string, err error) error {
 	}
 	s := what + ": " + protocol.Strerror(err)
 	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Text != "" {
-		s += " (" + e.Text + ")"
+		s += " (" + strings.TrimSuffix(e.Text, ": "+e.Errno.Error()) + ")"
 	}
 	return errors.New(s)
 }

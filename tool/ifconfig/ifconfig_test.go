@@ -216,7 +216,7 @@ func TestChange(t *testing.T) {
 			out: "SIOCAIFADDR: File exists (10.6.6.6 is an address of en1)"},
 	} {
 		f := &fake{refuse: map[string]error{
-			"mtu en0 9":                           &protocol.Error{Errno: syscall.EINVAL, Text: "mtu 9: en0 takes 72 to 1500"},
+			"mtu en0 9":                           &protocol.Error{Errno: syscall.EINVAL, Text: "mtu 9: en0 takes 72 to 1500: invalid argument"},
 			"create foo":                          syscall.EINVAL,
 			"add en0 10.6.6.6 brd= mask= flags=0": &protocol.Error{Errno: syscall.EEXIST, Text: "10.6.6.6 is an address of en1"},
 		}}

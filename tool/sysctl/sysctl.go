@@ -218,7 +218,8 @@ func failure(name string, err error) string {
 	}
 	s := fmt.Sprintf("%s: sysctl() failed with %s", name, protocol.Strerror(err))
 	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Text != "" {
-		s += " (" + e.Text + ")"
+		why := strings.TrimSuffix(strings.TrimPrefix(e.Text, name+": "), ": "+e.Errno.Error())
+		s += " (" + why + ")"
 	}
 	return s
 }

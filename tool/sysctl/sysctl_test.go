@@ -67,7 +67,7 @@ func (f *fake) SetSysctl(name, value string) (string, error) {
 		return "", &protocol.Error{Errno: syscall.EPERM}
 	}
 	if name == "net.inet.ip.ttl" && value == "300" {
-		return "", &protocol.Error{Errno: syscall.EINVAL, Text: "300 is out of range, 1 to 255"}
+		return "", &protocol.Error{Errno: syscall.EINVAL, Text: "net.inet.ip.ttl: 300 is out of range, 1 to 255: invalid argument"}
 	}
 	old := n.Value
 	n.Value = value
