@@ -33,6 +33,7 @@ import (
 	"ionet/stack"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/stacktest"
 )
 
 // Faults are the ills of a segment. Probabilities are a frame and receiver.
@@ -116,7 +117,7 @@ func (nd *Node) Sysctl(name, value string) {
 }
 
 // Count is the value of the counter declared as proto and name.
-func (nd *Node) Count(proto, name string) uint64 { return Counter(nd.Stack, proto, name) }
+func (nd *Node) Count(proto, name string) uint64 { return stacktest.Counter(nd.Stack, proto, name) }
 
 // Segment is an Ethernet segment.
 type Segment struct {
@@ -288,7 +289,7 @@ func (n *Net) note(what string, p *Port, frame []byte) {
 	if n.Log != nil {
 		fmt.Fprintf(n.Log, "%14.6f %s/%s %s", float64(n.now)/1e9, p.node.Name, p.If.Name, what)
 		if frame != nil {
-			fmt.Fprintf(n.Log, " %s", Describe(frame))
+			fmt.Fprintf(n.Log, " %s", stacktest.Describe(frame))
 		}
 		fmt.Fprintln(n.Log)
 	}

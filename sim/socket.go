@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"strings"
 
-	"ionet/stack"
-	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/route"
@@ -115,16 +113,6 @@ func (s *Socket) Recv() (m socket.Msg, ok bool) {
 // Close closes the socket.
 func (s *Socket) Close() {
 	_ = s.node.Call(func(w *netif.Work) error { s.Socket.Close(w); return nil })
-}
-
-// Counter is the value of a stack's counter declared as proto and name.
-func Counter(s *stack.Stack, proto, name string) uint64 {
-	for i, c := range mib.Counters() {
-		if c.Proto == proto && c.Name == name {
-			return s.Env.MIB.Count(mib.Counter(i))
-		}
-	}
-	panic(fmt.Sprintf("sim: no counter %q of %s", name, proto))
 }
 
 // Route adds a route to dst ("default" or a prefix) through gateway.
