@@ -71,15 +71,25 @@ func newPeer(w *Wire, conn *net.UnixConn) (*peer, error) {
 
 // enqueue copies frames to the queue and answers how many found no room.
 func (p *peer) enqueue(burst []*packet.Buf) (dropped int) {
-	p.out.Lock()
+	octets := 0
 	for _, b := range burst {
+		octets += recordHeader + b.Len()
+	}
+	p.out.Lock()
+	defer p.out.Unlock()
+	if room := p.out.Room(octets); room != nil {
+		for _, b := range burst {
+			room = room[putFrame(room, b):]
+		}
+		return 0
+	}
+	for _, b := range burst { // some of them may fit
 		if room := p.out.Room(recordHeader + b.Len()); room != nil {
 			putFrame(room, b)
 		} else {
 			dropped++
 		}
 	}
-	p.out.Unlock()
 	return dropped
 }
 

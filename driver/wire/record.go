@@ -88,17 +88,20 @@ func check(k uint16, n uint32) error {
 	return nil
 }
 
-// putFrame writes the record of frame b to dst, which has room for it.
-func putFrame(dst []byte, b *packet.Buf) {
+// putFrame writes the record of frame b to dst, which has room for it, and
+// answers its length.
+func putFrame(dst []byte, b *packet.Buf) int {
 	putHeader(dst, b)
-	copy(dst[recordHeader:], b.Bytes())
+	return recordHeader + copy(dst[recordHeader:], b.Bytes())
 }
 
 // putHeader writes what stands in front of frame b in its record.
 func putHeader(dst []byte, b *packet.Buf) {
-	le.PutUint32(dst, uint32(b.Len()))
-	le.PutUint16(dst[kindAt:], kindFrame)
-	vnet.Put(dst[vnetAt:], b)
+	le.PutUint64(dst, kindFrame<<(8*kindAt)|uint64(b.Len()))
+	le.PutUint64(dst[8:], 0)
+	if b.Csum != packet.CsumNone || b.GSO != packet.GSONone {
+		vnet.Put(dst[vnetAt:], b)
+	}
 }
 
 func appendControl(dst []byte, kind uint16, body []byte) []byte {
