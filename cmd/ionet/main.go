@@ -3,10 +3,15 @@ package main
 
 import (
 	"os"
+	"slices"
 
+	"ionet/stackd"
 	"ionet/tool/all"
 	"ionet/tool/cli"
 	"ionet/tool/ionet"
 )
 
-func main() { os.Exit(ionet.Exec(cli.System(), all.Commands, os.Args)) }
+func main() {
+	commands := slices.Concat([]*cli.Command{&stackd.Command}, all.Commands)
+	os.Exit(ionet.Exec(cli.System(), commands, os.Args))
+}

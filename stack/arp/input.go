@@ -3,6 +3,7 @@ package arp
 import (
 	"net/netip"
 
+	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 )
@@ -36,7 +37,7 @@ func (a *ARP) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 		return
 	}
 	if smac == ifp.MAC() { // our own, come back
-		w.Drop(p, cntNotTarget)
+		consume(w, p, cntNotTarget)
 		return
 	}
 	if a.conflict(w, ifp, smac, sip, tip, h.Op()) {
@@ -54,26 +55,33 @@ func (a *ARP) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 		}
 	}
 	if h.Op() != packet.ARPRequest {
-		w.Drop(p, cntDone)
+		consume(w, p, cntDone)
 		return
 	}
 	answer := ifp.MAC()
 	if target == nil { // a published entry is answered for, with its own address
 		e := a.find(ifp, tip)
 		if e == nil {
-			w.Drop(p, cntNotTarget)
+			consume(w, p, cntNotTarget)
 			return
 		}
 		v := e.v.Load()
 		if v.flags&Published == 0 || v.mac == smac {
-			w.Drop(p, cntNotTarget)
+			consume(w, p, cntNotTarget)
 			return
 		}
 		answer = v.mac
 	}
 	w.Count(cntRepliesOut)
 	a.send(w, ifp, smac, packet.ARPReply, answer, tip, smac, sip)
-	w.Drop(p, cntDone)
+	consume(w, p, cntDone)
+}
+
+// consume ends a packet that has served its purpose, or was of none here:
+// that is no drop.
+func consume(w *netif.Work, p *packet.Buf, as mib.Counter) {
+	w.Count(as)
+	p.Free()
 }
 
 var (

@@ -2,18 +2,35 @@
 package all
 
 import (
+	"ionet/tool/arp"
 	"ionet/tool/capture"
 	"ionet/tool/cli"
 	"ionet/tool/env"
+	"ionet/tool/ifconfig"
+	"ionet/tool/mount"
+	"ionet/tool/netstat"
+	"ionet/tool/nicinfo"
+	"ionet/tool/ping"
+	"ionet/tool/ps"
 	"ionet/tool/route"
+	"ionet/tool/sysctl"
 	"ionet/tool/waitfor"
 )
 
 // Commands are the tools in the order in which ionet lists them. The daemons
 // are added by cmd/ionet.
 var Commands = []*cli.Command{
+	&ifconfig.Command,
 	&route.Command,
-	&waitfor.Command,
+	&netstat.Command,
+	&ping.Command,
+	&arp.Command,
+	&sysctl.Command,
+	&nicinfo.Command,
+	&mount.Command,
+	&mount.UmountCommand,
 	&capture.Command,
+	&ps.Command,
+	&waitfor.Command,
 	&env.Command,
 }
