@@ -41,9 +41,6 @@ func parseMount(args []string) (*request, error) {
 				flags, after, err = cli.Getopt("abeo:rt:T:uvw", rest[:n-1])
 			}
 			after = append(append([]string{}, after...), rest[n+1:]...)
-			if len(after) == len(rest) {
-				after = after[1:]
-			}
 		}
 		for _, f := range flags {
 			switch f.Name {
