@@ -21,9 +21,7 @@ type Dgram struct {
 	local, remote address
 	conn          *frames.Conn
 	unlink        sync.Once
-
-	mu sync.Mutex         // to, which the system call writes in
-	to *unix.SockaddrUnix // nil: the socket is connected
+	peer          *peer // what sends to a path; nil: conn does, connected
 }
 
 func openDgram(o driver.Options, local, remote address) (driver.Driver, error) {
@@ -31,6 +29,9 @@ func openDgram(o driver.Options, local, remote address) (driver.Driver, error) {
 		return nil, fmt.Errorf("listen=%s and connect=%s must both be paths or both host:port", local, remote)
 	}
 	d := &Dgram{opt: o, local: local, remote: remote}
+	if remote.unix() {
+		d.peer = newPeer(remote.text)
+	}
 	fd, err := d.socket()
 	if err != nil {
 		return nil, err
@@ -45,13 +46,12 @@ func openDgram(o driver.Options, local, remote address) (driver.Driver, error) {
 }
 
 // socket binds here and, over IP, connects there, so that the kernel takes
-// datagrams from nobody else. A path may be connected to only when somebody
-// is there already, so there each datagram says where it goes; the folder's
-// mode says who may send.
+// datagrams from nobody else. A path can be connected to only when somebody
+// is there already, so there another socket sends, when it finds the peer; the
+// folder's mode says who may send to us.
 func (d *Dgram) socket() (fd int, err error) {
 	family, local, remote := unix.AF_UNIX, unix.Sockaddr(nil), unix.Sockaddr(nil)
 	if d.local.unix() {
-		d.to = &unix.SockaddrUnix{Name: d.remote.text}
 		local = &unix.SockaddrUnix{Name: d.local.text}
 	} else if family, local, remote, err = resolve(d.local.text, d.remote.text); err != nil {
 		return -1, err
@@ -114,36 +114,33 @@ func (d *Dgram) Info() driver.Info {
 	}
 }
 
-// Transmit sends a burst; what the socket does not take at once is dropped.
+// Transmit sends a burst. What a peer at a path does not take at once waits
+// for it, up to a bound; over IP the kernel's own queue is enough.
 func (d *Dgram) Transmit(ifp *netif.Interface, burst []*packet.Buf) {
-	if d.to == nil {
+	if d.peer != nil {
+		d.peer.send(ifp, burst)
+	} else {
 		d.conn.Send(ifp, burst)
-		return
 	}
-	drops := len(burst)
-	d.conn.Control(func(fd int) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		for _, b := range burst {
-			if unix.Sendto(fd, b.Bytes(), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, d.to) == nil {
-				drops--
-			}
-		}
-	})
-	if drops > 0 && ifp != nil {
-		ifp.Stats.OutDrops.Add(uint64(drops))
-	}
-	packet.FreeBurst(burst)
 }
 
 // Run receives until Close. A peer that is not there is no error: it may come.
 func (d *Dgram) Run(sink driver.Sink) error {
+	if d.peer != nil {
+		var wg sync.WaitGroup
+		wg.Go(d.peer.drain)
+		defer wg.Wait()
+		defer d.peer.close()
+	}
 	sink.LinkState(true)
 	return d.conn.Receive(sink, func(err error) bool { return err == unix.ECONNREFUSED })
 }
 
 // Close unbinds the socket and removes its file.
 func (d *Dgram) Close() error {
+	if d.peer != nil {
+		d.peer.close()
+	}
 	err := d.conn.Close()
 	if d.local.unix() {
 		d.unlink.Do(func() { _ = os.Remove(d.local.text) })

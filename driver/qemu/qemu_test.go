@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
 	"ionet/driver"
 	"ionet/driver/internal/sinktest"
+	"ionet/stack/packet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -196,6 +198,57 @@ func TestDgram(t *testing.T) {
 	s.Close()
 	if _, err := os.Stat(a); !os.IsNotExist(err) {
 		t.Errorf("its file stays: %v", err)
+	}
+}
+
+// The kernel holds a few datagrams for a receiver at a path. More than that in
+// one burst wait, in order, and are lost only with the receiver.
+func TestDgramWaitsForThePeer(t *testing.T) {
+	dir := t.TempDir()
+	at := filepath.Join(dir, "peer")
+	listen := func() *net.UnixConn {
+		os.Remove(at)
+		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: at, Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	s := start(t, "type=dgram,listen="+filepath.Join(dir, "us")+",connect="+at)
+	const count = 200
+	for round := range 2 { // the second peer is another socket at that path
+		c := listen()
+		var burst []*packet.Buf
+		for i := range count {
+			b := s.Pool().Get(1000)
+			copy(b.Append(1000), frame(1000, byte(i)))
+			burst = append(burst, b)
+		}
+		s.Driver.Transmit(s.Ifp, burst)
+		c.SetReadDeadline(time.Now().Add(sinktest.Patience))
+		got := make([]byte, 2000)
+		for i := range count {
+			if n, err := c.Read(got); err != nil || n != 1000 || got[0] != byte(i) {
+				t.Fatalf("round %d, frame %d: %d octets, %d: %v", round, i, n, got[0], err)
+			}
+		}
+		c.Close()
+	}
+	if n := s.Ifp.Stats.OutDrops.Load(); n != 0 {
+		t.Errorf("%d drops", n)
+	}
+	c := listen()
+	for range 5000 {
+		s.Send(frame(1000, 1))
+	}
+	n := s.Ifp.Stats.OutDrops.Load()
+	if n < 3000 || n > 4500 {
+		t.Errorf("%d of 5000 frames dropped before a peer that reads nothing", n)
+	}
+	c.Close() // and what waits goes with it
+	s.Close()
+	if n := s.Ifp.Stats.OutDrops.Load(); n < 4900 {
+		t.Errorf("%d of 5000 frames dropped, and the peer has read none", n)
 	}
 }
 
