@@ -36,7 +36,7 @@ func (in *Inet) Output(w *netif.Work, pkt *packet.Buf, f *socket.Flow) error {
 	}
 	pkt.MarkL4(0)
 	ttl := f.TTL
-	if ttl == 0 {
+	if ttl == 0 && !f.Dst.IsMulticast() { // a group's 0 means: not beyond this host
 		ttl = uint8(in.env.MIB.Int(nodeTTL))
 	}
 	var frag uint16

@@ -18,7 +18,7 @@ type Flow struct {
 	Scope     uint32     // interface of a scoped Dst
 	Proto     uint8
 	TOS       uint8
-	TTL       uint8 // 0: the default
+	TTL       uint8 // 0: the default; to a group: not beyond this host
 	DontFrag  bool
 	DontRoute bool   // only to a directly connected network
 	Broadcast bool   // sending to a broadcast address is allowed
