@@ -1,0 +1,209 @@
+package udp_test
+
+import (
+	"errors"
+	"net/netip"
+	"syscall"
+	"testing"
+
+	"ionet/stack"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+	. "ionet/stack/stacktest"
+)
+
+const again = "resource temporarily unavailable"
+
+func is(t *testing.T, what string, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) || (want == nil) != (got == nil) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func TestChecksum(t *testing.T) {
+	r := New(t)
+	s := r.UDP(":9")
+	d := Datagram("10.0.0.2", "10.0.0.1", 5, 9, "x")
+	frame := func() []byte { return IP{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 17, Data: d}.Frame() }
+	r.Send(frame())
+	if got := s.Get(); got != "10.0.0.2:5: x" {
+		t.Error(got)
+	}
+	d[7] ^= 1
+	r.Counts("udp", "bad UDP checksum", func() { r.Send(frame()) })
+	d[6], d[7] = 0, 0 // none
+	r.Send(frame())
+	if got := s.Get(); got != "10.0.0.2:5: x" {
+		t.Error(got)
+	}
+}
+
+func TestBadLengths(t *testing.T) {
+	r := New(t)
+	d := Datagram("10.0.0.2", "10.0.0.1", 5, 9, "xyz")
+	frame := func(d []byte) []byte { return IP{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 17, Data: d}.Frame() }
+	r.Counts("udp", "incomplete header", func() { r.Send(frame(d[:7])) })
+	r.Counts("udp", "bad data length", func() { r.Send(frame(d[:10])) })
+	d[5] = 7
+	r.Counts("udp", "bad data length", func() { r.Send(frame(d)) })
+	r.Expect()
+}
+
+func TestFullSocketRefusesAndCounts(t *testing.T) {
+	r := New(t)
+	s := r.UDP(":9")
+	s.Flag(socket.SORcvBuf, 2000)
+	f := UDP("10.0.0.2", "10.0.0.1", 5, 9, "x")
+	for range 50 {
+		r.Send(f)
+	}
+	full := Counter(r.Stack, "udp", "full socket buffer")
+	if full == 0 || full+Counter(r.Stack, "udp", "delivered") != 50 {
+		t.Errorf("%d refused", full)
+	}
+	if m := r.SocketMemory(); m > 4000 {
+		t.Errorf("%d octets are held for a buffer of 2000", m)
+	}
+}
+
+func TestWhoGetsIt(t *testing.T) {
+	r := New(t)
+	wild, exact, conn := r.UDP(":9"), r.Socket(socket.Dgram, 0), r.Socket(socket.Dgram, 0)
+	for _, s := range []*Socket{exact, conn} {
+		s.Flag(socket.SOReuseAddr, 1)
+		s.Flag(socket.SOReusePort, 1)
+		is(t, "bind", s.Bind("10.0.0.1:9"), nil)
+		if s == conn {
+			is(t, "connect", s.Connect("10.0.0.2:5"), nil)
+		}
+	}
+	r.Send(UDP("10.0.0.2", "10.0.0.1", 5, 9, "to the peer's"), UDP("10.0.0.2", "10.0.0.1", 6, 9, "to the address"), UDP("10.0.0.2", "10.0.0.255", 6, 9, "to all"))
+	for _, c := range []struct {
+		s    *Socket
+		want []string
+	}{
+		{conn, []string{"10.0.0.2:5: to the peer's", again}},
+		{exact, []string{"10.0.0.2:6: to the address", again}},
+		{wild, []string{"10.0.0.2:6: to all", again}},
+	} {
+		for _, want := range c.want {
+			if got := c.s.Get(); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+	}
+}
+
+func TestReusePort(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		r := New(t, func(c *stack.Config) { c.ReuseportUnicast = all })
+		var ss []*Socket
+		for range 2 {
+			s := r.Socket(socket.Dgram, 0)
+			s.Flag(socket.SOReusePort, 1)
+			is(t, "bind", s.Bind(":9"), nil)
+			ss = append(ss, s)
+		}
+		is(t, "a third without the option", r.Socket(socket.Dgram, 0).Bind(":9"), syscall.EADDRINUSE)
+		r.Send(UDP("10.0.0.2", "10.0.0.1", 5, 9, "one"), UDP("10.0.0.2", "255.255.255.255", 5, 9, "all"))
+		got := [][2]string{{ss[0].Get(), ss[0].Get()}, {ss[1].Get(), ss[1].Get()}}
+		want := [][2]string{{"10.0.0.2:5: one", "10.0.0.2:5: all"}, {"10.0.0.2:5: all", again}}
+		if all {
+			want[1] = want[0]
+		}
+		if got[0] != want[0] || got[1] != want[1] {
+			t.Errorf("reuseport_unicast %v: %q, want %q", all, got, want)
+		}
+	}
+}
+
+func TestBind(t *testing.T) {
+	r := New(t)
+	user, err := r.SocketAs(socket.Dgram, 0, socket.Cred{UID: 1000})
+	is(t, "socket", err, nil)
+	is(t, "a low port", user.Bind(":7"), syscall.EACCES)
+	is(t, "a stranger's address", user.Bind("10.0.0.9:7000"), syscall.EADDRNOTAVAIL)
+	is(t, "an address of ours", user.Bind("10.0.0.1:7000"), nil)
+	is(t, "once more", user.Bind("10.0.0.1:7001"), syscall.EINVAL)
+	is(t, "taken", r.Socket(socket.Dgram, 0).Bind("10.0.0.1:7000"), syscall.EADDRINUSE)
+	is(t, "taken by one address", r.Socket(socket.Dgram, 0).Bind(":7000"), syscall.EADDRINUSE)
+	is(t, "another address", r.Socket(socket.Dgram, 0).Bind("127.0.0.1:7000"), nil)
+}
+
+func TestSendErrors(t *testing.T) {
+	r := New(t)
+	r.Meet("10.0.0.2")
+	s := r.UDP("")
+	is(t, "nowhere", s.SendTo("", "x"), syscall.EDESTADDRREQ)
+	is(t, "no port", s.SendTo("10.0.0.2", "x"), syscall.EADDRNOTAVAIL)
+	is(t, "no route", s.SendTo("99.0.0.1:7", "x"), syscall.ENETUNREACH)
+	is(t, "broadcast", s.SendTo("10.0.0.255:7", "x"), syscall.EACCES)
+	is(t, "limited broadcast", s.SendTo("255.255.255.255:7", "x"), syscall.EACCES)
+	is(t, "too long", s.SendTo("10.0.0.2:7", string(make([]byte, 9217))), syscall.EMSGSIZE)
+	s.Flag(socket.SOBroadcast, 1)
+	is(t, "broadcast", s.SendTo("10.0.0.255:7", "x"), nil)
+	is(t, "disconnect", s.Connect(""), syscall.ENOTCONN)
+	is(t, "connect", s.Connect("10.0.0.2:7"), nil)
+	is(t, "an address too many", s.SendTo("10.0.0.2:7", "x"), syscall.EISCONN)
+	is(t, "connected", s.SendTo("", "x"), nil)
+	is(t, "shutdown", r.Do(func(w *netif.Work) error { return s.Shutdown(w, false, true) }), nil)
+	is(t, "after it", s.SendTo("", "x"), syscall.EPIPE)
+	is(t, "down", r.SetFlags(r.If, 0, netif.FlagUp), nil)
+	is(t, "interface down", r.UDP("").SendTo("10.0.0.2:7", "x"), syscall.ENETDOWN)
+}
+
+func TestNobodyListens(t *testing.T) {
+	r := New(t)
+	r.Meet("10.0.0.2")
+	r.Send(UDP("10.0.0.2", "10.0.0.1", 5, 9, "x"))
+	r.Expect("10.0.0.1 > 10.0.0.2 unreach 3 quotes 10.0.0.2 > 10.0.0.1 proto 17 len 8")
+	r.Counts("udp", "no socket for broadcast", func() { r.Send(UDP("10.0.0.2", "10.0.0.255", 5, 9, "x")) })
+	r.Expect()
+}
+
+func TestSourceFilters(t *testing.T) {
+	r := New(t)
+	opt := func(s *Socket, name int, more ...byte) {
+		t.Helper()
+		is(t, "option", s.Set(0, name, append(append([]byte{239, 1, 1, 1}, more...), 10, 0, 0, 1)), nil)
+	}
+	any, only, but := r.Socket(socket.Dgram, 0), r.Socket(socket.Dgram, 0), r.Socket(socket.Dgram, 0)
+	for _, s := range []*Socket{any, only, but} {
+		s.Flag(socket.SOReusePort, 1)
+		is(t, "bind", s.Bind(":9"), nil)
+	}
+	opt(any, 12)
+	opt(only, 70, 10, 0, 0, 2) // IP_ADD_SOURCE_MEMBERSHIP
+	opt(but, 12)
+	opt(but, 72, 10, 0, 0, 2) // IP_BLOCK_SOURCE
+	r.Send(UDP("10.0.0.2", "239.1.1.1", 5, 9, "two"), UDP("10.0.0.3", "239.1.1.1", 5, 9, "three"))
+	for i, c := range []struct {
+		s    *Socket
+		want []string
+	}{
+		{any, []string{"10.0.0.2:5: two", "10.0.0.3:5: three", again}},
+		{only, []string{"10.0.0.2:5: two", again}},
+		{but, []string{"10.0.0.3:5: three", again}},
+	} {
+		for _, want := range c.want {
+			if got := c.s.Get(); got != want {
+				t.Errorf("socket %d: %q, want %q", i, got, want)
+			}
+		}
+	}
+}
+
+func TestMulticastOut(t *testing.T) {
+	r := New(t)
+	s := r.UDP("10.0.0.1:9")
+	is(t, "send", s.SendTo("239.1.1.1:9", "x"), nil)
+	f := r.Sent()
+	if len(f) != 1 || packet.IPv4(f[0][14:]).TTL() != 1 || netip.AddrFrom4([4]byte(f[0][30:34])) != netip.MustParseAddr("239.1.1.1") || f[0][0] != 1 {
+		t.Fatalf("% x", f)
+	}
+	is(t, "IP_MULTICAST_TTL", s.Set(0, 10, []byte{0}), nil)
+	is(t, "send", s.SendTo("239.1.1.1:9", "x"), nil)
+	r.Expect()
+}
