@@ -1,154 +1,160 @@
 package client
 
 import (
-	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"ionet/protocol"
 	"ionet/protocol/door"
 )
 
-// reverseBudget is what all reverse look-ups of one Stack may take together;
-// then addresses stay numbers.
-const reverseBudget = time.Second
-
-// attempt is how long a name server may take for one answer.
-const attempt = 2 * time.Second
+const (
+	// lookupBudget is what the look-up of one name may take.
+	lookupBudget = 10 * time.Second
+	// reverseBudget is what all reverse look-ups of one Stack may take
+	// together; then addresses stay numbers.
+	reverseBudget = time.Second
+	// edns is the datagram that we can take (RFC 6891 §6.2.3).
+	edns = 4096
+	// maxChain bounds the CNAMEs of a name, over all answers.
+	maxChain = 16
+)
 
 // lookups is what a Stack knows of names.
 type lookups struct {
-	once    sync.Once
-	hosts   map[string][]netip.Addr
-	names   map[netip.Addr]string
-	servers []netip.AddrPort
-	search  []string
+	once  sync.Once
+	hosts []hosts // the stack's own, then the host's
+	conf  resolvConf
+	told  sync.Once // what is skipped
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the reverse look-ups; held over one
 	spent time.Duration
 	cache map[netip.Addr]string
 }
 
-// load reads hosts and resolv.conf: the stack's own below its prefix, then the
-// host's hosts too, and the host's resolv.conf when there is no other.
-func (s *Stack) load() {
-	l := &s.lookups
-	l.hosts, l.names, l.cache = map[string][]netip.Addr{}, map[netip.Addr]string{}, map[netip.Addr]string{}
-	own := door.Path(s.prefix, "etc/hosts")
-	l.readHosts(own)
-	if own != "/etc/hosts" {
-		l.readHosts("/etc/hosts")
-	}
-	path := door.Path(s.prefix, "etc/resolv.conf")
-	conf, err := dns.ClientConfigFromFile(path)
-	foreign := path == "/etc/resolv.conf"
-	if err != nil {
-		path, foreign = "/etc/resolv.conf", true
-		if conf, err = dns.ClientConfigFromFile(path); err != nil {
-			return
+// load reads the files of names: those below the stack's prefix, and the
+// host's below root ("" outside tests). The hosts of both count, the stack's
+// first; of resolv.conf the first that is there.
+func (l *lookups) load(prefix, root string) {
+	l.cache = map[netip.Addr]string{}
+	own := door.Path(prefix, "etc/hosts")
+	for _, path := range []string{own, root + "/etc/hosts"} {
+		if text, err := readNames(path); err == nil {
+			l.hosts = append(l.hosts, parseHosts(text))
 		}
 	}
-	l.search = conf.Search
-	for _, a := range conf.Servers {
-		ip, err := netip.ParseAddr(a)
-		switch {
-		case err != nil:
-			slog.Warn("resolv.conf has a name server that is no address", "file", path, "server", a)
-		case foreign && ip.IsLoopback():
-			slog.Warn("the host's own resolver cannot be reached from the stack and is skipped", "file", path, "server", a)
-		case ip.Unmap().Is4():
-			l.servers = append(l.servers, netip.AddrPortFrom(ip.Unmap(), 53))
-		}
+	own, host := door.Path(prefix, "etc/resolv.conf"), root+"/etc/resolv.conf"
+	text, err := readNames(own)
+	if errors.Is(err, os.ErrNotExist) {
+		own = host
+		text, err = readNames(host)
+	}
+	l.conf = parseResolvConf(text, own, own == host)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		l.conf.skipped = append(l.conf.skipped, err.Error())
 	}
 }
 
-func (l *lookups) readHosts(path string) {
-	f, err := os.Open(path)
-	if err != nil {
-		return
+// usable are the name servers, or why there are none. What was skipped is
+// said once, and only to whom has to ask a server.
+func (l *lookups) usable() ([]netip.AddrPort, error) {
+	l.told.Do(func() {
+		for _, s := range l.conf.skipped {
+			slog.Warn(s)
+		}
+	})
+	if len(l.conf.servers) == 0 {
+		return nil, &net.DNSError{Err: "no name server that the stack can reach in " + l.conf.path}
 	}
-	defer func() { _ = f.Close() }()
-	for in := bufio.NewScanner(f); in.Scan(); {
-		line, _, _ := strings.Cut(in.Text(), "#")
-		w := strings.Fields(line)
-		if len(w) < 2 {
-			continue
-		}
-		ip, err := netip.ParseAddr(w[0])
-		if err != nil {
-			continue
-		}
-		if _, ok := l.names[ip]; !ok {
-			l.names[ip] = w[1]
-		}
-		for _, name := range w[1:] {
-			name = strings.ToLower(name)
-			l.hosts[name] = append(l.hosts[name], ip)
-		}
-	}
+	return l.conf.servers, nil
 }
 
-// LookupHost answers the IPv4 addresses of a name: from hosts, else from the
-// name servers, asked over the stack's own sockets. A numeric name is itself.
+// LookupHost answers the IPv4 addresses of a name: from the hosts of the
+// stack ($SOCK/etc/hosts), those of the host (/etc/hosts), else from the name
+// servers of $SOCK/etc/resolv.conf, or /etc/resolv.conf when that is not
+// there, asked over the stack's own sockets. A numeric name is itself.
+// Errors are a *net.DNSError.
 func (s *Stack) LookupHost(ctx context.Context, name string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(name); err == nil {
 		return []netip.Addr{ip}, nil
 	}
-	l := &s.lookups
-	l.once.Do(s.load)
-	var out []netip.Addr
-	for _, ip := range l.hosts[strings.ToLower(strings.TrimSuffix(name, "."))] {
-		if ip.Is4() {
-			out = append(out, ip)
+	fail := func(err error) ([]netip.Addr, error) {
+		if e, ok := errors.AsType[*net.DNSError](err); ok {
+			e.Name = name
 		}
+		return nil, err
 	}
-	if len(out) > 0 {
+	if !hostName(name) {
+		return fail(&net.DNSError{Err: "it is not a host name", IsNotFound: true})
+	}
+	l := &s.lookups
+	l.once.Do(func() { l.load(s.prefix, "") })
+	if out := l.local(name); len(out) > 0 {
 		return out, nil
 	}
-	tries := []string{dns.Fqdn(name)}
-	if !strings.HasSuffix(name, ".") {
-		for _, d := range l.search {
-			tries = append(tries, dns.Fqdn(name+"."+d))
+	if _, err := l.usable(); err != nil {
+		return fail(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
+	defer cancel()
+	var failure error
+	for _, q := range l.conf.candidates(name) {
+		rrs, err := s.resolve(ctx, q, dns.TypeA)
+		if err == nil {
+			return addresses(rrs), nil
 		}
-		if !strings.Contains(name, ".") && len(tries) > 1 {
-			tries = append(tries[1:], tries[0])
+		e, _ := errors.AsType[*net.DNSError](err)
+		if failure == nil || e != nil && !e.IsNotFound {
+			failure = err
+		}
+		if e != nil && e.IsTimeout {
+			break // the others would take as long
 		}
 	}
-	var last error
-	for _, q := range tries {
-		rrs, err := s.query(ctx, q, dns.TypeA)
-		if err != nil {
-			last = err
-			continue
-		}
-		for _, rr := range rrs {
-			if a, ok := rr.(*dns.A); ok {
-				if ip, ok := netip.AddrFromSlice(a.A); ok {
-					out = append(out, ip.Unmap())
-				}
+	return fail(failure)
+}
+
+// local looks a name up without asking anybody.
+func (l *lookups) local(name string) (out []netip.Addr) {
+	key := hostKey(name)
+	for _, h := range l.hosts {
+		for _, ip := range h.addrs[key] {
+			if ip.Is4() {
+				out = append(out, ip)
 			}
 		}
 		if len(out) > 0 {
-			return out, nil
+			return out
 		}
 	}
-	if e, ok := errors.AsType[*net.DNSError](last); ok {
-		e.Name = name
-		return nil, e
+	if key == "localhost" || strings.HasSuffix(key, ".localhost") { // RFC 6761 §6.3
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	}
-	if last != nil {
-		return nil, last
+	return nil
+}
+
+func addresses(rrs []dns.RR) (out []netip.Addr) {
+	for _, rr := range rrs {
+		if a, ok := rr.(*dns.A); ok {
+			if ip, ok := netip.AddrFromSlice(a.A); ok {
+				out = append(out, ip.Unmap())
+			}
+		}
 	}
-	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+	return out
 }
 
 // LookupAddr answers the name of an address, without the last dot. All calls
@@ -156,30 +162,21 @@ func (s *Stack) LookupHost(ctx context.Context, name string) ([]netip.Addr, erro
 // command's output never hangs on names.
 func (s *Stack) LookupAddr(ctx context.Context, ip netip.Addr) (string, error) {
 	l := &s.lookups
-	l.once.Do(s.load)
-	ip = ip.WithZone("")
-	if name, ok := l.names[ip]; ok {
-		return name, nil
+	l.once.Do(func() { l.load(s.prefix, "") })
+	ip = ip.WithZone("").Unmap()
+	for _, h := range l.hosts {
+		if name, ok := h.names[ip]; ok {
+			return name, nil
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	name, known := l.cache[ip]
-	left := reverseBudget - l.spent
-	if !known && len(l.servers) > 0 && left > 0 {
+	if left := reverseBudget - l.spent; !known && left > 0 {
 		ctx, cancel := context.WithTimeout(ctx, left)
 		defer cancel()
 		start := time.Now()
-		arpa, err := dns.ReverseAddr(ip.String())
-		if err == nil {
-			var rrs []dns.RR
-			rrs, err = s.query(ctx, arpa, dns.TypePTR)
-			for _, rr := range rrs {
-				if p, ok := rr.(*dns.PTR); ok {
-					name = strings.TrimSuffix(p.Ptr, ".")
-					break
-				}
-			}
-		}
+		name = s.reverse(ctx, ip)
 		l.spent += time.Since(start)
 		l.cache[ip] = name
 	}
@@ -189,62 +186,213 @@ func (s *Stack) LookupAddr(ctx context.Context, ip netip.Addr) (string, error) {
 	return name, nil
 }
 
-// query asks the servers in order, twice.
-func (s *Stack) query(ctx context.Context, name string, typ uint16) ([]dns.RR, error) {
-	if len(s.lookups.servers) == 0 {
-		return nil, &net.DNSError{Err: "no name server that the stack could reach", Name: name}
+// reverse asks for the name of ip; "" when there is none.
+func (s *Stack) reverse(ctx context.Context, ip netip.Addr) string {
+	arpa, err := dns.ReverseAddr(ip.String())
+	if err != nil {
+		return ""
 	}
-	m := new(dns.Msg).SetQuestion(name, typ)
-	var last error
-	for range 2 {
-		for _, server := range s.lookups.servers {
-			if err := ctx.Err(); err != nil {
-				return nil, &net.DNSError{Err: err.Error(), Name: name, Server: server.String(), IsTimeout: true}
-			}
-			r, err := s.exchange(ctx, m, server)
-			if err != nil {
-				last = &net.DNSError{Err: err.Error(), Name: name, Server: server.String()}
-				continue
-			}
-			switch r.Rcode {
-			case dns.RcodeSuccess:
-				return r.Answer, nil
-			case dns.RcodeNameError:
-				return nil, &net.DNSError{Err: "no such host", Name: name, Server: server.String(), IsNotFound: true}
-			}
-			last = &net.DNSError{Err: "server answers " + dns.RcodeToString[r.Rcode], Name: name, Server: server.String()}
+	rrs, err := s.resolve(ctx, arpa, dns.TypePTR)
+	if err != nil {
+		return ""
+	}
+	for _, rr := range rrs {
+		// What is not a host name would only spoil a terminal.
+		if p, ok := rr.(*dns.PTR); ok && hostName(p.Ptr) {
+			return strings.TrimSuffix(p.Ptr, ".")
 		}
 	}
-	return nil, last
+	return ""
 }
 
-func (s *Stack) exchange(ctx context.Context, m *dns.Msg, server netip.AddrPort) (*dns.Msg, error) {
-	conn, err := s.Dial("udp4", server.String())
+// resolve answers the records of a type that name has, be it through CNAMEs.
+func (s *Stack) resolve(ctx context.Context, name string, typ uint16) ([]dns.RR, error) {
+	for links := 0; links <= maxChain; {
+		r, server, err := s.ask(ctx, name, typ)
+		if err != nil {
+			return nil, err
+		}
+		found, end, n := follow(r.Answer, name, typ)
+		switch {
+		case len(found) > 0:
+			return found, nil
+		case r.Rcode == dns.RcodeNameError:
+			return nil, &net.DNSError{Err: "no such host", Server: server, IsNotFound: true}
+		case n == 0:
+			return nil, &net.DNSError{Err: "the name is known but has no " + typeName(typ), Server: server, IsNotFound: true}
+		}
+		links, name = links+n, end
+	}
+	return nil, &net.DNSError{Err: "its CNAMEs do not come to an end"}
+}
+
+func typeName(typ uint16) string {
+	if typ == dns.TypeA {
+		return "IPv4 address"
+	}
+	return dns.TypeToString[typ] + " record"
+}
+
+// follow walks the CNAMEs of an answer from name. It answers the records of
+// the type that its end has, that end, and how many links there were. Records
+// of other names are nobody's.
+func follow(rrs []dns.RR, name string, typ uint16) (found []dns.RR, end string, links int) {
+	for ; links <= maxChain; links++ {
+		next := ""
+		for _, rr := range rrs {
+			h := rr.Header()
+			if h.Class != dns.ClassINET || !strings.EqualFold(h.Name, name) {
+				continue
+			}
+			if c, ok := rr.(*dns.CNAME); ok {
+				next = c.Target
+			}
+			if h.Rrtype == typ {
+				found = append(found, rr)
+			}
+		}
+		if len(found) > 0 || next == "" {
+			return found, name, links
+		}
+		name = next
+	}
+	return nil, name, links
+}
+
+// ask puts one question to the servers in turn, as often as resolv.conf says,
+// and answers the first reply that says something about the name.
+func (s *Stack) ask(ctx context.Context, name string, typ uint16) (*dns.Msg, string, error) {
+	l := &s.lookups
+	servers, err := l.usable()
+	if err != nil {
+		return nil, "", err
+	}
+	var failure *net.DNSError
+	note := func(e *net.DNSError) {
+		if failure == nil || failure.IsTimeout {
+			failure = e
+		}
+	}
+	var plain, useless [maxServers]bool
+	for try := range l.conf.attempts {
+		for i, server := range servers {
+			if useless[i] {
+				continue
+			}
+			text := server.Addr().String()
+			wait, err := l.wait(ctx, (l.conf.attempts-try)*len(servers)-i)
+			if err != nil {
+				note(&net.DNSError{UnwrapErr: err, Err: "no answer in time", Server: text, IsTimeout: errors.Is(err, context.DeadlineExceeded)})
+				return nil, "", failure
+			}
+			r, err := s.exchange(ctx, server, name, typ, !plain[i], wait)
+			if err == nil && !plain[i] && (r.Rcode == dns.RcodeFormatError || r.Rcode == dns.RcodeNotImplemented) {
+				plain[i] = true // it does not know EDNS (RFC 6891 §7)
+				r, err = s.exchange(ctx, server, name, typ, false, wait)
+			}
+			switch {
+			case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+				note(&net.DNSError{UnwrapErr: err, Err: "no answer in time", Server: text, IsTimeout: !errors.Is(err, context.Canceled)})
+			case err != nil:
+				note(&net.DNSError{UnwrapErr: err, Err: protocol.Strerror(err), Server: text, IsTemporary: true})
+			case r.Truncated:
+				useless[i] = true
+				note(&net.DNSError{Err: fmt.Sprintf("the answer does not fit a datagram of %d octets, and the stack cannot ask by TCP yet", edns), Server: text})
+			case r.Rcode == dns.RcodeSuccess, r.Rcode == dns.RcodeNameError:
+				return r, text, nil
+			default:
+				note(&net.DNSError{Err: "the server answers " + rcodeName(r.Rcode), Server: text, IsTemporary: r.Rcode == dns.RcodeServerFailure})
+			}
+		}
+	}
+	return nil, "", failure
+}
+
+func rcodeName(rcode int) string {
+	if s := dns.RcodeToString[rcode]; s != "" {
+		return s
+	}
+	return fmt.Sprintf("RCODE %d", rcode)
+}
+
+// wait is how long the next of so many tries may take.
+func (l *lookups) wait(ctx context.Context, tries int) (time.Duration, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	wait := l.conf.timeout
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end)/time.Duration(tries))
+	}
+	return wait, nil
+}
+
+// exchange asks one server once, from a socket of its own and under a new id:
+// both are random, since they are what a forger has to guess (RFC 5452 §9.2).
+func (s *Stack) exchange(ctx context.Context, server netip.AddrPort, name string, typ uint16, ext bool, wait time.Duration) (*dns.Msg, error) {
+	m := new(dns.Msg).SetQuestion(name, typ)
+	if ext {
+		m.SetEdns0(edns, false)
+	}
+	q, err := m.Pack()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := s.dialRandom(server)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	deadline := time.Now().Add(attempt)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	if err := conn.SetDeadline(deadline); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
 		return nil, err
 	}
-	c := &dns.Conn{Conn: conn, UDPSize: dns.DefaultMsgSize}
-	if err := c.WriteMsg(m); err != nil {
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := conn.Write(q); err != nil {
 		return nil, err
 	}
+	buf := make([]byte, 0xffff)
 	for {
-		r, err := c.ReadMsg()
+		n, err := conn.Read(buf)
 		if err != nil {
 			return nil, err
 		}
-		if r.Id == m.Id && len(r.Question) == 1 && strings.EqualFold(r.Question[0].Name, m.Question[0].Name) {
-			return r, nil
-		}
-		if len(r.Question) == 0 && r.Id == m.Id {
-			return nil, fmt.Errorf("answer without its question")
+		if r, err := answer(buf[:n], m); r != nil || err != nil {
+			return r, err
 		}
 	}
+}
+
+// answer reads a datagram as the answer to m. What does not belong to the
+// question is nothing; what does and cannot be read is an error, unless it
+// was cut.
+func answer(b []byte, m *dns.Msg) (*dns.Msg, error) {
+	if len(b) < 12 || binary.BigEndian.Uint16(b) != m.Id {
+		return nil, nil
+	}
+	r := new(dns.Msg)
+	err := r.Unpack(b)
+	if !r.Response || r.Opcode != dns.OpcodeQuery || len(r.Question) != 1 {
+		return nil, nil
+	}
+	q, want := r.Question[0], m.Question[0]
+	if !strings.EqualFold(q.Name, want.Name) || q.Qtype != want.Qtype || q.Qclass != want.Qclass {
+		return nil, nil
+	}
+	if err != nil && !r.Truncated {
+		return nil, fmt.Errorf("the answer cannot be read: %w", err)
+	}
+	return r, nil
+}
+
+// dialRandom connects a UDP socket of a random port.
+func (s *Stack) dialRandom(server netip.AddrPort) (net.Conn, error) {
+	to := protocol.AddrFrom(server.Addr(), server.Port())
+	for range 8 {
+		port := uint16(1<<15 + rand.N(1<<15))
+		c, err := s.dial("udp4", protocol.AddrFrom(netip.IPv4Unspecified(), port), to)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return c, err
+		}
+	}
+	return s.dial("udp4", protocol.Addr{}, to)
 }

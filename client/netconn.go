@@ -23,20 +23,26 @@ type socketConn struct {
 	*Socket
 	raw   bool // the IPv4 header is taken off
 	local net.Addr
+	write *deadline
 	peer  net.Addr // nil: not connected
 }
 
 // ListenPacket is net.ListenPacket on the stack, for "udp", "udp4" and
 // "ip4:icmp" (or a number). The address is numeric; "" or ":0" is any.
 func (s *Stack) ListenPacket(network, addr string) (net.PacketConn, error) {
-	k, raw, err := s.open(network)
+	typ, proto, raw, err := parseNetwork(network)
+	var a protocol.Addr
+	if err == nil {
+		a, err = parseAddr(addr, raw)
+	}
+	var k *Socket
+	if err == nil {
+		k, err = s.Socket(typ, proto)
+	}
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
 	}
-	a, err := parseAddr(addr, raw)
-	if err == nil {
-		err = k.Bind(a)
-	}
+	err = k.Bind(a)
 	if err == nil {
 		var c *socketConn
 		if c, err = newConn(k, raw); err == nil {
@@ -50,47 +56,74 @@ func (s *Stack) ListenPacket(network, addr string) (net.PacketConn, error) {
 // Dial is net.Dial on the stack, for the same networks; the address may have
 // a host name.
 func (s *Stack) Dial(network, addr string) (net.Conn, error) {
-	k, raw, err := s.open(network)
+	return s.DialFrom(network, "", addr)
+}
+
+// DialFrom is [Stack.Dial] from a numeric address of the stack's own, with or
+// without a port: "10.0.0.1:0", ":53".
+func (s *Stack) DialFrom(network, local, addr string) (net.Conn, error) {
+	_, _, raw, err := parseNetwork(network)
+	var from, to protocol.Addr
+	if err == nil && local != "" {
+		from, err = parseAddr(local, raw)
+	}
+	if err == nil {
+		to, err = s.resolveAddr(addr, raw)
+	}
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
-	a, err := s.resolveAddr(addr, raw)
+	return s.dial(network, from, to)
+}
+
+func (s *Stack) dial(network string, from, to protocol.Addr) (net.Conn, error) {
+	typ, proto, raw, err := parseNetwork(network)
+	var k *Socket
 	if err == nil {
-		err = k.Connect(a)
+		k, err = s.Socket(typ, proto)
+	}
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	if from.IsValid() {
+		err = k.Bind(from)
+	}
+	if err == nil {
+		err = k.Connect(to)
 	}
 	if err == nil {
 		var c *socketConn
 		if c, err = newConn(k, raw); err == nil {
-			c.peer = netAddr(a, raw)
+			c.peer = netAddr(to, raw)
 			return c, nil
 		}
 	}
 	_ = k.Close()
-	return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	return nil, &net.OpError{Op: "dial", Net: network, Addr: netAddr(to, raw), Err: err}
 }
 
-func (s *Stack) open(network string) (k *Socket, raw bool, err error) {
-	switch name, proto, _ := strings.Cut(network, ":"); name {
+// parseNetwork reads "udp", "udp4" or "ip4:icmp"; raw when ports have no part
+// in it.
+func parseNetwork(network string) (typ, proto int, raw bool, err error) {
+	switch name, of, _ := strings.Cut(network, ":"); name {
 	case "udp", "udp4":
-		k, err = s.Socket(protocol.SockDgram, protocol.ProtoUDP)
-		return k, false, err
+		return protocol.SockDgram, protocol.ProtoUDP, false, nil
 	case "ip", "ip4":
-		n, err := strconv.Atoi(proto)
-		switch proto {
+		switch of {
 		case "icmp":
-			n, err = protocol.ProtoICMP, nil
+			return protocol.SockRaw, protocol.ProtoICMP, true, nil
 		case "igmp":
-			n, err = protocol.ProtoIGMP, nil
+			return protocol.SockRaw, protocol.ProtoIGMP, true, nil
 		case "udp":
-			n, err = protocol.ProtoUDP, nil
+			return protocol.SockRaw, protocol.ProtoUDP, true, nil
 		}
-		if err != nil || n < 0 || n > 255 {
-			return nil, false, fmt.Errorf("%q is no protocol: icmp, igmp, udp or a number up to 255", proto)
+		n, err := strconv.ParseUint(of, 10, 8)
+		if err != nil {
+			return 0, 0, false, fmt.Errorf("%q is no protocol: icmp, igmp, udp or a number up to 255", of)
 		}
-		k, err = s.Socket(protocol.SockRaw, n)
-		return k, true, err
+		return protocol.SockRaw, int(n), true, nil
 	}
-	return nil, false, net.UnknownNetworkError(network)
+	return 0, 0, false, net.UnknownNetworkError(network)
 }
 
 func newConn(k *Socket, raw bool) (*socketConn, error) {
@@ -98,7 +131,7 @@ func newConn(k *Socket, raw bool) (*socketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &socketConn{Socket: k, raw: raw, local: netAddr(a, raw)}, nil
+	return &socketConn{Socket: k, raw: raw, local: netAddr(a, raw), write: newDeadline()}, nil
 }
 
 func netAddr(a protocol.Addr, raw bool) net.Addr {
@@ -174,7 +207,13 @@ func (c *socketConn) recv(p []byte) (int, protocol.Addr, error) {
 	return copy(p, data), m.Addr, nil
 }
 
+// send sends at once or not at all, but not after the write deadline.
 func (c *socketConn) send(p []byte, to protocol.Addr) (int, error) {
+	select {
+	case <-c.write.wait():
+		return 0, c.write.why()
+	default:
+	}
 	return c.Socket.Send(protocol.Msg{Addr: to, Data: p})
 }
 
@@ -222,6 +261,24 @@ func (c *socketConn) WriteTo(p []byte, to net.Addr) (int, error) {
 func (c *socketConn) LocalAddr() net.Addr  { return c.local }
 func (c *socketConn) RemoteAddr() net.Addr { return c.peer }
 
-// SetDeadline moves the read deadline: a datagram never waits to be sent.
-func (c *socketConn) SetDeadline(t time.Time) error    { return c.SetReadDeadline(t) }
-func (c *socketConn) SetWriteDeadline(time.Time) error { return nil }
+// SetDeadline moves both deadlines.
+func (c *socketConn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return c.opError("set", err)
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// SetWriteDeadline says after when writes fail; a datagram never waits.
+func (c *socketConn) SetWriteDeadline(t time.Time) error {
+	if !c.write.set(t) {
+		return c.opError("set", net.ErrClosed)
+	}
+	return nil
+}
+
+// Close ends the socket and whoever waits on it.
+func (c *socketConn) Close() error {
+	c.write.shut()
+	return c.opError("close", c.Socket.Close())
+}

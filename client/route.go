@@ -14,7 +14,8 @@ import (
 )
 
 // RouteSocket is a routing socket (PF_ROUTE). One goroutine may write while
-// another reads.
+// another reads. Request reads too: it waits for a Read of another goroutine
+// to end, so that who listens and asks has two sockets.
 type RouteSocket struct {
 	conn *net.UnixConn
 	path string
@@ -152,14 +153,24 @@ func (r *RouteSocket) Request(m protocol.RouteMessage) (protocol.RouteMessage, e
 }
 
 // keepMax bounds what is kept for Read, which a program that only requests
-// never calls. Older messages go.
+// never calls. When there are more all go, and Read answers a DesyncMessage in
+// their place.
 const keepMax = 4096
 
 func (r *RouteSocket) keep(msgs []protocol.Message) {
 	r.queue = append(r.queue, msgs...)
-	if n := len(r.queue) - keepMax; n > 0 {
-		r.queue = r.queue[:copy(r.queue, r.queue[n:])]
+	if len(r.queue) <= keepMax {
+		return
 	}
+	var lost uint32
+	for _, m := range r.queue {
+		if d, ok := m.(*protocol.DesyncMessage); ok {
+			lost += d.Lost
+		} else {
+			lost++
+		}
+	}
+	r.queue = []protocol.Message{&protocol.DesyncMessage{Lost: lost}}
 }
 
 // SetReadDeadline moves the deadline of Read.

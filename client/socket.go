@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -27,12 +28,13 @@ func (d *deadline) wait() <-chan struct{} {
 	return d.c
 }
 
-// set moves the deadline; the zero time is never.
-func (d *deadline) set(t time.Time) {
+// set moves the deadline; the zero time is never. It answers whether there
+// was one to move, not shut yet.
+func (d *deadline) set(t time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return
+		return false
 	}
 	if d.timer != nil {
 		d.timer.Stop()
@@ -44,7 +46,7 @@ func (d *deadline) set(t time.Time) {
 	default:
 	}
 	if t.IsZero() {
-		return
+		return true
 	}
 	c := d.c
 	fire := func() {
@@ -62,9 +64,10 @@ func (d *deadline) set(t time.Time) {
 				fire()
 			}
 		})
-		return
+		return true
 	}
 	fire()
+	return true
 }
 
 // shut lets everybody go for good; false when it was shut before.
@@ -123,8 +126,23 @@ func (s *Stack) SocketFamily(af, typ, proto int) (*Socket, error) {
 	return s.Socket(typ, proto)
 }
 
+// do is one request about the socket.
+func (k *Socket) do(t protocol.Type, payload []byte) ([]byte, error) {
+	b, err := k.s.do(t, k.id, payload)
+	return b, k.closed(err)
+}
+
+// closed is net.ErrClosed for what the stack says of a socket that this
+// program has closed.
+func (k *Socket) closed(err error) error {
+	if errors.Is(err, syscall.EBADF) && errors.Is(k.read.why(), net.ErrClosed) {
+		return net.ErrClosed
+	}
+	return err
+}
+
 func (k *Socket) simple(t protocol.Type, payload []byte) error {
-	_, err := k.s.do(t, k.id, payload)
+	_, err := k.do(t, payload)
 	return err
 }
 
@@ -145,7 +163,7 @@ func (k *Socket) Shutdown(how int) error {
 
 // Send sends one datagram and answers how many octets were taken.
 func (k *Socket) Send(m protocol.Msg) (int, error) {
-	b, err := k.s.do(protocol.TypeSend, k.id, protocol.AppendMsg(nil, m))
+	b, err := k.do(protocol.TypeSend, protocol.AppendMsg(nil, m))
 	if err != nil {
 		return 0, err
 	}
@@ -161,7 +179,7 @@ func (k *Socket) Send(m protocol.Msg) (int, error) {
 func (k *Socket) Recv(size int, flags uint32) (protocol.Msg, error) {
 	b, err := k.s.callUntil(k.read.wait(), k.read.why, protocol.TypeRecv, k.id, protocol.AppendU32(nil, flags, uint32(size)))
 	if err != nil {
-		return protocol.Msg{}, err
+		return protocol.Msg{}, k.closed(err)
 	}
 	return protocol.ParseMsg(b)
 }
@@ -169,7 +187,9 @@ func (k *Socket) Recv(size int, flags uint32) (protocol.Msg, error) {
 // SetReadDeadline moves the deadline of Recv, also of one that waits; the
 // zero time is never.
 func (k *Socket) SetReadDeadline(t time.Time) error {
-	k.read.set(t)
+	if !k.read.set(t) {
+		return net.ErrClosed
+	}
 	return nil
 }
 
@@ -185,7 +205,7 @@ func (k *Socket) SetInt(level, name, value int) error {
 
 // Option reads an option's octets.
 func (k *Socket) Option(level, name int) ([]byte, error) {
-	b, err := k.s.do(protocol.TypeGetsockopt, k.id, protocol.AppendSockOpt(nil, protocol.SockOpt{Level: level, Name: name}))
+	b, err := k.do(protocol.TypeGetsockopt, protocol.AppendSockOpt(nil, protocol.SockOpt{Level: level, Name: name}))
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +229,7 @@ func (k *Socket) Int(level, name int) (int, error) {
 }
 
 func (k *Socket) addr(t protocol.Type) (protocol.Addr, error) {
-	b, err := k.s.do(t, k.id, nil)
+	b, err := k.do(t, nil)
 	if err != nil {
 		return protocol.Addr{}, err
 	}
