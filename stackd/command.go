@@ -115,6 +115,8 @@ func live(stderr io.Writer, o Options) error {
 		go reapOrphans(stop)
 	}
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	ends, undo := signals()
+	defer undo()
 	if err := d.start(stderr, o.Foreground); err != nil {
 		return err
 	}
@@ -123,7 +125,7 @@ func live(stderr io.Writer, o Options) error {
 	}
 	tellReady(ready, stage == stageBackground)
 	os.Chdir("/")
-	d.wait()
+	d.wait(ends)
 	notify("STOPPING=1")
 	d.close()
 	return nil

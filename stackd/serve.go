@@ -139,11 +139,16 @@ func (d *daemon) start(stderr io.Writer, foreground bool) (err error) {
 // stop ends the stack soon; it does not wait.
 func (d *daemon) stop() { d.once.Do(func() { close(d.end) }) }
 
-// wait returns when the stack is to end.
-func (d *daemon) wait() {
-	ch := make(chan os.Signal, 2)
+// signals are those that end the stack. Who tells others that it lives asks
+// for them before: the first may come right after.
+func signals() (ch chan os.Signal, undo func()) {
+	ch = make(chan os.Signal, 2)
 	signal.Notify(ch, unix.SIGTERM, unix.SIGINT)
-	defer signal.Stop(ch)
+	return ch, func() { signal.Stop(ch) }
+}
+
+// wait returns when the stack is to end.
+func (d *daemon) wait(ch <-chan os.Signal) {
 	select {
 	case sig := <-ch:
 		d.log.Info("ending", "signal", sig.String())
