@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/client"
+)
+
+// daemon is a running io-net with an interface on a segment of its own.
+type daemon struct {
+	cmd    *exec.Cmd
+	prefix string
+
+	mu    sync.Mutex
+	live  []float64 // octets of live heap after each collection
+	noise []string  // the last of what else it said
+	done  chan struct{}
+}
+
+// liveHeap finds what was left after a collection: gc 7 @1.2s …, 10->12->8 MB, …
+// (GODEBUG=gctrace=1, package runtime).
+var liveHeap = regexp.MustCompile(`^gc \d+ @.* \d+->\d+->(\d+) MB,`)
+
+func startDaemon(dir string) (*daemon, error) {
+	d := &daemon{prefix: filepath.Join(dir, "p"), done: make(chan struct{})}
+	d.cmd = tool("io-net", "-f", "-dwire", "path="+filepath.Join(dir, "wire"), "-ptcpip", "prefix="+d.prefix)
+	d.cmd.Env = append(os.Environ(), "GODEBUG=gctrace=1")
+	r, err := d.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("io-net: %w (build the commands first: make)", err)
+	}
+	go d.listen(bufio.NewScanner(r))
+	for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
+		if s, err := client.Open(d.prefix); err == nil {
+			return d, s.Close()
+		}
+	}
+	d.stop()
+	return nil, fmt.Errorf("io-net does not answer: %s", strings.Join(d.noise, "\n"))
+}
+
+func (d *daemon) listen(s *bufio.Scanner) {
+	defer close(d.done)
+	for s.Scan() {
+		d.mu.Lock()
+		if m := liveHeap.FindStringSubmatch(s.Text()); m != nil {
+			mb, _ := strconv.ParseFloat(m[1], 64)
+			d.live = append(d.live, mb*(1<<20))
+		} else if d.noise = append(d.noise, s.Text()); len(d.noise) > 10 {
+			d.noise = d.noise[1:]
+		}
+		d.mu.Unlock()
+	}
+}
+
+// collections are the live heaps since the n-th collection.
+func (d *daemon) collections(n int) []float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]float64(nil), d.live[n:]...)
+}
+
+// tool is a command that talks to this daemon.
+func (d *daemon) tool(name string, args ...string) *exec.Cmd {
+	cmd := tool(name, args...)
+	cmd.Env = append(os.Environ(), "SOCK="+d.prefix)
+	return cmd
+}
+
+// status reads a field of /proc/PID/status, in octets.
+func (d *daemon) status(field string) float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	must(err)
+	for _, l := range strings.Split(string(b), "\n") {
+		if v, ok := strings.CutPrefix(l, field+":"); ok {
+			kb, _ := strconv.ParseFloat(strings.Fields(v)[0], 64)
+			return kb * 1024
+		}
+	}
+	return 0
+}
+
+// cpu is the processor time the daemon has taken.
+func (d *daemon) cpu() time.Duration {
+	total := time.Duration(0)
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.cmd.Process.Pid))
+	for _, t := range tasks {
+		if b, err := os.ReadFile(t); err == nil {
+			ns, _ := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
+			total += time.Duration(ns)
+		}
+	}
+	return total
+}
+
+func (d *daemon) stop() {
+	_ = d.cmd.Process.Signal(unix.SIGTERM)
+	kill := time.AfterFunc(10*time.Second, func() { _ = d.cmd.Process.Kill() })
+	defer kill.Stop()
+	<-d.done
+	_ = d.cmd.Wait()
+}

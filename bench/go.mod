@@ -1,0 +1,20 @@
+module ionet/bench
+
+go 1.26.8
+
+require ionet v0.0.0
+
+require (
+	github.com/miekg/dns v1.1.73 // indirect
+	golang.org/x/net v0.62.0 // indirect
+)
+
+require (
+	github.com/gaissmai/bart v0.30.0 // indirect
+	golang.org/x/exp v0.0.0-20250711185948-6ae5c78190dc // indirect
+	golang.org/x/sys v0.49.0
+	golang.org/x/time v0.15.0 // indirect
+	gvisor.dev/gvisor v0.0.0-20260905035102-160fafc42237
+)
+
+replace ionet => ../

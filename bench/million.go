@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/client"
+	"ionet/protocol"
+)
+
+// addBatch is how many messages the client passes on at once; the routing
+// socket packs them into as few frames as it can.
+const addBatch = 512
+
+// routesMeasure adds a million routes through one routing socket and has
+// netstat -rn print them, beside the kernel's table and ip.
+func routesMeasure(d *daemon, dir string) error {
+	ps := prefixes()
+	runtime.GC()
+	seen := len(d.collections(0))
+	base := 0.0
+	if seen > 0 {
+		base = d.collections(seen - 1)[0]
+	}
+	rss, cpu := d.status("VmRSS"), d.cpu()
+	own := cpuTime()
+	took, err := addRoutes(d.prefix, ps)
+	if err != nil {
+		return err
+	}
+	n := float64(len(ps))
+	rate := n / took.Seconds()
+	fmt.Printf("  1,000,000 routes through one routing socket: %.0f/s; %.2f µs of processor a route in the daemon, %.2f in the client  (%s)\n",
+		rate, (d.cpu()-cpu).Seconds()/n*1e6, (cpuTime()-own).Seconds()/n*1e6, verdict(rate >= 300_000, "at least 300,000/s"))
+	after := len(d.collections(0))
+	cpu = d.cpu()
+	var dumps, toolCPU []float64
+	for range min(*runs, 3) {
+		cmd := d.tool("netstat", "-rn")
+		rows, took, err := throughPipe(cmd)
+		if err != nil || rows < len(ps) {
+			return fmt.Errorf("netstat -rn: %d lines, %w", rows, err)
+		}
+		dumps = append(dumps, float64(rows)/took.Seconds())
+		toolCPU = append(toolCPU, (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()/n*1e6)
+	}
+	dump := median(dumps)
+	fmt.Printf("  netstat -rn of them into a pipe: %.0f rows/s start to finish; %.2f µs of processor a row in the daemon, %.2f in netstat  (%s)\n",
+		dump, (d.cpu()-cpu).Seconds()/n/float64(len(dumps))*1e6, median(toolCPU), verdict(dump >= 500_000, "at least 500,000/s"))
+	rss = d.status("VmRSS") - rss
+	live := d.collections(after)
+	for start := time.Now(); len(live) == 0 && time.Since(start) < 30*time.Second; live = d.collections(after) {
+		if err := d.stir(); err != nil {
+			return err
+		}
+	}
+	if len(live) == 0 {
+		fmt.Printf("  live heap: the daemon has not collected; its resident memory grew by %.0f octets a route\n", rss/n)
+	} else {
+		per := (slices.Min(live) - base) / n
+		fmt.Printf("  live heap of the daemon after a collection: %.0f octets a route; resident memory grew by %.0f  (%s)\n",
+			per, rss/n, verdict(per <= 200, "at most 200 octets of live heap"))
+	}
+	return kernelRoutes(ps, dir)
+}
+
+// stir has the daemon make garbage until it collects.
+func (d *daemon) stir() error {
+	s, err := client.Open(d.prefix)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	seen := len(d.collections(0))
+	for range 20_000 {
+		if _, err := s.Sysctl("kern.hostname"); err != nil {
+			return err
+		}
+		if len(d.collections(0)) > seen {
+			break
+		}
+	}
+	return nil
+}
+
+// addRoutes answers the time from the first message to the last reply.
+func addRoutes(sock string, ps []netip.Prefix) (time.Duration, error) {
+	rs, err := client.OpenRoute(sock)
+	if err != nil {
+		return 0, err
+	}
+	defer rs.Close()
+	if err := rs.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+		return 0, err
+	}
+	replies := make(chan error, 1)
+	go func() { replies <- countReplies(rs, len(ps)) }()
+	batch := make([]protocol.RouteMessage, addBatch)
+	msgs := make([]protocol.Message, addBatch)
+	for i := range batch {
+		msgs[i] = &batch[i]
+	}
+	start := time.Now()
+	seq := 0
+	for c := range slices.Chunk(ps, addBatch) {
+		for i, p := range c {
+			seq++
+			batch[i] = protocol.RouteMessage{
+				Type: protocol.RTMAdd, Seq: seq, Flags: protocol.RTFUp | protocol.RTFGateway | protocol.RTFStatic,
+				Dst:     protocol.AddrFrom(p.Addr(), 0),
+				Gateway: protocol.AddrFrom(netip.AddrFrom4([4]byte{10, 0, 1, byte(1 + seq%8)}), 0),
+				Netmask: protocol.MaskAddr(protocol.AFInet, p.Bits()),
+			}
+		}
+		if err := rs.Write(msgs[:len(c)]...); err != nil {
+			return 0, err
+		}
+	}
+	err = <-replies
+	return time.Since(start), err
+}
+
+func countReplies(rs *client.RouteSocket, want int) error {
+	for n := 0; n < want; {
+		msgs, err := rs.Read()
+		if err != nil {
+			return fmt.Errorf("after %d replies: %w", n, err)
+		}
+		for _, m := range msgs {
+			r, ok := m.(*protocol.RouteMessage)
+			if !ok || r.Type != protocol.RTMAdd {
+				continue
+			}
+			if r.Errno != 0 {
+				return fmt.Errorf("route %d: %w", r.Seq, r.Errno)
+			}
+			n++
+		}
+	}
+	return nil
+}
+
+// kernelRoutes prints what ip and the kernel take for the same work, in a
+// network namespace of its own.
+func kernelRoutes(ps []netip.Prefix, dir string) error {
+	var b bytes.Buffer
+	b.WriteString("link set lo up\naddr add 10.0.0.1/8 dev lo\n")
+	for i, p := range ps {
+		fmt.Fprintf(&b, "route add %v via 10.0.1.%d\n", p, 1+i%8)
+	}
+	script := filepath.Join(dir, "routes")
+	if err := os.WriteFile(script, b.Bytes(), 0o600); err != nil {
+		return err
+	}
+	b = bytes.Buffer{}
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the thread ends with its namespace
+		result <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("a network namespace: %w (it takes root)", err)
+			}
+			start := time.Now()
+			if out, err := exec.Command("ip", "-batch", script).CombinedOutput(); err != nil {
+				return fmt.Errorf("ip -batch: %w: %.200s", err, out)
+			}
+			added := time.Since(start)
+			rows, dumped, err := throughPipe(exec.Command("ip", "-4", "route"))
+			fmt.Printf("  beside it, the kernel's table: ip -batch adds %.0f/s, ip route prints %.0f rows/s\n",
+				float64(len(ps))/added.Seconds(), float64(rows)/dumped.Seconds())
+			return err
+		}()
+	}()
+	err := <-result
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, unix.EPERM) {
+		fmt.Printf("  the kernel's table: not measured: %v\n", err)
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/driver/netns"
+)
+
+// The halves of a measure that lie in processes of their own run in children
+// of this program: bench child ROLE ARGUMENT…
+const childArg = "child"
+
+// childTime is the longest that a child may live.
+const childTime = 10 * time.Minute
+
+// roles are what a child can be. A role prints a line when it is ready and a
+// line of results before it ends.
+var roles = map[string]func(args []string) error{
+	"wire-send":     wireSend,
+	"wire-receive":  wireReceive,
+	"relay-send":    relaySend,
+	"relay-receive": relayReceive,
+	"tap-ionet":     tapIonet,
+	"tap-bare":      tapBare,
+	"tap-gvisor":    tapGvisor,
+	"tap-ping":      kernelPing,
+}
+
+func child(args []string) error {
+	f := roles[args[0]]
+	if f == nil {
+		return fmt.Errorf("no role %q", args[0])
+	}
+	// Whatever a role waits for, it ends.
+	time.AfterFunc(childTime, func() {
+		fmt.Fprintf(os.Stderr, "bench %s: it has taken longer than %v\n", args[0], childTime)
+		os.Exit(1)
+	})
+	return f(args[1:])
+}
+
+// A process is a child at work.
+type process struct {
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	lines *bufio.Scanner
+}
+
+// placement is where a child runs: the processors all its threads keep to, and
+// its network namespace: a new one, that of a process, or ours.
+type placement struct {
+	cpus   []int
+	newNet bool
+	netOf  int
+}
+
+// spawn starts a child. Its threads inherit the placement of the thread that
+// starts it, so nothing of it ever runs elsewhere.
+func spawn(at placement, args ...string) (*process, error) {
+	cmd := exec.Command("/proc/self/exe", append([]string{childArg}, args...)...)
+	cmd.Stderr = os.Stderr
+	// As many Ps as the machine has, whatever the placement: as io-net runs.
+	cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", runtime.NumCPU()))
+	p := &process{cmd: cmd}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.in, p.lines = in, bufio.NewScanner(out)
+	ns := ""
+	if at.netOf != 0 {
+		ns = fmt.Sprint(at.netOf)
+	}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its placement
+		started <- startOn(cmd, at, ns)
+	}()
+	return p, <-started
+}
+
+func startOn(cmd *exec.Cmd, at placement, ns string) error {
+	var set unix.CPUSet
+	for _, c := range at.cpus {
+		set.Set(c)
+	}
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("placement on %v: %w", at.cpus, err)
+	}
+	if at.newNet {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("a network namespace: %w (it takes root)", err)
+		}
+	}
+	if ns == "" {
+		return cmd.Start()
+	}
+	fd, err := unix.Open(netns.Path(ns), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	return cmd.Start()
+}
+
+// line is the child's next line.
+func (p *process) line() (string, error) {
+	if !p.lines.Scan() {
+		return "", errors.Join(fmt.Errorf("%s ended early", strings.Join(p.cmd.Args[2:], " ")), p.lines.Err())
+	}
+	return p.lines.Text(), nil
+}
+
+// ask scans the child's next line into values.
+func (p *process) ask(values ...any) error {
+	l, err := p.line()
+	if err == nil {
+		_, err = fmt.Sscan(l, values...)
+	}
+	return err
+}
+
+// finish lets a child that waits for the end of its input end.
+func (p *process) finish() { p.in.Close() }
+
+// wait waits for the child's end.
+func (p *process) wait() error {
+	p.in.Close()
+	return p.cmd.Wait()
+}
+
+// kill ends the child whatever it does.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.wait()
+}
+
+// untilEnd waits for the end of the input.
+func untilEnd() { _, _ = io.Copy(io.Discard, os.Stdin) }
+
+// cpuTime is the processor time this process has taken.
+func cpuTime() time.Duration {
+	var r unix.Rusage
+	must(unix.Getrusage(unix.RUSAGE_SELF, &r))
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// processors are the first and the last processor this program may use.
+func processors() (first, last int) {
+	var set unix.CPUSet
+	must(unix.SchedGetaffinity(0, &set))
+	first = -1
+	for i := range len(set) * 64 {
+		if set.IsSet(i) {
+			if first < 0 {
+				first = i
+			}
+			last = i
+		}
+	}
+	return first, last
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ionet/stack"
+	"ionet/stack/route"
+)
+
+const millionRoutes = 1_000_000
+
+// prefixes are a million different ones, most of them /24, as in the Internet.
+func prefixes() []netip.Prefix {
+	out := make([]netip.Prefix, 0, millionRoutes)
+	seen := make(map[netip.Prefix]bool, millionRoutes)
+	lens := [...]int{24, 24, 24, 24, 24, 24, 23, 22, 22, 21, 20, 19, 18, 17, 16}
+	x := uint64(1)
+	for len(out) < millionRoutes {
+		x = x*6364136223846793005 + 1442695040888963407
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(x>>32))
+		if b[0] == 0 || b[0] == 10 || b[0] == 127 || b[0] >= 224 {
+			continue
+		}
+		p := netip.PrefixFrom(netip.AddrFrom4(b), lens[int(x>>20&0xfff)%len(lens)]).Masked()
+		if !seen[p] {
+			seen[p] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// routeMeasure works on the table itself; the way through a routing socket
+// and netstat is part of the measure "tools".
+func routeMeasure() error {
+	ps := prefixes()
+	ops := make([]route.Op, len(ps))
+	p := newPair()
+	s := p.s[0]
+	for i, pfx := range ps {
+		gw := netip.AddrFrom4([4]byte{10, 0, 1, byte(1 + i%8)})
+		ops[i] = route.Op{Kind: route.Add, Spec: route.Spec{Dst: pfx, Gateway: gw,
+			Flags: route.FlagUp | route.FlagGateway | route.FlagStatic}}
+	}
+	before := heap()
+	start := time.Now()
+	for c := range slices.Chunk(ops, 256) {
+		for i, err := range s.Routes.Update(c) {
+			if err != nil {
+				return fmt.Errorf("add %v: %w", c[i].Spec.Dst, err)
+			}
+		}
+	}
+	rate := millionRoutes / time.Since(start).Seconds()
+	per := float64(heap()-before) / millionRoutes
+	fmt.Printf("  add: %.0f/s in batches of 256  (%s)\n", rate, verdict(rate >= 300_000, "at least 300,000/s"))
+	fmt.Printf("  live heap: %.0f bytes a route  (%s)\n", per, verdict(per <= 200, "at most 200"))
+	dump := rates(func(time.Duration) float64 {
+		n := 0
+		start := time.Now()
+		for range s.Routes.Dump(route.AFInet) {
+			n++
+		}
+		return float64(n) / time.Since(start).Seconds()
+	}).median(0)
+	fmt.Printf("  walk of the table: %.0f/s\n", dump)
+	lookups(s, ops)
+	runtime.KeepAlive(ops)
+	return nil
+}
+
+func lookups(s *stack.Stack, ops []route.Op) {
+	var hot [256]netip.Addr
+	for i := range hot {
+		hot[i] = ops[i*(len(ops)/256)].Spec.Dst.Addr().Next()
+	}
+	look := func(d time.Duration) float64 {
+		w := s.Env.NewWork()
+		n := 0
+		start := time.Now()
+		for time.Since(start) < d {
+			for range 256 {
+				w.Start(1)
+				for i := range 64 {
+					if hop, _ := s.Routes.Lookup(hot[(n+i)&255]); hop == nil {
+						panic("route lost")
+					}
+				}
+				w.Finish()
+				n += 64
+			}
+		}
+		return float64(time.Since(start).Nanoseconds()) / float64(n)
+	}
+	still := rates(look).median(0)
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	updates := 0
+	wg.Go(func() {
+		batch := slices.Clone(ops[len(ops)-200:])
+		for !stop.Load() {
+			for _, k := range []route.Kind{route.Delete, route.Add} {
+				for i := range batch {
+					batch[i].Kind = k
+				}
+				s.Routes.Update(batch)
+				updates += len(batch)
+			}
+		}
+	})
+	start := time.Now()
+	busy := rates(look).median(0)
+	stop.Store(true)
+	wg.Wait()
+	fmt.Printf("  look-up on a hot set of 256: %.0f ns still, %.0f ns while %.0f updates/s run  (%s)\n",
+		still, busy, float64(updates)/time.Since(start).Seconds(), verdict(busy <= 40, "at most 40 ns"))
+}

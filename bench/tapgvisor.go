@@ -1,0 +1,65 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// tapGvisor is gVisor's netstack on its own link for descriptors, without
+// offloads.
+func tapGvisor([]string) error {
+	fd, err := openTap()
+	if err != nil {
+		return err
+	}
+	link, err := fdbased.New(&fdbased.Options{
+		FDs: []int{fd}, MTU: 1500, EthernetHeader: true,
+		Address: tcpip.LinkAddress(stackMAC[:]),
+	})
+	if err != nil {
+		return err
+	}
+	s := gvisorStack(link, stackAddr[3])
+	defer s.Close()
+	if err := kernelSide(); err != nil {
+		return err
+	}
+	var wq waiter.Queue
+	ep, terr := s.NewEndpoint(icmp.ProtocolNumber4, ipv4.ProtocolNumber, &wq)
+	gmust(terr)
+	defer ep.Close()
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
+	wq.EventRegister(&entry)
+	gmust(ep.Bind(tcpip.FullAddress{Port: echoID}))
+	gmust(ep.Connect(tcpip.FullAddress{NIC: 1, Addr: tcpip.AddrFrom4(kernelAddr)}))
+	return serve(func() error {
+		var rd bytes.Reader
+		var got bytes.Buffer
+		return pings(func(m []byte) error {
+			rd.Reset(m)
+			if _, err := ep.Write(&rd, tcpip.WriteOptions{}); err != nil {
+				return errors.New(err.String())
+			}
+			return nil
+		}, func() ([]byte, error) {
+			for {
+				got.Reset()
+				_, err := ep.Read(&got, tcpip.ReadOptions{})
+				if _, ok := err.(*tcpip.ErrWouldBlock); ok {
+					<-ready
+					continue
+				}
+				if err != nil {
+					return nil, errors.New(err.String())
+				}
+				return got.Bytes(), nil
+			}
+		})
+	})
+}

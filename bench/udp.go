@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
+	"gvisor.dev/gvisor/pkg/tcpip/link/pipe"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"ionet/stack"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+)
+
+// udpMeasure has the peer work as its own benchmarks do: one goroutine calls
+// both stacks, packet by packet, checksums computed and verified. Ionet is
+// held to the bar one by one too, which is the same work.
+func udpMeasure() error {
+	for _, size := range []int{64, 1472} {
+		var allocs [3]float64
+		counted := func(i int, f func(time.Duration) (rate, allocs float64)) func(time.Duration) float64 {
+			return func(d time.Duration) (rate float64) {
+				rate, allocs[i] = f(d)
+				return rate
+			}
+		}
+		r := rates(
+			counted(0, func(d time.Duration) (float64, float64) { return ionetUDP(size, 32, d) }),
+			counted(1, func(d time.Duration) (float64, float64) { return ionetUDP(size, 1, d) }),
+			counted(2, func(d time.Duration) (float64, float64) { return gvisorUDP(size, d) }),
+		)
+		for i, k := range []string{"ionet, bursts of 32", "ionet, one by one", "gVisor, one by one"} {
+			l := fmt.Sprintf("  %4d bytes: %-20s %8.0f/s, %.3f allocations a packet", size, k, r.median(i), allocs[i])
+			if i < 2 {
+				l += fmt.Sprintf(", ratio to gVisor %.1f  (%s; %s)", r.ratio(i, 2),
+					verdict(r.ratio(i, 2) >= 5, "at least 5"), verdict(allocs[i] < 0.001, "no allocation"))
+			}
+			fmt.Println(l)
+		}
+	}
+	return nil
+}
+
+// timed calls round until d has passed. It answers packets a second and
+// allocations a packet, when each round is n packets.
+func timed(d time.Duration, n int, round func()) (rate, allocs float64) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	rounds := 0
+	start := time.Now()
+	for time.Since(start) < d {
+		for range 64 {
+			round()
+		}
+		rounds += 64
+	}
+	took := time.Since(start)
+	runtime.ReadMemStats(&after)
+	total := float64(rounds * n)
+	return total / took.Seconds(), float64(after.Mallocs-before.Mallocs) / total
+}
+
+// pair is two stacks in one goroutine, joined by queues of frames.
+type pair struct {
+	now  int64
+	seed uint32
+	s    [2]*stack.Stack
+	ifp  [2]*netif.Interface
+	w    [2]*netif.Work
+	line [2][]*packet.Buf
+}
+
+type lineEnd struct {
+	p  *pair
+	to int
+}
+
+func (e *lineEnd) Transmit(_ *netif.Interface, burst []*packet.Buf) {
+	e.p.line[e.to] = append(e.p.line[e.to], burst...)
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+func newPair() *pair {
+	p := &pair{now: 1, seed: 1}
+	for i := range p.s {
+		s, err := stack.New(stack.Config{
+			Now:    func() int64 { return p.now },
+			Rand32: func() uint32 { p.seed = p.seed*1664525 + 1013904223; return p.seed },
+		})
+		must(err)
+		p.s[i], p.w[i] = s, s.Env.NewWork()
+		p.ifp[i] = netif.New(netif.Config{
+			Name: "en0", MTU: 1500, MAC: netif.MAC{2, 0, 0, 0, 0, byte(1 + i)},
+			Flags:  netif.FlagBroadcast | netif.FlagSimplex | netif.FlagMulticast | netif.FlagRunning,
+			Driver: &lineEnd{p, 1 - i}, // no offload: checksums are computed, as gVisor's are
+		})
+		must(s.AddInterface(p.ifp[i]))
+		must(s.AddAddr(p.ifp[i], stack.AddrSpec{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i)}), Bits: 8}))
+	}
+	p.deliver()
+	return p
+}
+
+func (p *pair) deliver() {
+	for len(p.line[0])+len(p.line[1]) > 0 {
+		for i := range p.line {
+			burst := p.line[i]
+			p.line[i] = nil
+			if len(burst) > 0 {
+				p.s[i].Input(p.w[i], p.now, p.ifp[i], burst)
+				p.line[i] = append(burst[:0], p.line[i]...)
+			}
+		}
+	}
+}
+
+func (p *pair) socket(i int, port uint16) *socket.Socket {
+	w := p.s[i].Env.Begin(p.now)
+	defer w.End()
+	so, err := p.s[i].Socket(w, socket.AFInet, socket.Dgram, 0, socket.Cred{Super: true})
+	must(err)
+	must(so.SetOption(w, socket.LevelSocket, socket.SORcvBuf, socket.Value32(1<<20)))
+	must(so.Bind(w, socket.Addr{IP: netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i)}), Port: port}))
+	return so
+}
+
+// ionetUDP sends datagrams one way for d, burst at a time.
+func ionetUDP(size, burst int, d time.Duration) (rate, allocs float64) {
+	p := newPair()
+	a, b := p.socket(0, 5000), p.socket(1, 7)
+	w := p.w[0]
+	w.Start(p.now)
+	must(a.Connect(w, socket.Addr{IP: netip.AddrFrom4([4]byte{10, 0, 0, 2}), Port: 7}))
+	w.Finish()
+	payload, buf := make([]byte, size), make([]byte, 2048)
+	var m socket.Msg
+	round := func(burst int) {
+		w.Start(p.now)
+		for range burst {
+			m = socket.Msg{Data: payload}
+			if _, err := a.Send(w, &m); err != nil {
+				panic(err)
+			}
+		}
+		w.Finish()
+		p.deliver()
+		for range burst {
+			m = socket.Msg{Data: buf}
+			if err := b.Recv(&m); err != nil || len(m.Data) != size {
+				panic(fmt.Sprint("received ", len(m.Data), " octets, ", err))
+			}
+		}
+	}
+	round(1)     // ARP
+	round(burst) // the queues grow to their size
+	return timed(d, burst, func() { round(burst) })
+}
+
+// gvisorUDP does the same work with two netstacks joined by their pipe link.
+func gvisorUDP(size int, d time.Duration) (rate, allocs float64) {
+	// The pipe's limit counts the Ethernet header: 1514 is an MTU of 1500.
+	l0, l1 := pipe.New("\x02\x00\x00\x00\x00\x01", "\x02\x00\x00\x00\x00\x02", 1514)
+	a := gvisorStack(ethernet.New(l0), 1)
+	b := gvisorStack(ethernet.New(l1), 2)
+	defer a.Close()
+	defer b.Close()
+	var wqA, wqB waiter.Queue
+	from, terr := a.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &wqA)
+	gmust(terr)
+	to, terr := b.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &wqB)
+	gmust(terr)
+	to.SocketOptions().SetReceiveBufferSize(1<<20, true)
+	dst := tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2}), Port: 7}
+	gmust(to.Bind(dst))
+	gmust(from.Connect(dst))
+	payload := make([]byte, size)
+	var rd bytes.Reader
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
+	wqB.EventRegister(&entry)
+	round := func() {
+		rd.Reset(payload)
+		for {
+			n, err := from.Write(&rd, tcpip.WriteOptions{})
+			if _, ok := err.(*tcpip.ErrWouldBlock); ok {
+				continue
+			}
+			gmust(err)
+			if int(n) != size {
+				panic("short write")
+			}
+			break
+		}
+		for {
+			res, err := to.Read(io.Discard, tcpip.ReadOptions{})
+			if _, ok := err.(*tcpip.ErrWouldBlock); ok {
+				<-ready
+				continue
+			}
+			gmust(err)
+			if res.Count != size {
+				panic("short read")
+			}
+			return
+		}
+	}
+	round()
+	return timed(d, 1, round)
+}
+
+func gmust(err tcpip.Error) {
+	if err != nil {
+		panic(err.String())
+	}
+}
+
+func gvisorStack(link gstack.LinkEndpoint, n byte) *gstack.Stack {
+	s := gstack.New(gstack.Options{
+		NetworkProtocols:   []gstack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol},
+		TransportProtocols: []gstack.TransportProtocolFactory{udp.NewProtocol, icmp.NewProtocol4},
+	})
+	gmust(s.CreateNIC(1, link))
+	gmust(s.AddProtocolAddress(1, tcpip.ProtocolAddress{
+		Protocol:          ipv4.ProtocolNumber,
+		AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4([4]byte{10, 0, 0, n}), PrefixLen: 8},
+	}, gstack.AddressProperties{}))
+	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: 1}})
+	return s
+}
