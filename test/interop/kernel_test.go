@@ -39,7 +39,7 @@ func TestKernelHostPings(t *testing.T) {
 		if err != nil || !strings.Contains(out, " 0% packet loss") {
 			t.Errorf("the kernel pings with %s octets: %v\n%s", size, err, out)
 		}
-		out = u.must("ping", "-c", "2", "-i", "0.1", "-s", size, "10.0.0.1")
+		out = u.must("ping", "-n", "-c", "2", "-i", "0.1", "-s", size, "10.0.0.1")
 		wantLines(t, "ping -s "+size, out, "2 packets received, 0.0% packet loss")
 	}
 	out := u.must("netstat", "-s", "-p", "ip")

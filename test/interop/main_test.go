@@ -131,7 +131,7 @@ func (u *user) ionet(prefix string, args ...string) result {
 		u.t.Fatalf("io-net %q: status %d\n%s%s", args, r.status, r.out, r.err)
 	}
 	u.t.Cleanup(func() {
-		if s := u.at(prefix).try("io-net", "--stop"); s.status != 0 && exists(filepath.Join(prefix, "dev/socket")) {
+		if s := u.at(prefix).try("io-net", "--stop"); s.status != 0 && exists(filepath.Join(prefix, "dev/socket/2")) {
 			u.t.Errorf("io-net --stop: status %d\n%s%s", s.status, s.out, s.err)
 		}
 		if exists(filepath.Join(prefix, "dev/socket/2")) {

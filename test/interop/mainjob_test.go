@@ -92,7 +92,7 @@ func TestFourStacksOnOneWire(t *testing.T) {
 			if i == j {
 				continue
 			}
-			out := u.at(p).must("ping", "-c", "2", "-i", "0.1", "10.0.0."+n)
+			out := u.at(p).must("ping", "-n", "-c", "2", "-i", "0.1", "10.0.0."+n)
 			wantLines(t, "ping", out, "PING 10.0.0."+n+" (10.0.0."+n+"): 56 data bytes\n",
 				"----10.0.0."+n+" PING Statistics----\n2 packets transmitted, 2 packets received, 0.0% packet loss\n")
 		}
