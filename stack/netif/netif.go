@@ -127,7 +127,6 @@ type Interface struct {
 	addrs   atomic.Pointer[[]*Addr]
 	taps    atomic.Pointer[[]Tap]
 	groups  map[MAC]int
-	promisc int
 	lastErr atomic.Pointer[string]
 }
 

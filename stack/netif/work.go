@@ -24,7 +24,6 @@ type Work struct {
 	posts  []func(*Work)
 	delta  []uint32
 	dirty  []mib.Counter
-	one    [1]*packet.Buf
 }
 
 type turn struct {

@@ -7,6 +7,7 @@ import (
 	"ionet/tool/cli"
 	"ionet/tool/env"
 	"ionet/tool/ifconfig"
+	"ionet/tool/logs"
 	"ionet/tool/mount"
 	"ionet/tool/netstat"
 	"ionet/tool/nicinfo"
@@ -31,6 +32,7 @@ var Commands = []*cli.Command{
 	&mount.UmountCommand,
 	&capture.Command,
 	&ps.Command,
+	&logs.Command,
 	&waitfor.Command,
 	&env.Command,
 }

@@ -156,15 +156,6 @@ func right(b []byte, n uint64, width int) []byte {
 	return append(b, d...)
 }
 
-// rightText is right for a text, which is cut when it is too long.
-func rightText(b []byte, s string, width int) []byte {
-	if len(s) > width {
-		s = s[:width]
-	}
-	b = pad(b, width-len(s))
-	return append(b, s...)
-}
-
 func pad(b []byte, n int) []byte {
 	const blanks = "                                        "
 	for n > len(blanks) {

@@ -147,6 +147,13 @@ func (s *session) resolve(ctx context.Context, names resolver) error {
 	return nil
 }
 
+// said is an error in the words that the original prints.
+type said string
+
+func (s said) Error() string { return string(s) }
+
+func sentence(format string, a ...any) error { return said(fmt.Sprintf(format, a...)) }
+
 // address is the IPv4 address of a host.
 func address(ctx context.Context, names resolver, host string) (netip.Addr, error) {
 	if a, err := protocol.ParseInetAton(host); err == nil {
@@ -154,12 +161,12 @@ func address(ctx context.Context, names resolver, host string) (netip.Addr, erro
 	}
 	all, err := names.LookupHost(ctx, host)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("Cannot resolve %q (%v)", host, err)
+		return netip.Addr{}, sentence("Cannot resolve %q (%v)", host, err)
 	}
 	for _, a := range all {
 		if a = a.Unmap(); a.Is4() {
 			return a, nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("Cannot resolve %q (it has no IPv4 address)", host)
+	return netip.Addr{}, sentence("Cannot resolve %q (it has no IPv4 address)", host)
 }

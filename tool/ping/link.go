@@ -33,16 +33,16 @@ func open(s *client.Stack, o *options, to, gateway, source netip.Addr) (*rawLink
 		l.echo = true
 		switch {
 		case o.flood:
-			return nil, errors.New("Must be superuser to use -f")
+			return nil, sentence("Must be superuser to use -f")
 		case o.interval < time.Second:
-			return nil, errors.New("Must be superuser to use < 1 sec ping interval")
+			return nil, sentence("Must be superuser to use < 1 sec ping interval")
 		case o.preload > 0:
-			return nil, errors.New("Must be superuser to use -l")
+			return nil, sentence("Must be superuser to use -l")
 		}
 		l.socket, err = s.Socket(protocol.SockDgram, protocol.ProtoICMP)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("Cannot create socket: %s", protocol.Strerror(err))
+		return nil, sentence("Cannot create socket: %s", protocol.Strerror(err))
 	}
 	if err := l.prepare(o, to, gateway, source); err != nil {
 		l.socket.Close()
@@ -83,32 +83,32 @@ func (l *rawLink) prepare(o *options, to, gateway, source netip.Addr) error {
 			continue
 		}
 		if err := l.socket.SetInt(x.level, x.name, x.value); err != nil {
-			return fmt.Errorf("Cannot set %s: %s", x.what, protocol.Strerror(err))
+			return sentence("Cannot set %s: %s", x.what, protocol.Strerror(err))
 		}
 	}
 	if opts := ipOptions(o, gateway, to); opts != nil {
 		if err := l.socket.SetOption(protocol.ProtoIP, protocol.IPOptions, opts); err != nil {
-			return fmt.Errorf("Cannot set IP options: %s", protocol.Strerror(err))
+			return sentence("Cannot set IP options: %s", protocol.Strerror(err))
 		}
 	}
 	if to.IsMulticast() {
 		if err := l.socket.SetOption(protocol.ProtoIP, protocol.IPMulticastLoop, []byte{byte(one(!o.noLoop))}); err != nil {
-			return fmt.Errorf("Can't disable multicast loopback: %s", protocol.Strerror(err))
+			return sentence("Can't disable multicast loopback: %s", protocol.Strerror(err))
 		}
 		if o.ttl > 0 {
 			if err := l.socket.SetOption(protocol.ProtoIP, protocol.IPMulticastTTL, []byte{byte(o.ttl)}); err != nil {
-				return fmt.Errorf("Can't set multicast time-to-live: %s", protocol.Strerror(err))
+				return sentence("Can't set multicast time-to-live: %s", protocol.Strerror(err))
 			}
 		}
 		if source.IsValid() {
 			if err := l.socket.SetOption(protocol.ProtoIP, protocol.IPMulticastIf, source.AsSlice()); err != nil {
-				return fmt.Errorf("Can't set multicast source interface: %s", protocol.Strerror(err))
+				return sentence("Can't set multicast source interface: %s", protocol.Strerror(err))
 			}
 		}
 	}
 	if source.IsValid() {
 		if err := l.socket.Bind(protocol.AddrFrom(source, 0)); err != nil {
-			return fmt.Errorf("Can't set source interface/address %s: %s", source, protocol.Strerror(err))
+			return sentence("Can't set source interface/address %s: %s", source, protocol.Strerror(err))
 		}
 	}
 	return nil

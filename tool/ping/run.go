@@ -163,7 +163,7 @@ func (s *session) loop(ctx context.Context, in <-chan packet, failed <-chan erro
 		if s.sent < s.limit {
 			if wait = s.next.Sub(now); wait <= 100*time.Microsecond || s.caughtUp && s.flood {
 				s.send()
-				wait = s.next.Sub(time.Now())
+				wait = time.Until(s.next)
 			}
 			wait = max(wait, 0)
 		} else {

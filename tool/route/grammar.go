@@ -73,7 +73,7 @@ type words struct {
 	family, prefixLen                       int // 0: not said; -1: not said
 	dest, gateway, mask, genmask, ifp, ifa  string
 	haveDest, haveGateway                   bool
-	forceHost, forceNet, toInterface, quiet bool
+	forceHost, forceNet, toInterface        bool
 	flags                                   uint32
 	metrics                                 protocol.RouteMetrics
 	inits                                   uint32
