@@ -2,7 +2,6 @@ package ping
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"syscall"

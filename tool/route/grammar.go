@@ -70,14 +70,14 @@ var metricWords = map[string]struct {
 // words is what the words of one change said, before any address is read:
 // which word is an address of what depends on modifiers that may follow it.
 type words struct {
-	family, prefixLen                       int // 0: not said; -1: not said
-	dest, gateway, mask, genmask, ifp, ifa  string
-	haveDest, haveGateway                   bool
-	forceHost, forceNet, toInterface        bool
-	flags                                   uint32
-	metrics                                 protocol.RouteMetrics
-	inits                                   uint32
-	warnings                                []string
+	family, prefixLen                      int // 0: not said; -1: not said
+	dest, gateway, mask, genmask, ifp, ifa string
+	haveDest, haveGateway                  bool
+	forceHost, forceNet, toInterface       bool
+	flags                                  uint32
+	metrics                                protocol.RouteMetrics
+	inits                                  uint32
+	warnings                               []string
 }
 
 // split sorts the words behind the verb. now is for -expire +seconds.
