@@ -35,7 +35,6 @@ type conn struct {
 	mu     sync.Mutex
 	out    [][]byte
 	queued int
-	armed  uint32
 	busy   bool // a worker has the client
 	again  bool // it became ready meanwhile
 	dead   bool
@@ -47,6 +46,11 @@ type conn struct {
 
 // stallAt is how much unread answer stops us from taking further requests.
 const stallAt = 256 << 10
+
+// stalled says that the client is to read before it asks again. A routing
+// socket loses messages instead, as on BSD: changes of the table do not wait
+// for who makes them to listen. The caller holds c.mu.
+func (c *conn) stalled() bool { return c.queued >= stallAt && c.family != protocol.AFRoute }
 
 // ready lets one worker at a time have the client.
 func (c *conn) ready(s *server, events uint32, buf []byte) {
@@ -86,7 +90,7 @@ func (c *conn) turn(buf []byte) (gone bool) {
 	c.mu.Unlock()
 	for range 32 {
 		c.mu.Lock()
-		stalled := c.queued >= stallAt
+		stalled := c.stalled()
 		c.mu.Unlock()
 		if stalled {
 			return c.hungUp()
@@ -122,13 +126,12 @@ func (c *conn) hungUp() bool {
 // arm asks for the next event. The caller holds c.mu.
 func (c *conn) arm() {
 	ev := uint32(unix.EPOLLONESHOT)
-	if c.queued < stallAt {
+	if !c.stalled() {
 		ev |= unix.EPOLLIN | unix.EPOLLRDHUP
 	}
 	if len(c.out) > 0 {
 		ev |= unix.EPOLLOUT
 	}
-	c.armed = ev
 	unix.EpollCtl(c.s.ep, unix.EPOLL_CTL_MOD, c.fd, &unix.EpollEvent{Events: ev, Fd: c.id})
 }
 

@@ -154,8 +154,9 @@ func (s *server) work() {
 	s.workers.Add(-1)
 }
 
-// register gives p a number to be known by in the epoll set.
-func (s *server) register(p pollee) int32 {
+// register gives p a number to be known by in the epoll set, and puts it into
+// id before any worker can find p.
+func (s *server) register(p pollee, id *int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -164,7 +165,8 @@ func (s *server) register(p pollee) int32 {
 		}
 		if s.byID[s.lastID] == nil {
 			s.byID[s.lastID] = p
-			return s.lastID
+			*id = s.lastID
+			return
 		}
 	}
 }
@@ -189,7 +191,7 @@ func (s *server) listen(path string, family int, ifname string) error {
 	l := &listener{fd: fd, path: path, family: family, ifname: ifname}
 	err = unix.Listen(fd, 1024)
 	if err == nil {
-		l.id = s.register(l)
+		s.register(l, &l.id)
 		err = unix.EpollCtl(s.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: l.id})
 	}
 	if err != nil {
@@ -278,11 +280,10 @@ func (s *server) admit(l *listener, fd int) {
 		unix.Close(fd)
 		return
 	}
-	c.id = s.register(c)
+	s.register(c, &c.id)
 	if c.family == protocol.AFRoute {
 		s.routes.join(c)
 	}
-	c.armed = unix.EPOLLIN
 	if err := unix.EpollCtl(s.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: c.id}); err != nil {
 		c.teardown()
 	}
