@@ -232,7 +232,10 @@ func (c *conn) tableFrame(p []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.ifname != "" && q.Name != protocol.TableInterfaces && q.Name != protocol.TableNIC {
+	if c.ifname == arpEntry && q.Name != protocol.TableNeighbours {
+		return nil, errf(unix.EOPNOTSUPP, "the entry %s answers the table %s", c.ifname, protocol.TableNeighbours)
+	}
+	if c.ifname != "" && c.ifname != arpEntry && q.Name != protocol.TableInterfaces && q.Name != protocol.TableNIC {
 		return nil, errf(unix.EOPNOTSUPP, "the entry %s answers the tables %s and %s", c.ifname, protocol.TableInterfaces, protocol.TableNIC)
 	}
 	rows, err := c.s.table(q.Name, q.Arg, c.ifname)
