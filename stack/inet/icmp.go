@@ -42,6 +42,9 @@ var (
 
 const gatewayFlag = route.FlagGateway
 
+// maxTTL is what BSD sends its ICMP answers with (MAXTTL).
+const maxTTL = 255
+
 // minPMTU is the smallest path MTU that is believed; a forged message cannot
 // push a sender below it.
 const minPMTU = 552
@@ -117,7 +120,7 @@ func (in *Inet) sendError(w *netif.Work, pkt *packet.Buf, typ, code uint8, rest 
 	copy(m.Payload(), quote)
 	m.SetChecksum()
 	e.Csum = packet.CsumVerified
-	f := socket.Flow{Dst: src, Proto: packet.ProtoICMP, TOS: 0xc0} // RFC 1812 §4.3.2.5
+	f := socket.Flow{Dst: src, Proto: packet.ProtoICMP, TTL: maxTTL, TOS: 0xc0} // RFC 1812 §4.3.2.5
 	if in.Local(dst) != nil {
 		f.Src = dst
 	} else if ifp := in.env.Ifs.ByIndex(pkt.RcvIf); ifp != nil {
@@ -188,7 +191,7 @@ func (ic *icmp) Input(w *netif.Work, p *packet.Buf) {
 func (in *Inet) reflect(w *netif.Work, p *packet.Buf, typ uint8) {
 	h := packet.IPv4(p.L3())
 	m := packet.ICMP(p.Bytes())
-	f := socket.Flow{Dst: h.Src(), Proto: packet.ProtoICMP, TOS: h.TOS()}
+	f := socket.Flow{Dst: h.Src(), Proto: packet.ProtoICMP, TTL: maxTTL, TOS: h.TOS()}
 	if in.Local(h.Dst()) != nil {
 		f.Src = h.Dst()
 	}
