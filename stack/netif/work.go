@@ -7,7 +7,9 @@ import (
 )
 
 // Waker is told once, at the end of the call that caused it, that something
-// it watches has changed. It must not block.
+// it watches has changed. It must not block. It holds no table: what it wants
+// to send it puts on the work list ([Work.Turn], [Work.Post]), which is then
+// done before the call ends.
 type Waker interface{ Wake(w *Work) }
 
 // Work is the list of what a call into the stack has still to do: turns,
@@ -45,6 +47,13 @@ func (w *Work) Start(now int64) {
 // Finish does what is left: turns until none is left, then transmission,
 // counters, and, after the tables have been let go, posted changes and wakes.
 func (w *Work) Finish() {
+	for w.finish() {
+		w.reader.Enter()
+	}
+}
+
+// finish is one round; it reports whether the wakes have left work behind.
+func (w *Work) finish() (more bool) {
 	for {
 		for i := 0; i < len(w.turns); i++ { // a turn may append turns
 			t := w.turns[i]
@@ -77,6 +86,7 @@ func (w *Work) Finish() {
 		k.Wake(w)
 	}
 	w.wakes = w.wakes[:0]
+	return len(w.turns)+len(w.tx)+len(w.posts)+len(w.dirty) > 0
 }
 
 // End is Finish for a Work that came from [Env.Begin]; it goes back.
