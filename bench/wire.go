@@ -117,6 +117,7 @@ func (c *counter) Input(burst []*packet.Buf) {
 	packet.FreeBurst(burst)
 }
 func (c *counter) Dropped(int)            {}
+func (c *counter) Receiving()             {}
 func (c *counter) Malformed(int)          {}
 func (c *counter) LinkState(bool)         {}
 func (c *counter) Verbose(string, ...any) {}

@@ -3,6 +3,7 @@ package stackd
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,9 @@ import (
 // The routes among them are one batch of the table. The reply is one frame
 // with a message for each, in order, or more frames if it does not fit.
 func (c *conn) routeFrame(b []byte) {
-	batch := routeBatch{c: c}
+	batch := routeBatches.Get().(*routeBatch)
+	batch.c = c
+	defer batch.recycle()
 	for len(b) > 0 {
 		var m protocol.RouteMessage
 		rest, err := m.Decode(b)
@@ -40,6 +43,18 @@ type routeBatch struct {
 	ops   []route.Op
 	raws  [][]byte // the requests that the ops came from
 	reply []byte
+}
+
+// routeBatches keeps batches with the room they have grown to: a routing
+// daemon's frames come by the thousand.
+var routeBatches = sync.Pool{New: func() any { return new(routeBatch) }}
+
+// recycle gives the batch back; it keeps hold of nothing but its room.
+func (rb *routeBatch) recycle() {
+	rb.c = nil
+	clear(rb.ops[:cap(rb.ops)])
+	clear(rb.raws[:cap(rb.raws)])
+	routeBatches.Put(rb)
 }
 
 // offsets in rt_msghdr
