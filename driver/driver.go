@@ -14,6 +14,9 @@ import (
 // Sink is where a running driver delivers. Its methods may be called from
 // several goroutines at once.
 type Sink interface {
+	// Receiving is called once by every goroutine that will call Input, before
+	// it first does: the host may give it a thread of a certain priority.
+	Receiving()
 	// Pool is where receive buffers come from. A nil buffer means the budget
 	// is spent: the driver drops the frame and counts it by Dropped.
 	Pool() *packet.Pool

@@ -8,12 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	chacha "math/rand/v2"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ionet/driver"
 	"ionet/stack"
@@ -33,7 +37,16 @@ type Config struct {
 	Memory           int64 // octets of packet buffers; 0: the default
 	ReuseportUnicast bool
 	NoCache          bool
+	Burst            int  // frames that one call into the engine takes; 0: DefaultBurst
+	SystemRandom     bool // every random number from the system, not from a generator that it seeds
+	// Real-time priorities (SCHED_RR) of the threads that receive and of the
+	// one that runs the timers; 0: as any other. What the system refuses is
+	// logged.
+	InputPriority, TimerPriority int
 }
+
+// DefaultBurst is a frame for each 2 KiB of io-net's receive context.
+const DefaultBurst = 32
 
 // Stack is a living stack. Close ends it.
 type Stack struct {
@@ -45,6 +58,7 @@ type Stack struct {
 	done   chan struct{}
 	pump   sync.WaitGroup
 	dues   atomic.Int64 // when the pump will wake by itself
+	conf   Config
 
 	mu      sync.Mutex
 	devices map[string]*device
@@ -64,10 +78,13 @@ func New(c Config) (*Stack, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Stack{log: c.Log, start: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{}), devices: map[string]*device{}}
+	if c.Burst <= 0 {
+		c.Burst = DefaultBurst
+	}
+	h := &Stack{conf: c, log: c.Log, start: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{}), devices: map[string]*device{}}
 	h.wall = h.start.Round(0)
 	e, err := stack.New(stack.Config{
-		Log: c.Log, Now: h.Now, Rand32: rand32, Earlier: h.earlier,
+		Log: c.Log, Now: h.Now, Rand32: random(c.SystemRandom), Earlier: h.earlier,
 		Memory: c.Memory, ReuseportUnicast: c.ReuseportUnicast, NoCache: c.NoCache,
 	})
 	if err != nil {
@@ -79,22 +96,39 @@ func New(c Config) (*Stack, error) {
 	return h, nil
 }
 
-// rand32 draws from the system's generator, some at a time.
-var randPool = struct {
-	sync.Mutex
-	b []byte
-}{}
-
-func rand32() uint32 {
-	randPool.Lock()
-	defer randPool.Unlock()
-	if len(randPool.b) < 4 {
-		randPool.b = make([]byte, 1024)
-		rand.Read(randPool.b) //nolint:errcheck // it never fails (crypto/rand)
+// random is a stack's source of unpredictable numbers.
+func random(system bool) func() uint32 {
+	if system {
+		return func() uint32 {
+			var b [4]byte
+			rand.Read(b[:]) // never fails (crypto/rand)
+			return binary.LittleEndian.Uint32(b[:])
+		}
 	}
-	v := binary.LittleEndian.Uint32(randPool.b)
-	randPool.b = randPool.b[4:]
-	return v
+	var seed [32]byte
+	rand.Read(seed[:])
+	var mu sync.Mutex
+	g := chacha.NewChaCha8(seed)
+	return func() uint32 {
+		mu.Lock()
+		defer mu.Unlock()
+		return uint32(g.Uint64())
+	}
+}
+
+// priority gives the calling goroutine a thread of its own that is scheduled
+// by SCHED_RR.
+func (h *Stack) priority(n int, what string) {
+	if n == 0 {
+		return
+	}
+	runtime.LockOSThread()
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: uint32(min(n, 99))}
+	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+		h.log.Warn("real-time priority refused: threads run as any other; CAP_SYS_NICE or RLIMIT_RTPRIO would allow it",
+			"of", what, "priority", n, "error", err)
+		runtime.UnlockOSThread()
+	}
 }
 
 // Engine is the passive stack inside.
@@ -126,6 +160,7 @@ func (h *Stack) earlier(at int64) {
 // clock is the pump: it sleeps until the next timer is due.
 func (h *Stack) clock() {
 	defer h.pump.Done()
+	h.priority(h.conf.TimerPriority, "timers")
 	const forever = 1 << 62
 	t := time.NewTimer(time.Hour)
 	defer t.Stop()
@@ -272,6 +307,8 @@ type sink struct {
 	dev *device
 }
 
+func (s *sink) Receiving() { s.h.priority(s.h.conf.InputPriority, s.dev.ifp.Name) }
+
 func (s *sink) Pool() *packet.Pool { return s.h.engine.Env.Pool }
 
 // Input runs a burst to completion. A panic in here may hold locks of the
@@ -283,9 +320,13 @@ func (s *sink) Input(burst []*packet.Buf) {
 			die(recover())
 		}
 	}()
-	w := s.h.engine.Env.Begin(s.h.Now())
-	s.dev.ifp.Input(w, s.dev.ifp, burst)
-	w.End()
+	for len(burst) > 0 {
+		n := min(len(burst), s.h.conf.Burst)
+		w := s.h.engine.Env.Begin(s.h.Now())
+		s.dev.ifp.Input(w, s.dev.ifp, burst[:n])
+		w.End()
+		burst = burst[n:]
+	}
 	ok = true
 }
 

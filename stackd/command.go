@@ -17,7 +17,6 @@ import (
 	"github.com/olekukonko/tablewriter"
 	"golang.org/x/sys/unix"
 
-	"ionet/client"
 	"ionet/protocol"
 	"ionet/protocol/door"
 	"ionet/tool/cli"
@@ -140,22 +139,17 @@ func stopStack(sock string) error {
 	if err != nil {
 		return err
 	}
-	// A connection of our own outlives the stack's last file.
-	watch, err := door.Dial(door.Socket(prefix, protocol.AFInet))
-	if err != nil {
-		return fmt.Errorf("no stack answers at %s: %w", paths{prefix: prefix}.name(), err)
-	}
-	defer watch.Close()
-	s, err := client.Open(sock)
+	a, err := ask(prefix)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	if err := s.Stop(); err != nil {
+	defer a.conn.Close()
+	if _, err := a.request(protocol.TypeStop, nil); err != nil {
 		return err
 	}
-	watch.SetReadDeadline(time.Now().Add(stopWait))
-	_, err = watch.Read(make([]byte, 1))
+	// The connection outlives the stack's last file.
+	a.conn.SetReadDeadline(time.Now().Add(stopWait))
+	_, err = a.conn.Read(make([]byte, 1))
 	var late net.Error
 	if errors.As(err, &late) && late.Timeout() {
 		return fmt.Errorf("the stack at %s was told to end and has not after %v", paths{prefix: prefix}.name(), stopWait)
@@ -173,9 +167,13 @@ func show(w io.Writer, o Options) error {
 			return err
 		}
 		rows = append(o.Rows(), t.Rows()...)
-	} else if s, err := client.Open(o.Sock); err == nil {
-		defer s.Close()
-		if rows, err = client.Table[protocol.OptionRow](s, protocol.TableOptions, ""); err != nil {
+	} else if prefix, err := door.Find(o.Sock); err == nil {
+		a, err := ask(prefix)
+		if err != nil {
+			return err
+		}
+		defer a.conn.Close()
+		if rows, err = a.options(); err != nil {
 			return err
 		}
 	} else if errors.Is(err, door.ErrNoStack) {

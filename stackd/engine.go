@@ -47,7 +47,15 @@ func newEngine(log *slog.Logger, p paths, o *Options, t *TCPIP) (*engine, error)
 }
 
 func hostConfig(log *slog.Logger, o *Options, t *TCPIP) host.Config {
-	return host.Config{Log: log, ReuseportUnicast: t.ReusePortUnicast, NoCache: !t.Cache || o.NoCache}
+	c := host.Config{Log: log, ReuseportUnicast: t.ReusePortUnicast, NoCache: !t.Cache || o.NoCache,
+		Burst: t.RecvCtxt / minContext, SystemRandom: t.Random}
+	if t.RxPrioGiven {
+		c.InputPriority = t.RxPrio
+	}
+	if t.TimerPrioGiven {
+		c.TimerPriority = t.TimerPrio
+	}
+	return c
 }
 
 // mount loads a driver and answers its interface's name and sentences for

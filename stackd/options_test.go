@@ -93,7 +93,7 @@ func TestParseTCPIP(t *testing.T) {
 		{"tcpip", "recv_ctxt=1", def(func(o *TCPIP) { o.RecvCtxt = 2048 }), nil, ""},
 		{"tcpip", "recv_ctxt=5000", def(func(o *TCPIP) { o.RecvCtxt = 4096 }), nil, ""},
 		{"tcpip", "recv_ctxt=99999999", def(func(o *TCPIP) { o.RecvCtxt = 512 << 10 }), nil, ""},
-		{"tcpip", "rx_prio=99,timer_pulse_prio=-3", def(func(o *TCPIP) { o.RxPrio, o.TimerPrio = 63, 1 }), nil, ""},
+		{"tcpip", "rx_prio=99,timer_pulse_prio=-3", def(func(o *TCPIP) { o.RxPrio, o.TimerPrio, o.RxPrioGiven, o.TimerPrioGiven = 63, 1, true, true }), nil, ""},
 		{"tcpip", "cache=0,random,reuseport_unicast,external_arp", def(func(o *TCPIP) {
 			o.Cache, o.Random, o.ReusePortUnicast, o.ExternalARP = false, true, true, true
 		}), nil, ""},

@@ -87,7 +87,7 @@ func (d *daemon) start(stderr io.Writer, foreground bool) (err error) {
 	}
 	d.log.Info("tcpip starting", "module", d.t.Module, "prefix", d.paths.prefix, "pid", os.Getpid())
 	if !d.t.Random {
-		d.log.Warn(`Using pseudo random generator.  See "random" option`)
+		d.log.Info("random numbers come from ChaCha8, seeded by the system; option random draws each from the system")
 	}
 	for _, s := range append(d.o.warnings(), d.t.Warnings...) {
 		warn(s)

@@ -29,7 +29,9 @@ type TCPIP struct {
 	SoMaxConn        int
 	StackSize        int
 	RxPrio           int
+	RxPrioGiven      bool // else the threads stay as they are
 	TimerPrio        int
+	TimerPrioGiven   bool
 	ThreadsMin       int
 	ThreadsMax       int
 	ThreadsIncr      int
@@ -86,12 +88,14 @@ var tcpipOptions = []tcpipOption{
 	flagOption("ipsec", func(o *TCPIP) *bool { return &o.IPsec }).only6().inert("IPsec is not here yet: everything is sent IN CLEAR and nothing received is checked"),
 	flagOption("pfil_ipsec", func(o *TCPIP) *bool { return &o.PfilIPsec }).only6().inert("there are neither filters nor IPsec yet"),
 	{name: "prefix", value: true, set: func(o *TCPIP, v string, _ int64) { o.Prefix = v }, get: func(o *TCPIP) string { return o.Prefix }},
-	flagOption("random", func(o *TCPIP) *bool { return &o.Random }),
+	flagOption("random", func(o *TCPIP) *bool { return &o.Random }).noted("every number from the system; else from a generator that it seeds"),
 	numOption("recv_ctxt", func(o *TCPIP) *int { return &o.RecvCtxt }, func(o *TCPIP, n int64) {
 		o.RecvCtxt = clamp(n, minContext, maxContext) / minContext * minContext
-	}),
+	}).noted("a burst is a packet for each 2048"),
 	flagOption("reuseport_unicast", func(o *TCPIP) *bool { return &o.ReusePortUnicast }),
-	numOption("rx_pulse_prio", func(o *TCPIP) *int { return &o.RxPrio }, func(o *TCPIP, n int64) { o.RxPrio = clamp(n, 1, maxPrio) }),
+	numOption("rx_pulse_prio", func(o *TCPIP) *int { return &o.RxPrio }, func(o *TCPIP, n int64) {
+		o.RxPrio, o.RxPrioGiven = clamp(n, 1, maxPrio), true
+	}).noted("when given, SCHED_RR for the threads that receive"),
 	numOption("somaxconn", func(o *TCPIP) *int { return &o.SoMaxConn }, func(o *TCPIP, n int64) {
 		o.SoMaxConn = clamp(n, defaultSoMaxConn, 1<<20)
 	}).noted("kern.somaxconn; can only be raised"),
@@ -106,7 +110,9 @@ var tcpipOptions = []tcpipOption{
 	numOption("threads_min", func(o *TCPIP) *int { return &o.ThreadsMin }, func(o *TCPIP, n int64) {
 		o.ThreadsMin = min(clamp(n, 4, 1<<14), o.ThreadsMax)
 	}),
-	numOption("timer_pulse_prio", func(o *TCPIP) *int { return &o.TimerPrio }, func(o *TCPIP, n int64) { o.TimerPrio = clamp(n, 1, maxPrio) }),
+	numOption("timer_pulse_prio", func(o *TCPIP) *int { return &o.TimerPrio }, func(o *TCPIP, n int64) {
+		o.TimerPrio, o.TimerPrioGiven = clamp(n, 1, maxPrio), true
+	}).noted("when given, SCHED_RR for the thread of the timers"),
 }
 
 const (

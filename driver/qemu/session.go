@@ -72,6 +72,7 @@ func (e *session) run(sink driver.Sink) error {
 	defer close(gone)
 	defer e.conn.Close()
 	var burst [maxBurst]*packet.Buf
+	sink.Receiving()
 	for {
 		if err := e.deliver(sink, &burst); err != nil {
 			sink.Malformed(1)

@@ -164,6 +164,7 @@ func (m *memory) take(old []*packet.Buf) []*packet.Buf {
 
 // Run receives until Close.
 func (m *memory) Run(sink driver.Sink) error {
+	sink.Receiving()
 	sink.LinkState(true)
 	var own [maxBurst]*packet.Buf
 	var q []*packet.Buf

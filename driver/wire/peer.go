@@ -193,6 +193,7 @@ func (p *peer) greet() (hello, error) {
 // receive hands the peer's frames to sink until the stream ends.
 func (p *peer) receive(sink driver.Sink) error {
 	var burst [maxBurst]*packet.Buf
+	sink.Receiving()
 	for {
 		if err := p.deliver(sink, &burst); err != nil {
 			return malformed{err}

@@ -59,6 +59,8 @@ func (s *station) Input(burst []*packet.Buf) {
 	packet.FreeBurst(burst)
 }
 func (s *station) Dropped(n int)   { s.note(func() { s.dropped += n }) }
+func (s *station) Receiving() {}
+
 func (s *station) Malformed(n int) { s.note(func() { s.malformed += n }) }
 func (s *station) LinkState(up bool) {
 	s.note(func() { s.link = append(s.link, up) })

@@ -148,6 +148,7 @@ type receiver struct {
 // end it.
 func (c *Conn) Receive(sink driver.Sink, again func(error) bool) error {
 	r := &receiver{c: c, sink: sink, pool: sink.Pool(), scratch: make([]byte, packet.MaxPacket+vnet.Size)}
+	sink.Receiving()
 	read := r.read // one method value for all rounds
 	for {
 		err := c.raw.Read(read)

@@ -161,6 +161,7 @@ type counter struct {
 	got  chan int
 }
 
+func (s *counter) Receiving()         {}
 func (s *counter) Pool() *packet.Pool { return s.pool }
 func (s *counter) Input(burst []*packet.Buf) {
 	packet.FreeBurst(burst)

@@ -134,6 +134,9 @@ func (s *Sink) Input(burst []*packet.Buf) {
 func (s *Sink) Dropped(n int) { s.note(func() { s.Lost += n }) }
 
 // Malformed counts what was no frame.
+// Receiving is driver.Sink.
+func (s *Sink) Receiving() {}
+
 func (s *Sink) Malformed(n int) { s.note(func() { s.Bad += n }) }
 
 // LinkState keeps changes of carrier.
