@@ -71,6 +71,9 @@ func TestTwoStationsOverALink(t *testing.T) {
 	if macA != netif.MAC(host) || macB != (netif.MAC{2, 0, 0, 0, 0, 1}) {
 		t.Errorf("addresses %v and %v", macA, macB)
 	}
+	for _, s := range []*sinktest.Sink{a, b} { // a frame sent before that is lost
+		s.Until("carrier", func() bool { return len(s.Links) > 0 && s.Links[len(s.Links)-1] })
+	}
 	a.Send(frame(macB, macA, "straight"))
 	b.Until("its frame", has(b, "straight"))
 	a.Send(frame(netif.BroadcastMAC, macA, "to all"))
