@@ -19,6 +19,7 @@ type dumpState struct {
 	cursor uint64
 	extras []extra
 	buf    []route.Route
+	page   []byte
 }
 
 // extra is an entry that only looks like a route: a neighbour, or what the
@@ -137,7 +138,10 @@ func (c *conn) dumpRoutes(q protocol.DumpRequest) ([]byte, error) {
 		n := c.s.eng.Engine().Routes.Page(route.AFInet, after, d.buf)
 		routes, atEnd = d.buf[:n], n < len(d.buf)
 	}
-	out := protocol.AppendPage(make([]byte, 0, protocol.MaxPayload), 0)
+	if d.page == nil {
+		d.page = make([]byte, 0, protocol.MaxPayload)
+	}
+	out := protocol.AppendPage(d.page[:0], 0) // the reply copies it
 	last, lastExtra := after, wasExtra
 	for len(routes) > 0 || len(d.extras) > 0 && atEnd {
 		if len(out)+maxRoute > protocol.MaxPayload {
