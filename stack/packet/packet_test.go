@@ -223,3 +223,17 @@ func FuzzViews(f *testing.F) {
 		}
 	})
 }
+
+func TestPartialChecksumOfWhatWasCutOff(t *testing.T) {
+	p := NewPool(1 << 20)
+	for _, keep := range []int{0, 20, 41} { // before, in front of and inside the field at 40
+		b := p.Get(100)
+		b.Append(100)
+		b.SetPartial(30, 10)
+		b.TrimTo(keep)
+		if b.CompleteCsum(); b.Csum != CsumNone {
+			t.Errorf("%d octets kept: checksum state %d", keep, b.Csum)
+		}
+		b.Free()
+	}
+}
