@@ -57,6 +57,7 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 	if rc.If.Index == p.RcvIf && in.env.MIB.On(nodeRedirect) {
 		in.maybeRedirect(w, p, h, rc)
 	}
+	p.MarkL4(h.HeaderLen())
 	if !fits(p, rc.MTU) && h.DF() {
 		in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachNeedFrag, uint32(rc.MTU))
 		w.Drop(p, cntCantFwd)

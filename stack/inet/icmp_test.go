@@ -465,3 +465,32 @@ func TestIGMPv1(t *testing.T) {
 	in := "10.0.0.1 > 224.0.0.22 igmp v3 to-in(239.1.1.1)"
 	r.Expect(in, in)
 }
+
+// A super-packet that is forwarded fits by the size of its segments, headers
+// counted.
+func TestForwardedSuperPackets(t *testing.T) {
+	r := New(t)
+	r.Sysctl("net.inet.ip.forwarding", "1")
+	en1 := r.AddIf("en1", Me1, "10.0.1.1/24")
+	r.Pass(10 * time.Second)
+	r.Meet("10.0.0.2")
+	r.SendOn(en1, ARP(packet.ARPRequest, Peer1, "10.0.1.2", "10.0.1.1"))
+	if err := r.SetMTU(en1, 576, 1500); err != nil {
+		t.Fatal(err)
+	}
+	r.Sent()
+	send := func(segment uint16) {
+		data := make([]byte, 3000)
+		data[12] = 5 << 4
+		f := IP{Src: "10.0.0.2", Dst: "10.0.1.2", Proto: 6, Frag: packet.IPv4DF, Data: data}.Frame()
+		b := r.Env.Pool.Get(len(f))
+		copy(b.Append(len(f)), f)
+		b.SetPartial(packet.EtherLen+packet.IPv4Len, 16)
+		b.GSO, b.GSOSize = packet.GSOTCPv4, segment
+		r.Input(r.Env.NewWork(), r.Now(), r.If, []*packet.Buf{b})
+	}
+	send(537)
+	r.Expect("10.0.0.1 > 10.0.0.2 unreach 4 mtu 576 quotes 10.0.0.2 > 10.0.1.2 proto 6 len 8")
+	send(536)
+	r.Expect("10.0.0.2 > 10.0.1.2 proto 6 len 3000")
+}

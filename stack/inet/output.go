@@ -125,12 +125,16 @@ func fits(pkt *packet.Buf, mtu int) bool {
 	if pkt.GSO == packet.GSONone {
 		return false
 	}
-	hdr := pkt.Len() - len(pkt.L4())
-	switch pkt.GSO {
-	case packet.GSOUDPv4, packet.GSOUDPv6:
-		return hdr+packet.UDPLen+int(pkt.GSOSize) <= mtu
+	l4 := pkt.L4()
+	hdr := pkt.Len() - len(l4) + packet.UDPLen
+	if pkt.GSO == packet.GSOTCPv4 || pkt.GSO == packet.GSOTCPv6 {
+		const dataOffset = 12 // of a TCP header (RFC 9293 §3.1)
+		if len(l4) <= dataOffset {
+			return false
+		}
+		hdr += int(l4[dataOffset]>>4)*4 - packet.UDPLen
 	}
-	return hdr+int(pkt.L4()[12]>>4)*4+int(pkt.GSOSize) <= mtu
+	return hdr+int(pkt.GSOSize) <= mtu
 }
 
 // loopCopy brings a copy of a group or broadcast packet to ourselves, as if
