@@ -164,7 +164,8 @@ func (in *Inet) looped(w *netif.Work, pkt *packet.Buf) {
 func (in *Inet) resolve(f *socket.Flow) error {
 	rc := &f.Route
 	gen := in.generation()
-	if rc.Gen == gen && rc.Dst == f.Dst && rc.If != nil {
+	if rc.Gen == gen && rc.If != nil && rc.Dst == f.Dst && rc.IfIndex == f.IfIndex &&
+		(rc.From == f.Src || rc.Src == f.Src) && rc.DontRoute == f.DontRoute {
 		if !rc.If.Up() {
 			return syscall.ENETDOWN
 		}
@@ -183,7 +184,7 @@ func (in *Inet) resolve(f *socket.Flow) error {
 		rc.If = nil
 		return syscall.ENETDOWN
 	}
-	rc.Gen, rc.Dst = gen, f.Dst
+	rc.Gen, rc.Dst, rc.From, rc.IfIndex, rc.DontRoute = gen, f.Dst, f.Src, f.IfIndex, f.DontRoute
 	return nil
 }
 

@@ -115,7 +115,8 @@ func (r *Raw) Sockets() (out []*socket.Socket) {
 	return out
 }
 
-// Deliver is inet.RawSink. As on BSD, the kernel's own protocols are seen too.
+// Deliver is inet.RawSink. Unlike on BSD, where a raw socket gets what no
+// protocol of the kernel took, UDP and echo requests are seen too.
 func (r *Raw) Deliver(w *netif.Work, pkt *packet.Buf, proto uint8) bool {
 	all := *r.all.Load()
 	if len(all) == 0 {
@@ -213,6 +214,9 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	p.mu.Unlock()
 	if shut {
 		return 0, syscall.EPIPE
+	}
+	if f.Src.IsValid() && (f.Src.IsMulticast() || p.r.net.IsBroadcast(f.Src)) {
+		f.Src = netip.Addr{} // only listened on (RFC 1122 §3.2.1.3)
 	}
 	if f.Dst.IsValid() && m.Addr.IP.IsValid() {
 		return 0, syscall.EISCONN

@@ -41,6 +41,11 @@ type RouteCache struct {
 	Local   bool // an address of ours
 	Bcast   bool // a broadcast address
 	Use     any  // whose use counter to advance
+
+	// What of the flow it was found for, besides Dst.
+	From      netip.Addr
+	IfIndex   uint32
+	DontRoute bool
 }
 
 // Control is what an ICMP error says about a packet of ours.

@@ -87,6 +87,7 @@ type pcb struct {
 
 	mu       sync.Mutex
 	bound    bool // the user bound the local address
+	listens  bool // which is a group or a broadcast address: not one to send from
 	shutSend bool
 	flow     socket.Flow // with its cached route
 }

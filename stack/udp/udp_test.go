@@ -2,13 +2,16 @@ package udp_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"syscall"
 	"testing"
+	"time"
 
 	"ionet/stack"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/route"
 	"ionet/stack/socket"
 	. "ionet/stack/stacktest"
 )
@@ -206,4 +209,51 @@ func TestMulticastOut(t *testing.T) {
 	is(t, "IP_MULTICAST_TTL", s.Set(0, 10, []byte{0}), nil)
 	is(t, "send", s.SendTo("239.1.1.1:9", "x"), nil)
 	r.Expect()
+}
+
+// What a socket asks for after its first datagram counts for its second.
+func TestOptionsChangeTheRouteInUse(t *testing.T) {
+	r := New(t)
+	en1 := r.AddIf("en1", Me1, "10.0.1.1/24")
+	r.Meet("10.0.0.2")
+	r.Pass(10 * time.Second)
+	r.Sent()
+	s := r.UDP("")
+	is(t, "by the route", s.SendTo("239.1.1.1:9", ""), nil)
+	is(t, "IP_MULTICAST_IF", s.Set(0, 9, []byte{10, 0, 1, 1}), nil)
+	is(t, "by en1", s.SendTo("239.1.1.1:9", ""), nil)
+	is(t, "IP_MULTICAST_IF", s.Set(0, 9, []byte{0, 0, 0, 0}), nil)
+	is(t, "by the route", s.SendTo("239.1.1.1:9", ""), nil)
+	port := s.H.Local().Port
+	r.Expect(
+		fmt.Sprintf("10.0.0.1 > 239.1.1.1 udp %d > 9 len 0", port),
+		fmt.Sprintf("10.0.1.1 > 239.1.1.1 udp %d > 9 len 0", port),
+		fmt.Sprintf("10.0.0.1 > 239.1.1.1 udp %d > 9 len 0", port))
+
+	err := r.Routes.Update([]route.Op{{Kind: route.Add, Spec: route.Spec{Dst: netip.MustParsePrefix("0.0.0.0/0"),
+		Gateway: netip.MustParseAddr("10.0.0.2"), Flags: route.FlagUp | route.FlagGateway}}})[0]
+	is(t, "route", err, nil)
+	is(t, "by the gateway", s.SendTo("99.0.0.1:9", ""), nil)
+	s.Flag(socket.SODontRoute, 1)
+	is(t, "SO_DONTROUTE", s.SendTo("99.0.0.1:9", ""), syscall.ENETUNREACH)
+	s.Flag(socket.SODontRoute, 0)
+	is(t, "SO_BINDTOIF", s.Set(socket.LevelSocket, socket.SOBindToIf, []byte(en1.Name)), nil)
+	is(t, "by an interface without that route", s.SendTo("99.0.0.1:9", ""), syscall.ENETUNREACH)
+}
+
+// A group or broadcast address is bound to be listened on, and never a source.
+func TestBoundToAGroup(t *testing.T) {
+	r := New(t)
+	r.Meet("10.0.0.2")
+	for _, local := range []string{"239.1.1.1:9", "10.0.0.255:9"} {
+		s := r.UDP(local)
+		is(t, "send", s.SendTo("10.0.0.2:7", "x"), nil)
+		r.Expect("10.0.0.1 > 10.0.0.2 udp 9 > 7 len 1")
+		is(t, "connect", s.Connect("10.0.0.2:7"), nil)
+		is(t, "send", s.SendTo("", "x"), nil)
+		r.Expect("10.0.0.1 > 10.0.0.2 udp 9 > 7 len 1")
+		if got := s.H.Local(); got != Addr(local) {
+			t.Errorf("bound to %v, want %s", got, local)
+		}
+	}
 }

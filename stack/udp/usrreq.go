@@ -42,7 +42,17 @@ func (p *pcb) Bind(w *netif.Work, a socket.Addr) error {
 		return err
 	}
 	p.bound = a.IP.IsValid()
+	p.listens = p.bound && (a.IP.IsMulticast() || p.net.IsBroadcast(a.IP))
 	return nil
+}
+
+// from is the bound address if it is one to send from: a group or a broadcast
+// address is only listened on (RFC 1122 §3.2.1.3).
+func (p *pcb) from(local netip.Addr) netip.Addr {
+	if p.listens {
+		return netip.Addr{}
+	}
+	return local
 }
 
 // Connect is socket.Handler.
@@ -67,7 +77,7 @@ func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
 		p.u.table.Disconnect(&p.PCB, p.bound)
 		e = *p.Ends()
 	}
-	f := socket.Flow{Dst: a.IP, Scope: a.Scope, Src: e.Local.IP}
+	f := socket.Flow{Dst: a.IP, Scope: a.Scope, Src: p.from(e.Local.IP)}
 	p.opts.Fill(&f)
 	if p.net.IsBroadcast(a.IP) && !f.Broadcast {
 		return syscall.EACCES
@@ -76,7 +86,9 @@ func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
 	if err != nil {
 		return err
 	}
-	e.Local.IP = src
+	if !p.listens {
+		e.Local.IP = src
+	}
 	e.Foreign = a
 	return p.u.table.Connect(&p.PCB, e, p.ports())
 }
@@ -115,7 +127,7 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 		e = p.Ends()
 	}
 	f := &p.flow
-	f.Dst, f.Scope, f.Src, f.Proto = to.IP, to.Scope, e.Local.IP, packet.ProtoUDP
+	f.Dst, f.Scope, f.Src, f.Proto = to.IP, to.Scope, p.from(e.Local.IP), packet.ProtoUDP
 	p.opts.Fill(f)
 	if m.Flags&socket.MsgDontRoute != 0 {
 		f.DontRoute = true
