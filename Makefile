@@ -44,14 +44,14 @@ lint:
 	cd bench && if [ -e go.mod ]; then $(GO) vet ./...; fi
 	$(GO) run $(STATICCHECK) ./...
 
-bench:
-	cd bench && $(GO) run .
+bench: all
+	cd bench && $(GO) run . -bin $(abspath $(BUILD))
 
 fuzz:
 	FUZZTIME='$(FUZZTIME)' GO='$(GO)' test/fuzz
 
 sim:
-	IONET_SEEDS='$(SEEDS)' $(GO) test -count=1 -timeout=0 ./sim/...
+	$(GO) test -count=1 -timeout=0 ./sim -sim.seeds=$(SEEDS)
 
 release: man
 	@set -e; for arch in $(RELEASES); do \

@@ -89,6 +89,18 @@ func (s *Stack) AddInterface(ifp *netif.Interface) error {
 	return nil
 }
 
+// AddLoopback makes another loopback interface, such as lo1. EEXIST.
+func (s *Stack) AddLoopback(name string) (*netif.Interface, error) {
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	ifp := s.newLoop(name)
+	if err := s.Env.Ifs.Add(ifp); err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	s.publish(Event{Kind: IfArrived, If: ifp})
+	return ifp, nil
+}
+
 // RemoveInterface takes an interface out, with its addresses, routes and
 // neighbours. EBUSY: lo0 stays.
 func (s *Stack) RemoveInterface(ifp *netif.Interface) error {

@@ -82,7 +82,7 @@ func New(c Config) (*Stack, error) {
 	env.Wheel.Init(c.Now(), c.Earlier)
 	s := &Stack{Env: env, Routes: route.New(env)}
 	s.Cache = route.NewHostCache(env, s.Routes)
-	s.Lo = loop.New(func() loop.Handler { return s.Inet }, func() loop.Handler { return nil })
+	s.Lo = s.newLoop("lo0")
 	s.Inet = inet.New(env, s.Routes, s.Cache, s.Lo)
 	s.Ether = ether.New(env)
 	s.ARP = arp.New(env, s.Ether, s.Inet.HostUnreachable)
@@ -105,6 +105,10 @@ func New(c Config) (*Stack, error) {
 		return nil, fmt.Errorf("stack: lo0: %w", err)
 	}
 	return s, nil
+}
+
+func (s *Stack) newLoop(name string) *netif.Interface {
+	return loop.New(name, func() loop.Handler { return s.Inet }, func() loop.Handler { return nil })
 }
 
 // Input runs a burst of frames that ifp received to completion, on a Work of

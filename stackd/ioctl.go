@@ -2,6 +2,7 @@ package stackd
 
 import (
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -61,9 +62,15 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 	}
 	switch req {
 	case protocol.SIOCIFGCLONERS:
+		r.Text = strings.Join(cloners, " ")
 		return protocol.AppendIfReq(nil, r), nil
-	case protocol.SIOCIFCREATE, protocol.SIOCIFDESTROY:
-		return nil, errf(unix.EINVAL, "%s: no kind of interface can be created yet; mount adds a driver", r.Name)
+	case protocol.SIOCIFCREATE:
+		if r.Name, err = s.create(r.Name); err != nil {
+			return nil, err
+		}
+		return protocol.AppendIfReq(nil, r), nil
+	case protocol.SIOCIFDESTROY:
+		return nil, s.destroy(r.Name)
 	}
 	ifp := eng.Env.Ifs.ByName(r.Name)
 	if ifp == nil {

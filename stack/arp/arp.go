@@ -27,8 +27,9 @@ type Link interface {
 
 const second = int64(1e9)
 
-// maxHeld bounds the packets that wait for one neighbour; the oldest goes.
-const maxHeld = 16
+// maxHeld bounds the packets that wait for one neighbour; the oldest goes. The
+// fragments of one largest datagram over Ethernet, 45, have room.
+const maxHeld = 64
 
 var (
 	nodeKeep  = mib.Int("net.inet.arp.keep", 1200, "Seconds a resolved neighbour is kept.", mib.Range(1, 1<<30))

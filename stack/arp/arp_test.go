@@ -101,7 +101,7 @@ func TestAnnouncementUpdates(t *testing.T) {
 func TestHeldPacketsGoInOrderAndTheOldestIsLost(t *testing.T) {
 	r := New(t)
 	s := r.UDP("10.0.0.1:5")
-	for i := range 17 {
+	for i := range 65 {
 		if err := s.SendTo("10.0.0.2:7", string(make([]byte, i))); err != nil {
 			t.Fatal(err)
 		}
@@ -112,8 +112,8 @@ func TestHeldPacketsGoInOrderAndTheOldestIsLost(t *testing.T) {
 	}
 	r.Send(ARP(reply, Peer, "10.0.0.2", "10.0.0.1"))
 	sent := r.Sent()
-	if len(sent) != 16 {
-		t.Fatalf("%d sent, want 16", len(sent))
+	if len(sent) != 64 {
+		t.Fatalf("%d sent, want 64", len(sent))
 	}
 	for i, f := range sent {
 		if want := "10.0.0.1 > 10.0.0.2 udp 5 > 7 len " + string(rune('0'+(i+1)/10)) + string(rune('0'+(i+1)%10)); i >= 9 && Describe(f) != want {

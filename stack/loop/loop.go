@@ -19,10 +19,10 @@ type Handler interface {
 
 var cntNoProto = mib.NewCounter("loop", "unknown protocol on lo0", "# packet{s} of unknown protocols on lo0")
 
-// New makes lo0. v6 may be nil.
-func New(v4, v6 func() Handler) *netif.Interface {
+// New makes a loopback interface; lo0 is the first. v6 may answer nil.
+func New(name string, v4, v6 func() Handler) *netif.Interface {
 	ifp := netif.New(netif.Config{
-		Name:  "lo0",
+		Name:  name,
 		Type:  netif.TypeLoop,
 		Flags: netif.FlagLoopback | netif.FlagMulticast,
 		MTU:   MTU,
