@@ -58,8 +58,8 @@ func (s *station) Input(burst []*packet.Buf) {
 	s.cond.Broadcast()
 	packet.FreeBurst(burst)
 }
-func (s *station) Dropped(n int)   { s.note(func() { s.dropped += n }) }
-func (s *station) Receiving() {}
+func (s *station) Dropped(n int) { s.note(func() { s.dropped += n }) }
+func (s *station) Receiving()    {}
 
 func (s *station) Malformed(n int) { s.note(func() { s.malformed += n }) }
 func (s *station) LinkState(up bool) {

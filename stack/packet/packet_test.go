@@ -140,9 +140,9 @@ func TestPoolKeepsItsBooks(t *testing.T) {
 					t.Skip()
 				}
 				b := out[0]
-				was, will := b.Cap(), b.ShrunkCap()
+				was := b.Cap()
 				b.TrimTo(min(b.Len(), 40))
-				will = b.ShrunkCap()
+				will := b.ShrunkCap()
 				c := b.Shrink()
 				if c.Cap() != will && c != b {
 					t.Fatalf("shrunk to %d, want %d", c.Cap(), will)

@@ -72,8 +72,8 @@ func DescribeIP(b []byte) string {
 	whole := !h.MF()
 	switch h.Proto() {
 	case packet.ProtoUDP:
-		if u, ok := packet.CheckUDP(p); ok || len(p) >= packet.UDPLen && !whole {
-			u = packet.UDP(p)
+		if _, ok := packet.CheckUDP(p); ok || len(p) >= packet.UDPLen && !whole {
+			u := packet.UDP(p)
 			fmt.Fprintf(&s, " udp %d > %d len %d", u.SrcPort(), u.DstPort(), u.Len()-packet.UDPLen)
 			return s.String()
 		}
