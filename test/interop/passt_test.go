@@ -57,6 +57,12 @@ func TestFiveLinesToAnUplink(t *testing.T) {
 	w.env = []string{"XDG_RUNTIME_DIR=/tmp", "HOME=/tmp", "TMPDIR=/tmp"} // where RUN is in that world
 	wantLines(t, "status of the user", w.must("cat", "/proc/self/status"), "CapEff:\t0000000000000000\n", "Uid:\t1000\t")
 
+	readme, err := os.ReadFile(filepath.Join(need.Module(t), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, "README.md", string(readme), "\n"+strings.Join(uplinkLines, "\n")+"\n")
+
 	// What is built lies in the folder where the other lines are typed.
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
