@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -44,6 +45,7 @@ func startDaemon(dir string) (*daemon, error) {
 		return nil, fmt.Errorf("io-net: %w (build the commands first: make)", err)
 	}
 	go d.listen(bufio.NewScanner(r))
+	go d.endWithUs(dir)
 	for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
 		if s, err := client.Open(d.prefix); err == nil {
 			return d, s.Close()
@@ -51,6 +53,20 @@ func startDaemon(dir string) (*daemon, error) {
 	}
 	d.stop()
 	return nil, fmt.Errorf("io-net does not answer: %s", strings.Join(d.noise, "\n"))
+}
+
+// endWithUs ends the daemon when a signal ends this program.
+func (d *daemon) endWithUs(dir string) {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, unix.SIGINT, unix.SIGTERM)
+	defer signal.Stop(ch)
+	select {
+	case <-ch:
+		d.stop()
+		_ = os.RemoveAll(dir)
+		os.Exit(1)
+	case <-d.done:
+	}
 }
 
 func (d *daemon) listen(s *bufio.Scanner) {

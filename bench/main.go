@@ -1,7 +1,7 @@
 // Bench measures ionet beside its peers and beside the bare mechanism, and
 // prints each figure with the ratio and the bar it is held to.
 //
-//	go run . [-time 2s] [-runs 5] [measure …]
+//	go run . [-time 1s] [-runs 5] [-bin ../build] [measure …]
 package main
 
 import (
