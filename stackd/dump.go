@@ -180,12 +180,13 @@ func comparePrefix(a, b netip.Prefix) int {
 	return a.Bits() - b.Bits()
 }
 
-// extras are the neighbours and the host cache, in order of address.
+// extras are the neighbours, unless ARP is a module of its own, and the host
+// cache, in order of address.
 func (s *server) extras() []extra {
 	var out []extra
 	known := map[netip.Addr]bool{}
 	for _, n := range s.eng.Engine().Neighbours() {
-		if !n.IP.Is4() {
+		if !n.IP.Is4() || s.arpOut {
 			continue
 		}
 		m := s.neighbourMessage(&n)

@@ -99,7 +99,7 @@ func (d *daemon) start(stderr io.Writer, foreground bool) (err error) {
 		return err
 	}
 	s := d.srv
-	s.stop, s.static = d.stop, d.o.Static
+	s.stop, s.static, s.arpOut = d.stop, d.o.Static, d.t.ExternalARP
 	s.info = stackInfo{instance: d.o.Instance, started: time.Now(), options: os.Args[1:], rows: append(d.o.Rows(), d.t.Rows()...)}
 	s.info.restarts, _ = strconv.Atoi(os.Getenv(envRestarts))
 	for _, m := range d.o.Drivers() {

@@ -25,6 +25,7 @@ type server struct {
 	info   stackInfo
 	stop   func() // ends the stack; does not wait
 	static bool
+	arpOut bool // external_arp: neighbours are in ip_en alone, not among the routes
 
 	ep   int
 	wake int // eventfd that ends the workers

@@ -617,3 +617,43 @@ func ExampleOptions() {
 	fmt.Println(o.Drivers(), o.Protocols())
 	// Output: [{false ne2000 }] [{true tcpip ipsec,forward}]
 }
+
+func TestExternalARPIsNoRoute(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	t.Setenv("SOCK", "")
+	o, err := ParseOptions([]string{"-dwire", "path=" + t.TempDir(), "-ptcpip", "external_arp,prefix=" + t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := configure(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.start(io.Discard, false); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.close)
+	s, r := open(t, d), openRoute(t, d)
+	if err := s.AddAddr("en0", protocol.AliasReq{Addr: inet("10.0.0.1")}); err != nil {
+		t.Fatal(err)
+	}
+	m := protocol.RouteMessage{Type: protocol.RTMAdd, Seq: 1, PID: os.Getpid(), Flags: protocol.RTFHost | protocol.RTFLLInfo | protocol.RTFStatic,
+		Dst: inet("10.0.0.9"), Gateway: protocol.LinkAddrOf(protocol.LinkOf(0, protocol.IFTEthernet, "", []byte{2, 0, 0, 0, 0, 9}))}
+	if _, err := r.Request(m); err != nil {
+		t.Fatal(err)
+	}
+	for m, err := range s.Dump(protocol.DumpRoutes, 0, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.(*protocol.RouteMessage).Flags&protocol.RTFLLInfo != 0 {
+			t.Errorf("a neighbour among the routes: %+v", m)
+		}
+	}
+	if rows, err := client.Table[protocol.NeighbourRow](s, protocol.TableNeighbours, ""); err != nil || len(rows) != 1 {
+		t.Errorf("neighbours %v, %v", rows, err)
+	}
+	if _, err := os.Stat(d.paths.entry("ip_en")); err != nil {
+		t.Error(err)
+	}
+}

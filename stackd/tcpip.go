@@ -80,7 +80,7 @@ func clamp(n, low, high int64) int { return int(min(max(n, low), high)) }
 var tcpipOptions = []tcpipOption{
 	{name: "cache", value: true, set: func(o *TCPIP, _ string, n int64) { o.Cache = n != 0 },
 		get: func(o *TCPIP) string { return strconv.Itoa(btoi(o.Cache)) }},
-	flagOption("external_arp", func(o *TCPIP) *bool { return &o.ExternalARP }),
+	flagOption("external_arp", func(o *TCPIP) *bool { return &o.ExternalARP }).noted("neighbours in dev/io-net/ip_en (arp -p), not among the routes"),
 	{name: "fastforward", set: setFastForward, get: func(o *TCPIP) string { return strconv.Itoa(btoi(o.FastForward)) },
 		dead: "every packet takes the full path", note: "implies forward unless 0"},
 	flagOption("forward", func(o *TCPIP) *bool { return &o.Forward }).noted("net.inet.ip.forwarding"),
