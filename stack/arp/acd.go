@@ -1,6 +1,7 @@
 package arp
 
 import (
+	"log/slog"
 	"net/netip"
 	"sync"
 
@@ -144,7 +145,7 @@ func (a *ARP) conflict(w *netif.Work, ifp *netif.Interface, smac netif.MAC, sip,
 			delete(a.acd.probes, p.key)
 			a.env.Wheel.Stop(&p.timer)
 			a.acd.mu.Unlock()
-			a.env.Log.Error("arp: address is in use by another station, it stays unused",
+			a.log(w, slog.LevelError, "arp: address is in use by another station, it stays unused",
 				"address", ip, "station", smac, "interface", ifp.Name)
 			p.done(w, true)
 			return true
@@ -161,7 +162,7 @@ func (a *ARP) conflict(w *netif.Work, ifp *netif.Interface, smac netif.MAC, sip,
 		a.acd.defended[k] = w.Now
 	}
 	a.acd.mu.Unlock()
-	a.env.Log.Error("arp: duplicate address: another station sends from an address of ours",
+	a.log(w, slog.LevelError, "arp: duplicate address: another station sends from an address of ours",
 		"address", sip, "station", smac, "interface", ifp.Name, "defended", defend)
 	if defend { // §2.4 (b): one announcement, then silence for a while
 		a.announce(w, ifp, sip)

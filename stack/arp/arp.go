@@ -7,7 +7,9 @@
 package arp
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -31,6 +33,10 @@ const second = int64(1e9)
 // fragments of one largest datagram over Ethernet, 45, have room.
 const maxHeld = 64
 
+// maxHeldOctets bounds the storage of all packets that wait, so that a scan of
+// a large network does not use up the stack's buffers; full: the newcomer goes.
+const maxHeldOctets = 8 << 20
+
 var (
 	nodeKeep  = mib.Int("net.inet.arp.keep", 1200, "Seconds a resolved neighbour is kept.", mib.Range(1, 1<<30))
 	nodeDown  = mib.Int("net.inet.arp.down", 20, "Seconds a neighbour that does not answer is left alone.", mib.Range(0, 86400))
@@ -49,6 +55,7 @@ var (
 	cntNoAnswer    = mib.NewCounter("arp", "no ARP answer", "# packet{s} dropped because nobody answered")
 	cntFull        = mib.NewCounter("arp", "ARP table full", "# packet{s} dropped because the table was full")
 	cntConflict    = mib.NewCounter("arp", "address conflict", "# conflict{s} over an address of ours")
+	cntEvicted     = mib.NewCounter("arp", "evicted", "# neighbour{s} forgotten because the table was full")
 	cntStatic      = mib.NewCounter("arp", "permanent entry", "# attempt{s} to change a permanent entry")
 	cntNoMem       = mib.NewCounter("arp", "no memory", "# packet{s} not sent for want of memory")
 )
@@ -90,11 +97,12 @@ type ARP struct {
 	link  Link
 	key   uint64
 	table cmap.Map[*entry]
+	held  atomic.Int64 // octets of storage that wait
 	acd   acd
+	loud  loudness
 	// Changed, if set, is told of every entry made, resolved or removed.
 	Changed func(w *netif.Work, i Info, made bool)
-	// OnConflict is told when another station claims an address of ours that
-	// is being probed (the address is not ours then).
+	// notFound answers a packet from elsewhere whose next hop is silent.
 	notFound func(w *netif.Work, pkt *packet.Buf)
 }
 
@@ -161,13 +169,10 @@ func (a *ARP) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, p
 		e.mu.Unlock()
 		return v.mac, true, nil
 	}
-	var old *packet.Buf
-	if len(e.held) >= maxHeld {
-		old = e.held[0]
-		e.held = append(e.held[:0], e.held[1:]...)
+	old := a.hold(e, pkt)
+	if old != pkt {
+		w.Count(cntHeld)
 	}
-	w.Count(cntHeld)
-	e.held = append(e.held, pkt)
 	ask := e.tries == 0
 	if ask {
 		e.tries = 1
@@ -181,6 +186,35 @@ func (a *ARP) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, p
 		a.request(w, ifp, nexthop, netif.BroadcastMAC)
 	}
 	return netif.MAC{}, false, nil
+}
+
+// hold has pkt wait at e, whose lock is held, and answers the packet that goes
+// for it: none, the oldest, or pkt itself.
+func (a *ARP) hold(e *entry, pkt *packet.Buf) (old *packet.Buf) {
+	grow := int64(pkt.Cap())
+	if len(e.held) >= maxHeld {
+		old = e.held[0]
+		grow -= int64(old.Cap())
+	}
+	if a.held.Add(grow) > maxHeldOctets && grow > 0 {
+		a.held.Add(-grow)
+		return pkt
+	}
+	if old != nil {
+		e.held = append(e.held[:0], e.held[1:]...)
+	}
+	e.held = append(e.held, pkt)
+	return old
+}
+
+// release takes what waits at e, whose lock is held.
+func (a *ARP) release(e *entry) []*packet.Buf {
+	held := e.held
+	e.held = nil
+	for _, p := range held {
+		a.held.Add(-int64(p.Cap()))
+	}
+	return held
 }
 
 // lock answers the entry for ip, made if need be, with its lock held; nil when
@@ -203,8 +237,10 @@ func (a *ARP) lock(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
 	}
 }
 
+// make adds an incomplete entry. In a full table it takes the place of
+// another; nil: every one looked at is permanent.
 func (a *ARP) make(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
-	if a.table.Len() >= int(a.env.MIB.Int(nodeMax)) {
+	if a.table.Len() >= int(a.env.MIB.Int(nodeMax)) && !a.evict(w) {
 		return nil
 	}
 	e := &entry{ip: ip, ifp: ifp, hash: a.hash(ifp, ip)}
@@ -216,6 +252,48 @@ func (a *ARP) make(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
 	}
 	a.changed(w, e, true)
 	return e
+}
+
+// sample is how many places of the table evict looks at: of so many at random,
+// a station that fills the table has most.
+const sample = 16
+
+// evict removes the entry that is missed least among some chosen at random, so
+// that no station on the link can keep us from knowing new neighbours: one
+// that is down, then one that was never used since it was learnt, then one
+// still asked for, last the one that was learnt first.
+func (a *ARP) evict(w *netif.Work) bool {
+	var victim *entry
+	worst, oldest := 0, int64(0)
+	for range sample {
+		b := a.table.Bucket(uint64(a.env.Rand32()))
+		for i := range b.Len() {
+			_, e := b.At(i)
+			e.mu.Lock()
+			v, at := e.v.Load(), e.expire
+			rank := 1
+			switch {
+			case e.removed || v.flags&Permanent != 0:
+				rank = 0
+			case v.down:
+				rank = 4
+			case v.known && e.use.Load() == e.used:
+				rank = 3
+			case !v.known:
+				rank = 2
+			}
+			e.mu.Unlock()
+			if rank > worst || rank == worst && rank > 0 && at < oldest {
+				victim, worst, oldest = e, rank, at
+			}
+		}
+	}
+	if victim == nil {
+		return false
+	}
+	w.Count(cntEvicted)
+	a.remove(w, victim)
+	return true
 }
 
 func (a *ARP) changed(w *netif.Work, e *entry, made bool) {
@@ -255,8 +333,7 @@ func (a *ARP) expire(w *netif.Work, e *entry) {
 		e.mu.Unlock()
 		a.request(w, e.ifp, e.ip, to)
 	default:
-		held := e.held
-		e.held = nil
+		held := a.release(e)
 		e.v.Store(&view{down: true})
 		e.expire = w.Now + a.env.MIB.Int(nodeDown)*second
 		a.env.Wheel.Reset(&e.timer, e.expire)
@@ -277,8 +354,7 @@ func (a *ARP) remove(w *netif.Work, e *entry) {
 		return
 	}
 	e.removed = true
-	held := e.held
-	e.held = nil
+	held := a.release(e)
 	e.mu.Unlock()
 	a.env.Wheel.Stop(&e.timer)
 	a.table.Remove(e.hash, e)
@@ -297,12 +373,12 @@ func (a *ARP) learn(w *netif.Work, e *entry, mac netif.MAC) {
 		e.mu.Unlock()
 		if static {
 			w.Count(cntStatic)
-			a.env.Log.Warn("arp: attempt to change a permanent entry", "address", e.ip, "to", mac, "interface", e.ifp.Name)
+			a.log(w, slog.LevelWarn, "arp: attempt to change a permanent entry", "address", e.ip, "to", mac, "interface", e.ifp.Name)
 		}
 		return
 	}
 	if v.known && v.mac != mac {
-		a.env.Log.Info("arp: neighbour moved", "address", e.ip, "from", v.mac, "to", mac, "interface", e.ifp.Name)
+		a.log(w, slog.LevelInfo, "arp: neighbour moved", "address", e.ip, "from", v.mac, "to", mac, "interface", e.ifp.Name)
 	}
 	fresh := !v.known || v.mac != mac
 	if fresh {
@@ -310,8 +386,7 @@ func (a *ARP) learn(w *netif.Work, e *entry, mac netif.MAC) {
 	}
 	e.tries, e.used = 0, e.use.Load()
 	e.expire = w.Now + a.env.MIB.Int(nodeKeep)*second
-	held := e.held
-	e.held = nil
+	held := a.release(e)
 	a.env.Wheel.Reset(&e.timer, e.expire)
 	e.mu.Unlock()
 	for _, p := range held {
@@ -341,8 +416,7 @@ func (a *ARP) Set(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac netif.
 		a.env.Wheel.Reset(&e.timer, e.expire)
 	}
 	e.v.Store(&view{mac: mac, known: true, flags: flags})
-	held := e.held
-	e.held = nil
+	held := a.release(e)
 	e.mu.Unlock()
 	for _, p := range held {
 		a.link.Send(w, ifp, p, mac, packet.EtherIPv4)
@@ -431,6 +505,29 @@ func (a *ARP) send(w *netif.Work, ifp *netif.Interface, to netif.MAC, op uint16,
 		p.Flags |= packet.FlagBroadcast
 	}
 	a.link.Send(w, ifp, p, to, packet.EtherARP)
+}
+
+// loudness bounds what stations can have us log.
+type loudness struct {
+	mu     sync.Mutex
+	second int64
+	lines  int
+}
+
+const maxLines = 10 // a second
+
+func (a *ARP) log(w *netif.Work, level slog.Level, msg string, args ...any) {
+	l := &a.loud
+	l.mu.Lock()
+	if w.Now-l.second >= second {
+		l.second, l.lines = w.Now, 0
+	}
+	l.lines++
+	quiet := l.lines > maxLines
+	l.mu.Unlock()
+	if !quiet {
+		a.env.Log.Log(context.Background(), level, msg, args...)
+	}
 }
 
 func (i Info) String() string { return fmt.Sprintf("%v at %v on %s", i.IP, i.MAC, i.If.Name) }

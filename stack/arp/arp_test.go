@@ -1,10 +1,14 @@
 package arp_test
 
 import (
+	"bytes"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"testing"
 	"time"
 
+	"ionet/stack"
 	"ionet/stack/arp"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -280,4 +284,112 @@ func TestNoARP(t *testing.T) {
 		t.Error("sent without a way to resolve")
 	}
 	r.Expect()
+}
+
+// A station that fills the table keeps us from no neighbour: whom we talk to
+// stays, and whom we have not talked to yet is learnt.
+func TestFullTable(t *testing.T) {
+	r := New(t)
+	r.Sysctl("net.inet.arp.maxentries", "64")
+	set(r, "10.0.0.9", other, 0, 0)
+	r.Meet("10.0.0.2")
+	s := r.UDP("10.0.0.1:5")
+	talk := func(ip string) {
+		t.Helper()
+		if err := s.SendTo(ip+":7", ""); err != nil {
+			t.Fatal(err)
+		}
+		r.Expect("10.0.0.1 > " + ip + " udp 5 > 7 len 0")
+	}
+	talk("10.0.0.2")
+	for i := range 200 {
+		r.Send(ARP(request, other, fmt.Sprint("10.0.0.", 20+i), "10.0.0.1"))
+	}
+	if n := len(r.Neighbours()); n != 64 {
+		t.Errorf("%d entries, want 64", n)
+	}
+	r.Sent()
+	talk("10.0.0.2")
+	talk("10.0.0.9")
+	r.Meet("10.0.0.3")
+	talk("10.0.0.3")
+}
+
+// Neighbours that are asked for in vain hold some packets, not all there are.
+func TestHeldPacketsAreBounded(t *testing.T) {
+	r := New(t)
+	s := r.UDP("10.0.0.1:5")
+	for i := range 200 {
+		for range 64 {
+			_ = s.SendTo(fmt.Sprint("10.0.0.", 20+i, ":7"), string(make([]byte, 1400)))
+		}
+	}
+	if n := r.Env.Pool.InUse(); n > 9<<20 {
+		t.Errorf("%d octets wait", n)
+	}
+	r.Sent()
+	r.Send(ARP(reply, Peer, "10.0.0.20", "10.0.0.1"))
+	if n := len(r.Sent()); n != 64 {
+		t.Errorf("%d sent, want what was held first", n)
+	}
+	r.Pass(time.Minute)
+	if err := s.SendTo("10.0.0.19:7", "x"); err != nil {
+		t.Error(err)
+	}
+	r.Sent()
+	r.Send(ARP(reply, Peer, "10.0.0.19", "10.0.0.1"))
+	r.Expect("10.0.0.1 > 10.0.0.19 udp 5 > 7 len 1")
+}
+
+// A station cannot have us write our disk full.
+func TestLogIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	r := New(t, func(c *stack.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	for i := range 200 {
+		r.Send(ARP(request, other, "10.0.0.1", "10.0.0.3"),
+			ARP(request, netif.MAC{2, 0, 0, 0, 1, byte(i)}, "10.0.0.2", "10.0.0.1"))
+	}
+	if n := bytes.Count(log.Bytes(), []byte("\n")); n == 0 || n > 10 {
+		t.Errorf("%d lines in no time", n)
+	}
+}
+
+// An address that was being probed when its interface went down is not used
+// because nobody heard the probes.
+func TestProbingWaitsForTheInterface(t *testing.T) {
+	r := probing(t)
+	r.Pass(time.Second)
+	if err := r.SetFlags(r.If, 0, netif.FlagUp); err != nil {
+		t.Fatal(err)
+	}
+	r.Pass(time.Minute)
+	r.Sent()
+	if !r.If.Addrs()[0].Tentative {
+		t.Fatal("the address counts as probed")
+	}
+	r.Addr(r.If, "10.0.0.8/24") // which brings the interface up
+	r.Pass(20 * time.Second)
+	n := 0
+	for _, f := range r.Sent() {
+		if Describe(f) == probe {
+			n++
+		}
+	}
+	if n != 3 || r.If.Addrs()[0].Tentative {
+		t.Errorf("%d probes, %+v", n, r.If.Addrs()[0])
+	}
+}
+
+// Giving a duplicated address again asks again.
+func TestDuplicatedAddressGivenAgain(t *testing.T) {
+	r := probing(t)
+	r.Pass(2 * time.Second)
+	r.Send(ARP(reply, other, "10.0.0.1", "0.0.0.0"))
+	r.Addr(r.If, "10.0.0.1/16")
+	r.Sent()
+	if a := r.If.Addrs()[0]; !a.Tentative || a.Duplicated {
+		t.Fatalf("%+v, want it probed", a)
+	}
+	r.Pass(20 * time.Second)
+	r.Expect(probe, probe, probe, announce, announce)
 }
