@@ -49,8 +49,12 @@ func (in *Inet) directed(ip netip.Addr) *netif.Addr {
 	return a
 }
 
-// rebuild makes the set anew from the interfaces.
+// rebuild makes the set anew from the interfaces. An address that has been
+// probed changes it from within a burst, beside a control call: one at a time,
+// so that the set made last is the one that stays.
 func (in *Inet) rebuild() {
+	in.setMu.Lock()
+	defer in.setMu.Unlock()
 	s := &addrSet{local: map[netip.Addr]*netif.Addr{}, bcast: map[netip.Addr]*netif.Addr{}}
 	for _, ifp := range in.env.Ifs.All() {
 		for _, a := range ifp.Addrs() {
@@ -123,11 +127,12 @@ func (in *Inet) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 		a.Alias = old.Alias
 		in.dropRoutes(old)
 	}
-	probe := ifp.Type == netif.TypeEther && in.neigh != nil && old == nil
+	probe := ifp.Type == netif.TypeEther && in.neigh != nil && (old == nil || old.Tentative || old.Duplicated)
 	n := int(in.env.MIB.Int(nodeDADCount))
 	a.Tentative = probe && n > 0 && ifp.Flags()&netif.FlagRunning != 0
 	in.put(ifp, old, &a)
-	// The interface comes up with its first address (in_ifinit).
+	// The interface comes up with an address (in_ifinit).
+	was := ifp.Up()
 	ifp.SetFlags(netif.FlagUp, 0)
 	if err := in.addRoutes(&a); err != nil {
 		in.put(ifp, &a, old)
@@ -142,7 +147,10 @@ func (in *Inet) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 	if in.AddrChanged != nil {
 		in.AddrChanged(&a, true)
 	}
-	if probe && ifp.Up() {
+	switch up := ifp.Up(); {
+	case up && !was:
+		in.InterfaceUp(ifp)
+	case up && probe:
 		in.announce(ifp, a.Addr, n)
 	}
 	return nil
@@ -291,9 +299,15 @@ func (in *Inet) InterfaceUp(ifp *netif.Interface) {
 	in.gen.Add(1)
 }
 
-// InterfaceDown forgets what was learnt on an interface that went down.
+// InterfaceDown forgets what was learnt on an interface that went down. An
+// address that is being probed has to wait: nobody would hear it asked for.
 func (in *Inet) InterfaceDown(ifp *netif.Interface) {
 	if ifp.Type == netif.TypeEther && in.neigh != nil {
+		for _, a := range v4Addrs(ifp) {
+			if a.Tentative {
+				in.neigh.Forget(ifp, a.Addr)
+			}
+		}
 		w := in.env.Begin(in.env.Now())
 		in.neigh.Flush(w, ifp, netip.Prefix{})
 		w.End()
@@ -308,6 +322,7 @@ func (in *Inet) Detach(ifp *netif.Interface) {
 			in.log.Warn("inet: detach", "error", err)
 		}
 	}
+	in.InterfaceDown(ifp) // permanent neighbours too, made while it was down
 	in.groups.detach(ifp)
 }
 

@@ -99,6 +99,7 @@ type Inet struct {
 	icmp   icmpState
 	pmtu   callout.Timer[*netif.Work]
 	addrMu sync.Mutex // one change of addresses at a time
+	setMu  sync.Mutex // rebuild; a leaf
 
 	// AddrChanged, if set, is told of every address that comes, goes or
 	// changes its state.
