@@ -117,8 +117,12 @@ func (p *Pool) fresh(c int) *Buf {
 	return b
 }
 
+// reset makes b as fresh. It sets field by field: a composite literal is built
+// elsewhere and copied, which every packet would pay twice.
 func (b *Buf) reset() {
-	*b = Buf{store: b.store, class: b.class, pool: b.pool, off: Headroom, end: Headroom}
+	b.off, b.end, b.Next, b.Time, b.RcvIf = Headroom, Headroom, nil, 0, 0
+	b.l3, b.l4, b.csumStart, b.CsumOffset, b.GSOSize = 0, 0, 0, 0, 0
+	b.GSO, b.Csum, b.Flags, b.free = 0, 0, 0, false
 }
 
 func (p *Pool) put(b *Buf) {
