@@ -56,7 +56,7 @@ func routesMeasure(d *daemon, dir string) error {
 			return fmt.Errorf("netstat -rn: %d lines, %w", rows, err)
 		}
 		dumps = append(dumps, float64(rows)/took.Seconds())
-		toolCPU = append(toolCPU, (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()/n*1e6)
+		toolCPU = append(toolCPU, (cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()).Seconds()/n*1e6)
 	}
 	dump := median(dumps)
 	fmt.Printf("  netstat -rn of them into a pipe: %.0f rows/s start to finish; %.2f µs of processor a row in the daemon, %.2f in netstat  (%s)\n",
