@@ -58,6 +58,7 @@ type Options struct {
 	mcastIf   uint32
 	recv      map[int]bool
 	members   []*membership
+	closed    bool
 }
 
 // membership is one group of one socket with its source filter (RFC 3376 §3).
@@ -297,6 +298,8 @@ func (o *Options) member(w *netif.Work, join bool, v []byte) error {
 	o.mu.Lock()
 	m := o.find(ifp, group)
 	switch {
+	case o.closed:
+		err = syscall.EBADF
 	case join && m != nil:
 		err = syscall.EADDRINUSE
 	case join && len(o.members) >= maxMemberships:
@@ -311,12 +314,24 @@ func (o *Options) member(w *netif.Work, join bool, v []byte) error {
 	o.mu.Unlock()
 	if err == nil {
 		if join {
-			o.in.groups.join(w, ifp, group, o)
+			o.join(w, ifp, group)
 		} else {
 			o.in.groups.leave(w, ifp, group, o)
 		}
 	}
 	return err
+}
+
+// join enters the groups of the interface. A Close that came between noting
+// the membership and this has left too early.
+func (o *Options) join(w *netif.Work, ifp *netif.Interface, group netip.Addr) {
+	o.in.groups.join(w, ifp, group, o)
+	o.mu.Lock()
+	closed := o.closed
+	o.mu.Unlock()
+	if closed {
+		o.in.groups.leave(w, ifp, group, o)
+	}
 }
 
 // source changes a source filter: struct ip_mreq_source, the group, the
@@ -337,6 +352,8 @@ func (o *Options) source(w *netif.Work, name int, v []byte) error {
 	include := name == IPAddSourceMembership || name == IPDropSourceMembership
 	gone := false
 	switch {
+	case o.closed:
+		err = syscall.EBADF
 	case m == nil && name == IPAddSourceMembership && len(o.members) < maxMemberships:
 		m = &membership{ifp: ifp, group: group, include: true}
 		o.members = append(o.members, m)
@@ -365,7 +382,7 @@ func (o *Options) source(w *netif.Work, name int, v []byte) error {
 	switch {
 	case err != nil:
 	case !had:
-		o.in.groups.join(w, ifp, group, o)
+		o.join(w, ifp, group)
 	case gone:
 		o.in.groups.leave(w, ifp, group, o)
 	default:
@@ -404,7 +421,7 @@ func (o *Options) filter(ifp *netif.Interface, group netip.Addr) (include bool, 
 func (o *Options) Close(w *netif.Work) {
 	o.mu.Lock()
 	ms := o.members
-	o.members = nil
+	o.members, o.closed = nil, true
 	o.mu.Unlock()
 	for _, m := range ms {
 		o.in.groups.leave(w, m.ifp, m.group, o)

@@ -20,6 +20,7 @@ type PCB struct {
 	ends atomic.Pointer[Ends]
 	conn bool // in the connection hash
 	port bool // in the port hash
+	gone bool // removed: in no hash any more
 }
 
 // Init ties the block to its socket.
@@ -86,15 +87,11 @@ func (t *PCBTable) Add(p *PCB) {
 	t.mu.Unlock()
 }
 
-// Remove forgets a block.
+// Remove forgets a block for good: a call of Bind or Connect that comes late
+// finds it gone.
 func (t *PCBTable) Remove(p *PCB) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.unlink(p)
-	delete(t.all, p)
-}
-
-func (t *PCBTable) unlink(p *PCB) {
 	e := p.Ends()
 	if p.conn {
 		t.conns.Remove(t.connHash(e.Local, e.Foreign), p)
@@ -102,19 +99,27 @@ func (t *PCBTable) unlink(p *PCB) {
 	if p.port {
 		t.ports.Remove(t.portHash(e.Local.Port), p)
 	}
-	p.conn, p.port = false, false
+	p.conn, p.port, p.gone = false, false, true
+	delete(t.all, p)
 }
 
+// link gives p other ends. The new places are taken before the old ones are
+// left, so that no packet that comes meanwhile finds nobody.
 func (t *PCBTable) link(p *PCB, e *Ends) {
-	t.unlink(p)
-	p.ends.Store(e)
-	if e.Local.Port != 0 {
-		t.ports.Add(t.portHash(e.Local.Port), p)
-		p.port = true
-	}
-	if e.Foreign.IP.IsValid() {
+	old, conn, port := p.Ends(), p.conn, p.port
+	if p.conn = e.Foreign.IP.IsValid(); p.conn {
 		t.conns.Add(t.connHash(e.Local, e.Foreign), p)
-		p.conn = true
+	}
+	stays := port && old.Local.Port == e.Local.Port
+	if p.port = e.Local.Port != 0; p.port && !stays {
+		t.ports.Add(t.portHash(e.Local.Port), p)
+	}
+	p.ends.Store(e)
+	if conn {
+		t.conns.Remove(t.connHash(old.Local, old.Foreign), p)
+	}
+	if port && !stays {
+		t.ports.Remove(t.portHash(old.Local.Port), p)
 	}
 }
 
@@ -138,12 +143,15 @@ type Ports struct {
 
 // Bind gives p a local end. Port 0 asks for an ephemeral one, chosen at random
 // (RFC 6056). Errors: EADDRINUSE, EADDRNOTAVAIL (no port left), EINVAL (bound
-// already).
+// already), EBADF (removed).
 func (t *PCBTable) Bind(p *PCB, local Addr, ports Ports) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := *p.Ends()
-	if e.Local.Port != 0 {
+	switch {
+	case p.gone:
+		return syscall.EBADF
+	case e.Local.Port != 0:
 		return syscall.EINVAL
 	}
 	if local.Port == 0 {
@@ -200,10 +208,13 @@ func (t *PCBTable) bindConflict(p *PCB, a Addr) bool {
 }
 
 // Connect gives p both ends. A local port of 0 asks for an ephemeral one.
-// EADDRINUSE: another block has these four values.
+// EADDRINUSE: another block has these four values; EBADF: p was removed.
 func (t *PCBTable) Connect(p *PCB, e Ends, ports Ports) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if p.gone {
+		return syscall.EBADF
+	}
 	if e.Local.Port == 0 {
 		port, ok := t.pick(p, e.Local, ports, func(a Addr) bool {
 			return t.bindConflict(p, Addr{IP: a.IP, Port: a.Port}) || t.taken(p, Ends{a, e.Foreign})
@@ -229,6 +240,9 @@ func (t *PCBTable) taken(p *PCB, e Ends) bool {
 func (t *PCBTable) Disconnect(p *PCB, keepLocal bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if p.gone {
+		return
+	}
 	e := *p.Ends()
 	e.Foreign = Addr{}
 	if !keepLocal {
@@ -249,11 +263,11 @@ func (t *PCBTable) Lookup(local, foreign Addr, ifindex uint32) *PCB {
 			}
 		}
 	}
-	return t.LookupBound(local, ifindex)
+	return t.lookupBound(local, ifindex)
 }
 
-// LookupBound finds the block without a peer that listens on local.
-func (t *PCBTable) LookupBound(local Addr, ifindex uint32) *PCB {
+// lookupBound finds the block without a peer that listens on local.
+func (t *PCBTable) lookupBound(local Addr, ifindex uint32) *PCB {
 	var wild *PCB
 	h := t.portHash(local.Port)
 	b := t.ports.Bucket(h)

@@ -192,11 +192,18 @@ func (so *Socket) wakeLocked(w *netif.Work) {
 	}
 }
 
+// memoryShare is what all sockets together may hold of the stack's buffers, in
+// quarters: who does not read must not keep the rest from working.
+const memoryShare = 3
+
 // Deliver queues a received packet, whose data window is the payload and
 // whose L3 and L4 marks are set. It takes the packet over unless it reports
 // false: no room, or closed.
 func (so *Socket) Deliver(w *netif.Work, pkt *packet.Buf) bool {
 	n := pkt.Len()
+	if so.sum.Load() > so.env.Pool.Limit()/4*memoryShare {
+		return false
+	}
 	so.mu.Lock()
 	q := &so.rcv
 	if so.closed || so.cantRecv || q.payload+n > so.rcvHiwat || q.charge+pkt.ShrunkCap() > 2*so.rcvHiwat {
@@ -221,20 +228,20 @@ func (so *Socket) Deliver(w *netif.Work, pkt *packet.Buf) bool {
 }
 
 // Recv takes the next datagram. m.Data is where it goes; what does not fit is
-// lost and MsgTrunc says so. Errors: EWOULDBLOCK, the pending error, and
-// none with Size 0 after a shutdown.
+// lost and MsgTrunc says so. With no datagram left (soreceive) the errors are
+// the pending one, EWOULDBLOCK, and none with Size 0 after a shutdown.
 func (so *Socket) Recv(m *Msg) error {
 	so.mu.Lock()
-	if so.err != 0 {
-		err := so.err
-		so.err = 0
-		so.mu.Unlock()
-		return err
-	}
 	pkt := so.rcv.head
 	if pkt == nil {
-		end := so.cantRecv || so.closed
+		end, err := so.cantRecv || so.closed, so.err
+		if m.Flags&MsgPeek == 0 {
+			so.err = 0
+		}
 		so.mu.Unlock()
+		if err != 0 {
+			return err
+		}
 		if end {
 			m.Data, m.Size = m.Data[:0], 0
 			return nil
@@ -343,7 +350,7 @@ func (so *Socket) SendSpace() int {
 	return so.sndHiwat
 }
 
-// Bind, Connect and the rest are the calls of the same names.
+// Bind gives the socket its local address.
 func (so *Socket) Bind(w *netif.Work, a Addr) error { return so.H.Bind(w, a) }
 
 // Connect fixes the peer; an address without IP dissolves the association.

@@ -257,3 +257,58 @@ func TestBoundToAGroup(t *testing.T) {
 		}
 	}
 }
+
+// A call that comes too late, by another goroutine than the one that closed
+// the socket, takes no port and joins no group.
+func TestCallsAfterClose(t *testing.T) {
+	r := New(t)
+	for range 2 { // as often as one likes
+		s := r.Socket(socket.Dgram, 0)
+		s.Close()
+		is(t, "bind", s.Bind(":9"), syscall.EBADF)
+		is(t, "connect", s.Connect("10.0.0.2:7"), syscall.EBADF)
+		is(t, "send", s.SendTo("10.0.0.2:7", ""), syscall.EBADF)
+		is(t, "send, just checked", r.Do(func(w *netif.Work) error {
+			_, err := s.H.Send(w, &socket.Msg{Addr: Addr("10.0.0.2:7")})
+			return err
+		}), syscall.EBADF)
+		is(t, "join", s.Set(0, 12, []byte{239, 1, 1, 1, 10, 0, 0, 1}), syscall.EBADF)
+		is(t, "join with a source", s.Set(0, 70, []byte{239, 1, 1, 1, 10, 0, 0, 2, 10, 0, 0, 1}), syscall.EBADF)
+	}
+	for _, g := range r.Groups() {
+		if g.Group == netip.MustParseAddr("239.1.1.1") {
+			t.Errorf("%+v", g)
+		}
+	}
+}
+
+// What has come is received before the error that came behind it (soreceive).
+func TestDataBeforeTheError(t *testing.T) {
+	r := New(t)
+	s := r.UDP(":9")
+	is(t, "connect", s.Connect("10.0.0.2:5"), nil)
+	r.Send(UDP("10.0.0.2", "10.0.0.1", 5, 9, "data"))
+	_ = r.Do(func(w *netif.Work) error { s.SetError(w, syscall.ECONNREFUSED); return nil })
+	if got := s.Get(); got != "10.0.0.2:5: data" {
+		t.Error(got)
+	}
+	is(t, "looking", s.Recv(&socket.Msg{Flags: socket.MsgPeek}), syscall.ECONNREFUSED)
+	is(t, "taking", s.Recv(&socket.Msg{}), syscall.ECONNREFUSED)
+	is(t, "empty", s.Recv(&socket.Msg{}), syscall.EWOULDBLOCK)
+}
+
+// Sockets that nobody reads leave the stack buffers to work with.
+func TestSocketsShareMemory(t *testing.T) {
+	r := New(t, func(c *stack.Config) { c.Memory = 1 << 20 })
+	r.Meet("10.0.0.2")
+	s := r.UDP(":9")
+	s.Flag(socket.SORcvBuf, 8<<20)
+	for range 1000 {
+		r.Send(UDP("10.0.0.2", "10.0.0.1", 5, 9, string(make([]byte, 1400))))
+	}
+	if m := r.SocketMemory(); m < 700<<10 || m > 800<<10 {
+		t.Errorf("%d octets wait in sockets, want three quarters of a MiB", m)
+	}
+	r.Send(Echo("10.0.0.2", "10.0.0.1", "alive?"))
+	r.Expect("10.0.0.1 > 10.0.0.2 echo-reply id 1 seq 2 len 6")
+}
