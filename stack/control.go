@@ -114,19 +114,23 @@ func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
 	}
 	s.setFlags(ifp, 0, netif.FlagUp|netif.FlagRunning)
 	s.Inet.Detach(ifp)
+	s.Env.Ifs.Remove(ifp) // from here on no route to it can be made
 	s.Routes.DeleteInterface(ifp)
-	s.Env.Ifs.Remove(ifp)
 	s.publish(Event{Kind: IfDeparted, If: ifp})
 	return nil
 }
 
-// SetFlags changes interface flags; EINVAL for those the stack keeps itself.
+// SetFlags changes interface flags; EINVAL for those the stack keeps itself,
+// ENXIO when the interface has been removed.
 func (s *Stack) SetFlags(ifp *netif.Interface, set, clear uint32) error {
 	if (set|clear)&^netif.FlagsSettable != 0 {
 		return syscall.EINVAL
 	}
 	s.ctl.Lock()
 	defer s.ctl.Unlock()
+	if ifp.Gone() {
+		return syscall.ENXIO
+	}
 	s.setFlags(ifp, set, clear)
 	return nil
 }
@@ -160,9 +164,12 @@ func (s *Stack) setFlags(ifp *netif.Interface, set, clear uint32) {
 	s.publish(Event{Kind: IfChanged, If: ifp})
 }
 
-// LinkState notes a change of carrier and tells subscribers (RTM_IFINFO).
+// LinkState notes a change of carrier and tells subscribers (RTM_IFINFO). Of an
+// interface that has been removed nothing more is told.
 func (s *Stack) LinkState(ifp *netif.Interface, up bool) {
-	if ifp.SetLinkUp(up) {
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	if ifp.SetLinkUp(up) && !ifp.Gone() {
 		s.publish(Event{Kind: IfChanged, If: ifp})
 	}
 }
@@ -210,13 +217,17 @@ type AddrSpec struct {
 }
 
 // AddAddr gives ifp an address, or changes mask, broadcast or destination of
-// one it has. Errors: EINVAL, EEXIST (on another interface), EAFNOSUPPORT.
+// one it has. Errors: EINVAL, EEXIST (on another interface), EAFNOSUPPORT,
+// ENXIO (the interface has been removed).
 func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
 	if !a.Addr.Is4() {
 		return syscall.EAFNOSUPPORT
 	}
 	s.ctl.Lock()
 	defer s.ctl.Unlock()
+	if ifp.Gone() {
+		return syscall.ENXIO
+	}
 	was := ifp.Flags()
 	if err := s.Inet.AddAddr(ifp, netif.Addr{Addr: a.Addr, Bits: a.Bits, Broadcast: a.Broadcast, Dst: a.Dst}); err != nil {
 		return err
@@ -265,7 +276,8 @@ func (s *Stack) neighbourIf(ip netip.Addr) *netif.Interface {
 }
 
 // AddNeighbour makes an ARP entry by hand (arp -s). A nil ifp is found from
-// the address; ENETUNREACH when ip is on no network of ours. life is in
+// the address; ENETUNREACH when ip is on no network of ours, ENXIO when the
+// interface has been removed. life is in
 // seconds, 0 for ever; flags are arp.Published and arp.ProxyOnly.
 func (s *Stack) AddNeighbour(ifp *netif.Interface, ip netip.Addr, mac netif.MAC, flags uint8, life int64) error {
 	if !ip.Is4() {
@@ -275,6 +287,11 @@ func (s *Stack) AddNeighbour(ifp *netif.Interface, ip netip.Addr, mac netif.MAC,
 		if ifp = s.neighbourIf(ip); ifp == nil {
 			return syscall.ENETUNREACH
 		}
+	}
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	if ifp.Gone() {
+		return syscall.ENXIO
 	}
 	w := s.Env.Begin(s.Env.Now())
 	defer w.End()

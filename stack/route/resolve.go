@@ -21,7 +21,7 @@ func (t *Table) resolve(side *bart.Table[*Entry], s *Spec) error {
 	if s.If == nil && s.Gateway.IsValid() {
 		s.If, s.Src = t.towards(side, s)
 	}
-	if s.If == nil {
+	if s.If == nil || s.If.Gone() {
 		return fmt.Errorf("route: no directly connected way to %v: %w", s.Gateway, syscall.ENETUNREACH)
 	}
 	if !s.Src.IsValid() {
