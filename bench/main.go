@@ -53,7 +53,10 @@ func main() {
 			continue
 		}
 		fmt.Printf("\n%s: %s\n", m.name, m.what)
-		if err := m.run(); err != nil {
+		stop := profile(m.name)
+		err := m.run()
+		stop()
+		if err != nil {
 			fmt.Printf("  not measured: %v\n", err)
 			failed = true
 		}
@@ -63,8 +66,8 @@ func main() {
 	}
 }
 
-// profile writes a processor profile of a child to $BENCH_PROFILE/NAME.pprof,
-// for who asks where the time goes.
+// profile writes a processor profile of this process, which is a measure or a
+// child, to $BENCH_PROFILE/NAME.pprof, for who asks where the time goes.
 func profile(name string) (stop func()) {
 	dir := os.Getenv("BENCH_PROFILE")
 	if dir == "" {
