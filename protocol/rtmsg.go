@@ -250,50 +250,32 @@ func (m *RouteMessage) decode(b []byte) error {
 		return malformed("rt_msghdr of %d octets, not %d", len(b), rtMsghdrLen)
 	}
 	h := b[:rtMsghdrLen]
-	*m = RouteMessage{
-		Type:  int(h[3]),
-		Index: int(le.Uint16(h[4:])),
-		Refs:  int(le.Uint16(h[6:])),
-		Flags: le.Uint32(h[8:]),
-		PID:   int(int32(le.Uint32(h[16:]))),
-		Seq:   int(int32(le.Uint32(h[20:]))),
-		Errno: syscall.Errno(le.Uint32(h[24:])),
-		Use:   uint64(le.Uint32(h[28:])),
-		Inits: uint32(le.Uint64(h[32:])),
-		Metrics: RouteMetrics{
-			Locks: le.Uint64(h[40:]), MTU: le.Uint64(h[48:]), Hopcount: le.Uint64(h[56:]),
-			Expire: le.Uint64(h[64:]), Rpipe: le.Uint64(h[72:]), Spipe: le.Uint64(h[80:]),
-			Ssthresh: le.Uint64(h[88:]), RTT: le.Uint64(h[96:]), RTTVar: le.Uint64(h[104:]),
-			PkSent: le.Uint64(h[112:]),
-		},
-		NetmaskBits: -1,
+	m.Type = int(h[3])
+	m.Index = int(le.Uint16(h[4:]))
+	m.Refs = int(le.Uint16(h[6:]))
+	m.Flags = le.Uint32(h[8:])
+	m.PID = int(int32(le.Uint32(h[16:])))
+	m.Seq = int(int32(le.Uint32(h[20:])))
+	m.Errno = syscall.Errno(le.Uint32(h[24:]))
+	m.Use = uint64(le.Uint32(h[28:]))
+	m.Inits = uint32(le.Uint64(h[32:]))
+	m.Metrics = RouteMetrics{
+		Locks: le.Uint64(h[40:]), MTU: le.Uint64(h[48:]), Hopcount: le.Uint64(h[56:]),
+		Expire: le.Uint64(h[64:]), Rpipe: le.Uint64(h[72:]), Spipe: le.Uint64(h[80:]),
+		Ssthresh: le.Uint64(h[88:]), RTT: le.Uint64(h[96:]), RTTVar: le.Uint64(h[104:]),
+		PkSent: le.Uint64(h[112:]),
 	}
+	m.NetmaskBits = -1
 	addrs := le.Uint32(h[12:])
 	b = b[rtMsghdrLen:]
 	var err error
-	for i := range 8 {
+	for i, to := range m.addrs() {
 		bit := uint32(1) << i
+		if to.Family != 0 { // of an earlier message; clearing what is clear costs
+			*to = Addr{}
+		}
 		if addrs&bit == 0 {
 			continue
-		}
-		var to *Addr
-		switch bit {
-		case RTADst:
-			to = &m.Dst
-		case RTAGateway:
-			to = &m.Gateway
-		case RTANetmask:
-			to = &m.Netmask
-		case RTAGenmask:
-			to = &m.Genmask
-		case RTAIfp:
-			to = &m.Ifp
-		case RTAIfa:
-			to = &m.Ifa
-		case RTAAuthor:
-			to = &m.Author
-		case RTABrd:
-			to = &m.Brd
 		}
 		family := 0
 		if bit == RTANetmask || bit == RTAGenmask {
@@ -307,6 +289,11 @@ func (m *RouteMessage) decode(b []byte) error {
 		m.NetmaskBits = MaskBits(m.Netmask)
 	}
 	return nil
+}
+
+// addrs are the addresses in the order of their RTA_* bits.
+func (m *RouteMessage) addrs() [8]*Addr {
+	return [8]*Addr{&m.Dst, &m.Gateway, &m.Netmask, &m.Genmask, &m.Ifp, &m.Ifa, &m.Author, &m.Brd}
 }
 
 // nextSockaddr reads one padded sockaddr of a message. With a mask's family
@@ -351,36 +338,33 @@ func nextSockaddr(b []byte, mask int, to *Addr) ([]byte, error) {
 
 func (m *RouteMessage) append(b []byte) []byte {
 	start := len(b)
-	b = append(b, 0, 0, RTMVersion, byte(m.Type))
-	b = le.AppendUint16(b, uint16(m.Index))
-	b = le.AppendUint16(b, uint16(min(max(m.Refs, 0), 0xffff)))
-	b = le.AppendUint32(b, m.Flags)
-	b = le.AppendUint32(b, 0)
-	b = le.AppendUint32(b, uint32(m.PID))
-	b = le.AppendUint32(b, uint32(m.Seq))
-	b = le.AppendUint32(b, uint32(m.Errno))
-	b = le.AppendUint32(b, uint32(min(m.Use, 1<<32-1)))
-	b = le.AppendUint64(b, uint64(m.Inits))
+	var head [rtMsghdrLen]byte
+	h := head[:]
+	h[2], h[3] = RTMVersion, byte(m.Type)
+	le.PutUint16(h[4:], uint16(m.Index))
+	le.PutUint16(h[6:], uint16(min(max(m.Refs, 0), 0xffff)))
+	le.PutUint32(h[8:], m.Flags)
+	le.PutUint32(h[16:], uint32(m.PID))
+	le.PutUint32(h[20:], uint32(m.Seq))
+	le.PutUint32(h[24:], uint32(m.Errno))
+	le.PutUint32(h[28:], uint32(min(m.Use, 1<<32-1)))
+	le.PutUint64(h[32:], uint64(m.Inits))
 	x := &m.Metrics
-	b = le.AppendUint64(b, x.Locks)
-	b = le.AppendUint64(b, x.MTU)
-	b = le.AppendUint64(b, x.Hopcount)
-	b = le.AppendUint64(b, x.Expire)
-	b = le.AppendUint64(b, x.Rpipe)
-	b = le.AppendUint64(b, x.Spipe)
-	b = le.AppendUint64(b, x.Ssthresh)
-	b = le.AppendUint64(b, x.RTT)
-	b = le.AppendUint64(b, x.RTTVar)
-	b = le.AppendUint64(b, x.PkSent)
+	le.PutUint64(h[40:], x.Locks)
+	le.PutUint64(h[48:], x.MTU)
+	le.PutUint64(h[56:], x.Hopcount)
+	le.PutUint64(h[64:], x.Expire)
+	le.PutUint64(h[72:], x.Rpipe)
+	le.PutUint64(h[80:], x.Spipe)
+	le.PutUint64(h[88:], x.Ssthresh)
+	le.PutUint64(h[96:], x.RTT)
+	le.PutUint64(h[104:], x.RTTVar)
+	le.PutUint64(h[112:], x.PkSent)
+	b = append(b, h...)
 	var addrs uint32
-	b = appendPadded(b, &m.Dst, RTADst, &addrs)
-	b = appendPadded(b, &m.Gateway, RTAGateway, &addrs)
-	b = appendPadded(b, &m.Netmask, RTANetmask, &addrs)
-	b = appendPadded(b, &m.Genmask, RTAGenmask, &addrs)
-	b = appendPadded(b, &m.Ifp, RTAIfp, &addrs)
-	b = appendPadded(b, &m.Ifa, RTAIfa, &addrs)
-	b = appendPadded(b, &m.Author, RTAAuthor, &addrs)
-	b = appendPadded(b, &m.Brd, RTABrd, &addrs)
+	for i, a := range m.addrs() {
+		b = appendPadded(b, a, 1<<i, &addrs)
+	}
 	le.PutUint32(b[start+12:], addrs)
 	le.PutUint16(b[start:], uint16(len(b)-start))
 	return b
@@ -391,7 +375,7 @@ func appendPadded(b []byte, a *Addr, bit uint32, addrs *uint32) []byte {
 		return b
 	}
 	start := len(b)
-	b = AppendSockaddr(b, *a)
+	b = appendSockaddr(b, a)
 	if len(b)-start < 2 {
 		return b[:start] // a family without a layout
 	}

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/binary"
+	mathbits "math/bits"
 	"net"
 	"net/netip"
 	"strconv"
@@ -79,7 +80,7 @@ func MaskAddr(family, bits int) Addr {
 	switch family {
 	case AFInet:
 		var m [4]byte
-		setBits(m[:], bits)
+		binary.BigEndian.PutUint32(m[:], ^uint32(0)<<(32-min(max(bits, 0), 32)))
 		return Addr{Family: AFInet, IP: netip.AddrFrom4(m)}
 	case AFInet6:
 		var m [16]byte
@@ -105,21 +106,25 @@ func setBits(m []byte, bits int) {
 // hole or is no address.
 func MaskBits(a Addr) int {
 	var m [16]byte
-	n := 4
 	switch {
 	case a.IP.Is4():
 		v := a.IP.As4()
-		copy(m[:], v[:])
+		ones := binary.BigEndian.Uint32(v[:])
+		bits := mathbits.LeadingZeros32(^ones)
+		if ones<<bits != 0 {
+			return -1
+		}
+		return bits
 	case a.IP.Is6():
-		m, n = a.IP.As16(), 16
+		m = a.IP.As16()
 	default:
 		return -1
 	}
 	bits := 0
-	for bits < n*8 && m[bits/8]&(0x80>>(bits%8)) != 0 {
+	for bits < 128 && m[bits/8]&(0x80>>(bits%8)) != 0 {
 		bits++
 	}
-	for i := bits; i < n*8; i++ {
+	for i := bits; i < 128; i++ {
 		if m[i/8]&(0x80>>(i%8)) != 0 {
 			return -1
 		}
@@ -152,17 +157,17 @@ func (a Addr) String() string {
 //	sockaddr_in   len=16 family port(be) addr(4) zero(8)
 //	sockaddr_in6  len=28 family port(be) flowinfo(4) addr(16) scope_id u32
 //	sockaddr_dl   len>=20 family index u16 type nlen alen slen=0 name address
-func AppendSockaddr(b []byte, a Addr) []byte {
+func AppendSockaddr(b []byte, a Addr) []byte { return appendSockaddr(b, &a) }
+
+func appendSockaddr(b []byte, a *Addr) []byte {
 	switch a.Family {
 	case AFInet:
-		b = append(b, SockaddrInLen, AFInet)
-		b = binary.BigEndian.AppendUint16(b, a.Port)
 		ip := [4]byte{}
 		if a.IP.Is4() || a.IP.Is4In6() {
 			ip = a.IP.Unmap().As4()
 		}
-		b = append(b, ip[:]...)
-		return append(b, 0, 0, 0, 0, 0, 0, 0, 0)
+		return append(b, SockaddrInLen, AFInet, byte(a.Port>>8), byte(a.Port), ip[0], ip[1], ip[2], ip[3],
+			0, 0, 0, 0, 0, 0, 0, 0)
 	case AFInet6:
 		b = append(b, SockaddrIn6Len, AFInet6)
 		b = binary.BigEndian.AppendUint16(b, a.Port)
