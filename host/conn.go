@@ -159,13 +159,15 @@ func (c *Conn) recv(b []byte) (socket.Msg, error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return got, err
 		}
-		if err := wait(ready, moved, dl); err != nil {
+		if err := c.wait(ready, moved, dl); err != nil {
 			return got, err
 		}
 	}
 }
 
-func wait(ready, moved chan struct{}, dl time.Time) error {
+// wait lasts until something may have come, the deadline moved or came, or the
+// stack ended.
+func (c *Conn) wait(ready, moved chan struct{}, dl time.Time) error {
 	var expired <-chan time.Time
 	if !dl.IsZero() {
 		t := time.NewTimer(time.Until(dl))
@@ -175,6 +177,8 @@ func wait(ready, moved chan struct{}, dl time.Time) error {
 	select {
 	case <-ready:
 	case <-moved:
+	case <-c.h.done:
+		return net.ErrClosed
 	case <-expired:
 		return os.ErrDeadlineExceeded
 	}

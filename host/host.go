@@ -71,6 +71,44 @@ type device struct {
 	opts   driver.Options
 	done   chan struct{}
 	leaves atomic.Bool // Detach is at work
+	panics atomic.Pointer[string]
+}
+
+// guarded is the driver as the engine calls it. A panic of the driver's in
+// there ends the device and not the engine, which is in the middle of a call.
+type guarded struct {
+	dev *device
+	log *slog.Logger
+}
+
+func (g *guarded) Transmit(ifp *netif.Interface, burst []*packet.Buf) {
+	if g.dev.panics.Load() != nil {
+		ifp.Stats.OutDrops.Add(uint64(len(burst)))
+		packet.FreeBurst(burst)
+		return
+	}
+	defer g.caught()
+	g.dev.drv.Transmit(ifp, burst)
+}
+
+// SetFilter is netif.Filter.
+func (g *guarded) SetFilter(promisc, allmulti bool, groups []netif.MAC) {
+	if f, ok := g.dev.drv.(netif.Filter); ok && g.dev.panics.Load() == nil {
+		defer g.caught()
+		f.SetFilter(promisc, allmulti, groups)
+	}
+}
+
+func (g *guarded) caught() {
+	r := recover()
+	if r == nil {
+		return
+	}
+	why := fmt.Sprintf("driver panicked: %v", r)
+	if g.dev.panics.CompareAndSwap(nil, &why) {
+		g.log.Error("driver panicked", "interface", g.dev.ifp.Name, "panic", r, "stack", string(debug.Stack()))
+		go g.dev.drv.Close() //nolint:errcheck // ends Run, which takes the interface down
+	}
 }
 
 // New starts a stack with lo0 and no other interface.
@@ -184,7 +222,8 @@ func (h *Stack) clock() {
 	}
 }
 
-// Close detaches every device and ends the stack.
+// Close detaches every device and ends the stack. Who reads from a socket of
+// it gets net.ErrClosed; sockets are still closed by their owners.
 func (h *Stack) Close() error {
 	h.mu.Lock()
 	if h.closed {
@@ -199,7 +238,9 @@ func (h *Stack) Close() error {
 	h.mu.Unlock()
 	var errs []error
 	for _, n := range names {
-		errs = append(errs, h.Detach(n))
+		if err := h.Detach(n); err != syscall.ENXIO { // somebody else was faster
+			errs = append(errs, err)
+		}
 	}
 	close(h.done)
 	h.pump.Wait()
@@ -223,14 +264,15 @@ func (h *Stack) Attach(d driver.Driver, o driver.Options) (*netif.Interface, err
 	if o.Promisc {
 		flags |= netif.FlagPromisc
 	}
-	ifp := netif.New(netif.Config{Name: name, Type: netif.TypeEther, Flags: flags, MTU: info.MTU, MAC: info.MAC, Caps: info.Caps, Driver: d})
+	g := &guarded{dev: &device{drv: d, opts: o, done: make(chan struct{})}, log: h.log}
+	ifp := netif.New(netif.Config{Name: name, Type: netif.TypeEther, Flags: flags, MTU: info.MTU, MAC: info.MAC, Caps: info.Caps, Driver: g})
+	g.dev.ifp = ifp
 	if err := h.engine.AddInterface(ifp); err != nil {
 		return nil, err
 	}
-	dev := &device{ifp: ifp, drv: d, opts: o, done: make(chan struct{})}
-	h.devices[name] = dev
+	h.devices[name] = g.dev
 	ifp.Refilter()
-	go h.run(dev)
+	go h.run(g.dev)
 	return ifp, nil
 }
 
@@ -250,7 +292,9 @@ func (h *Stack) run(dev *device) {
 	if dev.leaves.Load() {
 		return
 	}
-	if err == nil {
+	if why := dev.panics.Load(); why != nil {
+		err = errors.New(*why)
+	} else if err == nil {
 		err = errors.New("the driver ended by itself")
 	}
 	dev.ifp.SetLastError(err.Error())

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"ionet/host"
 	"ionet/stack"
 	"ionet/stack/netif"
+	"ionet/stack/packet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -142,5 +144,93 @@ func TestPingOverTheRawSocket(t *testing.T) {
 	n, from, err := c.ReadFrom(buf)
 	if err != nil || n != 28 || buf[20] != 0 || from.String() != "10.0.0.2" {
 		t.Fatalf("got % x from %v, %v", buf[:n], from, err)
+	}
+}
+
+func TestCloseOfTheStackEndsARead(t *testing.T) {
+	h, err := host.New(host.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := h.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error)
+	go func() {
+		_, _, err := c.ReadFrom(make([]byte, 1))
+		got <- err
+	}()
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-got; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, want net.ErrClosed", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// broken is a driver that panics where method says.
+type broken struct {
+	method string
+	done   chan struct{}
+	once   sync.Once
+}
+
+func (b *broken) may(method string) {
+	if b.method == method {
+		panic("oops")
+	}
+}
+
+func (b *broken) Transmit(_ *netif.Interface, burst []*packet.Buf) {
+	packet.FreeBurst(burst)
+	b.may("Transmit")
+}
+
+func (b *broken) SetFilter(bool, bool, []netif.MAC) { b.may("SetFilter") }
+
+func (b *broken) Info() driver.Info {
+	return driver.Info{Family: "en", MAC: netif.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500}
+}
+
+func (b *broken) Run(driver.Sink) error { b.may("Run"); <-b.done; return nil }
+
+func (b *broken) Close() error { b.once.Do(func() { close(b.done) }); return nil }
+
+// A driver that panics takes its interface down with a last error; the stack
+// lives.
+func TestDriverPanics(t *testing.T) {
+	for _, method := range []string{"Run", "Transmit", "SetFilter"} {
+		t.Run(method, func(t *testing.T) {
+			h, err := host.New(host.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			down := make(chan struct{}, 8)
+			defer h.Engine().Subscribe(func(e stack.Event) {
+				if e.Kind == stack.IfChanged && e.If.Flags()&netif.FlagRunning == 0 {
+					down <- struct{}{}
+				}
+			})()
+			ifp, err := h.Attach(&broken{method: method, done: make(chan struct{})}, driver.Options{Lan: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The announcement is a first frame.
+			if err := h.Engine().AddAddr(ifp, stack.AddrSpec{Addr: netip.MustParseAddr("10.0.0.1"), Bits: 8}); err != nil {
+				t.Fatal(err)
+			}
+			<-down
+			if got := ifp.LastError(); got != "driver panicked: oops" {
+				t.Errorf("last error %q", got)
+			}
+			if err := h.Detach(ifp.Name); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
