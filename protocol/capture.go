@@ -13,10 +13,10 @@ const MaxFilter = 4096
 
 // CaptureRequest is the payload of TypeCapture.
 type CaptureRequest struct {
-	Interface string // "" all
-	SnapLen   uint32 // octets kept of a packet; 0 all
-	Filter    []bpf.RawInstruction
-	Buffer    uint32 // octets waiting at most; 0: the stack's choice
+	Interface string               // "" all
+	SnapLen   uint32               // octets kept of a packet; 0 all
+	Filter    []bpf.RawInstruction // written for Ethernet; what has no such header is given one of zeros and the type
+	Buffer    uint32               // octets waiting at most; 0: the stack's choice
 }
 
 // CaptureRecord is one packet.

@@ -51,7 +51,7 @@ func measure(f *os.File) {
 	var b [1]byte
 	for {
 		if _, err := f.Read(b[:]); err != nil {
-			return
+			os.Exit(3) // the test has gone
 		}
 		runtime.GC()
 		var mem runtime.MemStats
@@ -60,6 +60,9 @@ func measure(f *os.File) {
 		_ = json.NewEncoder(f).Encode(gauges{runtime.NumGoroutine(), len(fds), int(mem.HeapAlloc)})
 	}
 }
+
+// bound is what a test may take; nothing waits longer.
+const bound = time.Minute
 
 // daemon is a running io-net.
 type daemon struct {
@@ -114,6 +117,11 @@ func start(t *testing.T, args ...string) *daemon {
 		t.Fatal(err)
 	}
 	go func() { d.ended <- d.cmd.Wait() }()
+	watchdog := time.AfterFunc(bound, func() {
+		t.Errorf("this took longer than %v", bound)
+		_ = d.cmd.Process.Signal(syscall.SIGQUIT) // everything that waits for it ends
+	})
+	t.Cleanup(func() { watchdog.Stop() })
 	t.Cleanup(d.end)
 	_ = word.SetReadDeadline(time.Now().Add(30 * time.Second))
 	b := make([]byte, 64)

@@ -1,0 +1,178 @@
+package e2e
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ionet/client"
+	"ionet/protocol"
+)
+
+func routeTo(i int) *protocol.RouteMessage {
+	m := &protocol.RouteMessage{Type: protocol.RTMAdd, Flags: protocol.RTFUp | protocol.RTFGateway | protocol.RTFStatic,
+		Gateway: inet("127.0.0.1"), Seq: i + 1, PID: os.Getpid()}
+	m.SetPrefix(prefixOf(i))
+	return m
+}
+
+// adds reads until it has n RTM_ADD in the order of routeTo.
+func adds(t *testing.T, r *client.RouteSocket, n int, each func(i int)) {
+	t.Helper()
+	for i := 0; i < n; {
+		msgs, err := r.Read()
+		if err != nil {
+			t.Errorf("after %d: %v", i, err)
+			return
+		}
+		for _, m := range msgs {
+			rm, ok := m.(*protocol.RouteMessage)
+			if !ok || rm.Type != protocol.RTMAdd {
+				continue
+			}
+			if rm.Prefix() != prefixOf(i) || rm.Errno != 0 || rm.Flags&protocol.RTFDone == 0 {
+				t.Errorf("message %d: %+v", i, rm)
+				return
+			}
+			if each != nil {
+				each(i)
+			}
+			i++
+		}
+	}
+}
+
+// TestRouteListeners: each hears of everything in order, and when it does
+// the table has it.
+func TestRouteListeners(t *testing.T) {
+	d := start(t)
+	const n = 300
+	var listeners sync.WaitGroup
+	for range 4 {
+		r, ask := d.route(), d.route()
+		listeners.Go(func() {
+			adds(t, r, n, func(i int) {
+				m := *routeTo(i)
+				m.Type = protocol.RTMGet
+				if got, err := ask.Request(m); err != nil || got.Prefix() != prefixOf(i) {
+					t.Errorf("heard of %v, and asked: %+v, %v", prefixOf(i), got, err)
+				}
+			})
+		})
+	}
+	w := d.route()
+	for i := 0; i < n; i += 10 { // ten a frame
+		var msgs []protocol.Message
+		for j := range 10 {
+			msgs = append(msgs, routeTo(i+j))
+		}
+		if err := w.Write(msgs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	adds(t, w, n, nil) // its own replies
+	listeners.Wait()
+	if _, err := w.Request(*routeTo(7)); !errors.Is(err, syscall.EEXIST) {
+		t.Errorf("again: %v, want EEXIST", err)
+	}
+	del := *routeTo(7)
+	del.Type = protocol.RTMDelete
+	if _, err := w.Request(del); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.Request(del); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("delete again: %v, want ESRCH", err)
+	}
+}
+
+// TestRequestAmongNews: the reply is found among what others do, which is
+// there for Read afterwards.
+func TestRequestAmongNews(t *testing.T) {
+	d := start(t)
+	r, w := d.route(), d.route()
+	const n = 200
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for i := range n {
+			if _, err := w.Request(*routeTo(i)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range n {
+		got, err := r.Request(protocol.RouteMessage{Type: protocol.RTMGet, Flags: protocol.RTFHost, Dst: inet("127.0.0.1")})
+		if err != nil || got.Dst.IP != inet("127.0.0.1").IP || got.Type != protocol.RTMGet {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+	writer.Wait()
+	_ = r.SetReadDeadline(time.Now().Add(20 * time.Second))
+	adds(t, r, n, nil)
+}
+
+// TestDesync: who does not listen costs nobody anything, is told that it has
+// missed something, and finds everything in a dump of many pages.
+func TestDesync(t *testing.T) {
+	d := start(t)
+	deaf, w := d.route(), d.route()
+	const n = 20000
+	var reader sync.WaitGroup
+	reader.Go(func() { adds(t, w, n, nil) })
+	for i := range n {
+		if err := w.Write(routeTo(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader.Wait()
+	heard, lost := 0, 0
+	for lost == 0 {
+		msgs, err := deaf.Read()
+		if err != nil {
+			t.Fatalf("after %d messages: %v", heard, err)
+		}
+		for _, m := range msgs {
+			if m, ok := m.(*protocol.DesyncMessage); ok {
+				lost += int(m.Lost)
+			} else {
+				heard++
+			}
+		}
+	}
+	if heard == 0 || heard+lost > 2*n {
+		t.Errorf("heard %d, lost %d of %d", heard, lost, n)
+	}
+	seen := map[string]bool{}
+	for m, err := range d.open().Dump(protocol.DumpRoutes, protocol.AFInet, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := m.(*protocol.RouteMessage).Prefix().String()
+		if seen[p] {
+			t.Errorf("%s twice", p)
+		}
+		seen[p] = true
+	}
+	for i := range n {
+		if !seen[prefixOf(i).String()] {
+			t.Fatalf("%v is not in the dump", prefixOf(i))
+		}
+	}
+	// It hears again what comes now.
+	m := *routeTo(n)
+	if _, err := w.Request(m); err != nil {
+		t.Fatal(err)
+	}
+	for again := false; !again; {
+		msgs, err := deaf.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range msgs {
+			rm, ok := m.(*protocol.RouteMessage)
+			again = again || ok && rm.Prefix() == prefixOf(n)
+		}
+	}
+}
