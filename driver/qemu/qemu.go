@@ -191,10 +191,7 @@ func (s *Stream) Run(sink driver.Sink) error {
 		}
 		s.note(err)
 		s.verbose(sink, "qemu: no connection", err)
-		if s.ln != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
+		if s.ln != nil && conn != nil { // the next caller may be there already
 			continue
 		}
 		select {

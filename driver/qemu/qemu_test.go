@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"ionet/driver"
 	"ionet/driver/internal/sinktest"
@@ -343,4 +344,42 @@ func FuzzAddress(f *testing.F) {
 			t.Fatalf("%q is no address", s)
 		}
 	})
+}
+
+// failing is a listener that is out of descriptors.
+type failing struct {
+	net.Listener
+	calls chan time.Time
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	f.calls <- time.Now()
+	return nil, unix.EMFILE
+}
+
+// A listener that cannot accept is tried again, and not as fast as it can be.
+func TestAcceptFails(t *testing.T) {
+	d, err := open(driver.Options{Args: []driver.Arg{{Name: "listen", Value: filepath.Join(t.TempDir(), "s")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &failing{d.(*Stream).ln, make(chan time.Time)}
+	d.(*Stream).ln = f
+	ended := make(chan struct{})
+	t.Cleanup(func() { close(ended) }) // after the sink's own
+	sinktest.Run(t, d, nil)
+	first := <-f.calls
+	second := <-f.calls
+	if d := second.Sub(first); d < firstRetry {
+		t.Errorf("tried again after %v, want %v at least", d, firstRetry)
+	}
+	go func() {
+		for {
+			select {
+			case <-f.calls:
+			case <-ended:
+				return
+			}
+		}
+	}()
 }
