@@ -7,7 +7,7 @@ import (
 )
 
 // cacheSlots is the number of destinations a table remembers the answer for.
-const cacheSlots = 1024
+const cacheSlots = 4096
 
 // cacheFrom is the number of routes from which remembering pays: below, the
 // LPM table is as fast.
@@ -77,7 +77,7 @@ func lookKey(a netip.Addr) (hi, lo uint64) {
 
 func (c *lookCache) slot(hi, lo uint64) *lookSlot {
 	h := (hi ^ lo*0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd
-	return &c.slots[h>>54&(cacheSlots-1)]
+	return &c.slots[h>>52&(cacheSlots-1)]
 }
 
 func (s *lookSlot) get(hi, lo, gen uint64) *Entry {
