@@ -43,7 +43,7 @@ func (r *routeHub) init(s *server) {
 	r.listeners, r.captures = map[*conn]struct{}{}, map[*capture]struct{}{}
 	r.signal, r.done = make(chan struct{}, 1), make(chan struct{})
 	eng := s.eng.Engine()
-	r.cancels = append(r.cancels, eng.Subscribe(r.event), eng.Routes.Subscribe(r.message))
+	r.cancels = append(r.cancels, eng.Subscribe(r.event), eng.Routes.Subscribe(r.message, r.wanted))
 	r.ended.Go(r.distribute)
 }
 
@@ -96,6 +96,18 @@ func (r *routeHub) push(b []byte, except *conn) {
 	case r.signal <- struct{}{}:
 	default:
 	}
+}
+
+// wanted says whether anybody but who asks for them would hear of the changes
+// that pid asks for. A listener that joins later asks for the table later.
+func (r *routeHub) wanted(pid int32) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if pid != 0 && pid == r.pid {
+		_, listens := r.listeners[r.requester]
+		return len(r.listeners) > 1 || len(r.listeners) == 1 && !listens
+	}
+	return len(r.listeners) > 0
 }
 
 // message is told of changes of the table, under its lock.

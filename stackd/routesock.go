@@ -207,10 +207,13 @@ func (c *conn) opPID() int32 {
 	return -c.id // a process that our namespace does not see
 }
 
-// destination is a message's prefix; a mask with holes is EINVAL.
+// destination is a message's prefix; a mask with holes is EINVAL, a family
+// that the stack does not speak EAFNOSUPPORT.
 func destination(m *protocol.RouteMessage) (p netip.Prefix, host bool, err error) {
 	ip := m.Dst.IP.WithZone("")
 	switch {
+	case m.Dst.Family == protocol.AFInet6:
+		return p, false, unix.EAFNOSUPPORT
 	case !ip.IsValid():
 		return p, false, unix.EINVAL
 	case m.Netmask.Family == 0 || m.Flags&protocol.RTFHost != 0:
@@ -390,12 +393,16 @@ func (rb *routeBatch) get(m *protocol.RouteMessage, raw []byte) {
 	rb.add(protocol.AppendMessage(nil, &out))
 }
 
-// complete adds the interface and its address, which a dump leaves out.
+// complete adds the interface with its address and its MTU where the route
+// has none, which a dump leaves out.
 func (rb *routeBatch) complete(m *protocol.RouteMessage, r *route.Route) {
 	if r.If == nil {
 		return
 	}
 	m.Ifp = protocol.LinkAddrOf(linkAddr(r.If))
+	if m.Metrics.MTU == 0 {
+		m.Metrics.MTU, m.Inits = uint64(r.If.MTU()), m.Inits|protocol.RTVMTU
+	}
 	src := r.Src
 	if !src.IsValid() {
 		for _, a := range r.If.Addrs() {

@@ -2,6 +2,7 @@ package stackd
 
 import (
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +16,7 @@ var (
 	_             = mib.String("kern.ostype", "ionet", "The system's name.", mib.ReadOnly())
 	nodeRelease   = mib.String("kern.osrelease", "", "The system's release.", mib.ReadOnly())
 	nodeVersion   = mib.String("kern.version", "", "The system's release in words.", mib.ReadOnly())
+	nodeHeap      = mib.Int("kern.heap", 0, "Octets of live heap after a garbage collection made for the question, which only the superuser may ask (ionet's own).", mib.ReadOnly())
 	nodeSoMaxConn = mib.Int("kern.somaxconn", defaultSoMaxConn, "Connections that may wait at a listening socket.", mib.Range(defaultSoMaxConn, 1<<20), mib.RaiseOnly())
 )
 
@@ -41,6 +43,12 @@ func (c *conn) sysctl(p []byte) ([]byte, error) {
 		n := mib.Lookup(q.Name)
 		if n == nil {
 			return nil, c.noNode(q.Name)
+		}
+		if n == nodeHeap {
+			if err := c.privileged("collect the garbage to read " + q.Name); err != nil {
+				return nil, err
+			}
+			v.Put(nodeHeap, liveHeap())
 		}
 		value, err := v.Get(q.Name)
 		if err != nil {
@@ -70,6 +78,15 @@ func (c *conn) sysctl(p []byte) ([]byte, error) {
 	return nil, errf(unix.EINVAL, "sysctl: no operation %d", q.Op)
 }
 
+// liveHeap collects twice, so that what pools keep is gone too.
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 // noNode tells an inner node, which has a subtree, from a wrong name.
 func (c *conn) noNode(name string) error {
 	if len(mib.Nodes(name)) > 0 {
@@ -83,7 +100,7 @@ func (c *conn) sysctlPage(v *mib.Values, q protocol.SysctlRequest) ([]byte, erro
 	var body []byte
 	next, last := "", q.Cursor
 	for _, n := range mib.Nodes(q.Name) {
-		if n.Name <= q.Cursor {
+		if n.Name <= q.Cursor || n == nodeHeap { // asked by name only: it costs a collection
 			continue
 		}
 		value, err := v.Get(n.Name)

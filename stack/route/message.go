@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 )
 
@@ -40,15 +39,25 @@ type news struct {
 	last uint64
 	next int
 	subs []subscriber
-	n    atomic.Int32
 }
 
 type subscriber struct {
-	id int
-	f  func(Message)
+	id    int
+	f     func(Message)
+	wants func(pid int32) bool // nil: everything
 }
 
-func (n *news) watched() bool { return n.n.Load() != 0 }
+// watched says whether anybody wants to hear of the requests of pid.
+func (n *news) watched(pid int32) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.subs {
+		if s.wants == nil || s.wants(pid) {
+			return true
+		}
+	}
+	return false
+}
 
 func (n *news) publish(m Message) {
 	n.mu.Lock()
@@ -63,21 +72,23 @@ func (n *news) publish(m Message) {
 // Subscribe has f called with every message, in order, after the change can
 // be seen. f must not block and must not call the table: it queues. The
 // answer ends it.
-func (t *Table) Subscribe(f func(Message)) (cancel func()) {
+//
+// wants, if not nil, is asked under the table's lock before a batch whether
+// the messages of a requester are of use, so that a table that nobody watches
+// does not make any; f may be called regardless. It must not call the table.
+func (t *Table) Subscribe(f func(Message), wants func(pid int32) bool) (cancel func()) {
 	n := &t.news
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.next++
 	id := n.next
-	n.subs = append(n.subs, subscriber{id, f})
-	n.n.Add(1)
+	n.subs = append(n.subs, subscriber{id, f, wants})
 	return func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for i := range n.subs {
 			if n.subs[i].id == id {
 				n.subs = append(n.subs[:i:i], n.subs[i+1:]...)
-				n.n.Add(-1)
 				return
 			}
 		}

@@ -39,6 +39,8 @@ const (
 var (
 	nodeMaxRoutes = mib.Int("net.inet.ip.maxroutes", 2_000_000, "Most routes the table holds, of every family together (ionet's own).", mib.Range(0, 1<<30))
 
+	_ = mib.Table("net.route", "netstat", "The routing table.")
+
 	cntBadRedirect = mib.NewCounter("route", "badredirect", "# bad routing redirect{s}")
 	cntDynamic     = mib.NewCounter("route", "dynamic", "# dynamically created route{s}")
 	cntNewGateway  = mib.NewCounter("route", "newgateway", "# new gateway{s} due to redirects")

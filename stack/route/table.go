@@ -119,8 +119,12 @@ func (t *Table) update(ops []Op) []error {
 	was := t.active.Load()
 	next := &t.side[was^1]
 	errs := make([]error, len(ops))
-	told := t.news.watched()
+	told, pid := false, int32(0)
 	for i := range ops {
+		if i == 0 || ops[i].PID != pid {
+			pid = ops[i].PID
+			told = t.news.watched(pid)
+		}
 		e, err := t.apply(next, &ops[i])
 		errs[i] = err
 		if told && (err == nil || ops[i].PID != 0) {

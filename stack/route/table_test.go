@@ -129,7 +129,7 @@ func TestMessagesFollowState(t *testing.T) {
 	cancel := tab.Subscribe(func(m Message) {
 		hop, _ := tab.Lookup(ip("172.16.0.1"))
 		got, seen = append(got, m), append(seen, hop != nil)
-	})
+	}, nil)
 	s := via("172.16.0.0/12", "10.0.0.1")
 	tab.Update([]Op{{Kind: Add, Spec: s, PID: 42, Seq: 3}})
 	tab.Update([]Op{{Kind: Add, Spec: s, PID: 42, Seq: 4}})
