@@ -35,6 +35,9 @@ var (
 // maxPayload is the largest datagram: 65,535 less an IPv4 and a UDP header.
 const maxPayload = 65535 - packet.IPv4Len - packet.UDPLen
 
+// maxSegments bounds the datagrams of one super-packet.
+const maxSegments = 128
+
 // UDP is one stack's UDP.
 type UDP struct {
 	env   *netif.Env
@@ -111,6 +114,10 @@ func (u *UDP) Socket(w *netif.Work, family int, cred socket.Cred, id uint64) (*s
 
 // Input takes over a datagram; the window begins at the UDP header.
 func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
+	if pkt.GSO != packet.GSONone {
+		u.cut(w, pkt)
+		return
+	}
 	w.Count(cntIn)
 	b := pkt.Bytes()
 	h, ok := packet.CheckUDP(b)
@@ -128,9 +135,6 @@ func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
 	}
 	src, dst := n.Addrs(pkt)
 	size := h.Len()
-	if pkt.GSO != packet.GSONone { // a super-packet's header speaks of its first segment
-		size = len(b)
-	}
 	if h.Checksum() != 0 && pkt.Csum == packet.CsumNone {
 		sum := packet.PseudoSum(src, dst, packet.ProtoUDP, size)
 		if packet.Fold(packet.Sum(sum, b[:size])) != 0xffff {
@@ -158,6 +162,41 @@ func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
 		return
 	}
 	u.deliver(w, p, pkt)
+}
+
+// cut makes the datagrams of a super-packet that a driver brought: a receiver
+// is owed their bounds. Their checksum is the partial one that was never on a
+// wire.
+func (u *UDP) cut(w *netif.Work, pkt *packet.Buf) {
+	head := len(pkt.L3()) - pkt.Len() // of the network layer
+	size := int(pkt.GSOSize)
+	if pkt.Len() < packet.UDPLen || size == 0 || pkt.Len() > packet.UDPLen+maxSegments*size {
+		w.Drop(pkt, cntLen)
+		return
+	}
+	all := pkt.L3()
+	h := packet.UDP(pkt.Bytes())
+	for rest := h[packet.UDPLen:]; len(rest) > 0; rest = rest[min(size, len(rest)):] {
+		n := min(size, len(rest))
+		c := u.env.Pool.Get(head + packet.UDPLen + n)
+		if c == nil {
+			w.Count(cntFull)
+			continue
+		}
+		copy(c.Append(head), all)
+		packet.PutUDP(c.Append(packet.UDPLen), h.SrcPort(), h.DstPort(), packet.UDPLen+n, 0)
+		copy(c.Append(n), rest)
+		if ip := packet.IPv4(c.Bytes()); ip[0]>>4 == 4 {
+			ip.SetTotalLen(len(ip))
+			ip.SetChecksum()
+		}
+		c.MarkL3(0)
+		c.MarkL4(head)
+		c.TrimFront(head)
+		c.Time, c.RcvIf, c.Flags, c.Csum = pkt.Time, pkt.RcvIf, pkt.Flags, packet.CsumVerified
+		u.Input(w, c)
+	}
+	pkt.Free()
 }
 
 func (u *UDP) deliver(w *netif.Work, p *socket.PCB, pkt *packet.Buf) {

@@ -312,3 +312,20 @@ func TestSocketsShareMemory(t *testing.T) {
 	r.Send(Echo("10.0.0.2", "10.0.0.1", "alive?"))
 	r.Expect("10.0.0.1 > 10.0.0.2 echo-reply id 1 seq 2 len 6")
 }
+
+// A super-packet from a driver is as many datagrams as it was sent as.
+func TestSuperPacket(t *testing.T) {
+	r := New(t)
+	s := r.UDP(":9")
+	f := UDP("10.0.0.2", "10.0.0.1", 5, 9, "aaabbbcc")
+	b := r.Env.Pool.Get(len(f))
+	copy(b.Append(len(f)), f)
+	b.SetPartial(34, packet.UDPCsumOffset)
+	b.GSO, b.GSOSize = packet.GSOUDPv4, 3
+	r.Input(r.Env.NewWork(), r.Now(), r.If, []*packet.Buf{b})
+	for _, want := range []string{"10.0.0.2:5: aaa", "10.0.0.2:5: bbb", "10.0.0.2:5: cc", again} {
+		if got := s.Get(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
