@@ -22,8 +22,10 @@ type Conn struct {
 	so  *socket.Socket
 	raw bool // addresses are net.IPAddr
 
+	readable chan struct{} // holds a token when something may have come
+	gone     chan struct{} // closed with the Conn
+
 	mu       sync.Mutex
-	readable chan struct{} // closed when something may have come
 	rdl, wdl time.Time
 	rmoved   chan struct{} // closed when rdl moves
 	closed   bool
@@ -32,19 +34,22 @@ type Conn struct {
 var self = socket.Cred{UID: os.Getuid(), PID: os.Getpid(), Super: true}
 
 func (h *Stack) conn(typ, proto int) (*Conn, error) {
-	c := &Conn{h: h, readable: make(chan struct{}), rmoved: make(chan struct{}), raw: typ == socket.Raw}
+	c := &Conn{h: h, readable: make(chan struct{}, 1), gone: make(chan struct{}), rmoved: make(chan struct{}), raw: typ == socket.Raw}
 	var err error
 	h.Call(func(w *netif.Work) { c.so, err = h.engine.Socket(w, socket.AFInet, typ, proto, self) })
 	if err != nil {
 		return nil, err
 	}
-	c.so.SetUpcall(func(*netif.Work) {
-		c.mu.Lock()
-		close(c.readable)
-		c.readable = make(chan struct{})
-		c.mu.Unlock()
-	})
+	c.so.SetUpcall(func(*netif.Work) { c.wake() })
 	return c, nil
+}
+
+// wake lets one waiting reader look.
+func (c *Conn) wake() {
+	select {
+	case c.readable <- struct{}{}:
+	default:
+	}
 }
 
 // ListenPacket opens a datagram socket: networks "udp", "udp4" with an address
@@ -143,7 +148,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 func (c *Conn) recv(b []byte) (socket.Msg, error) {
 	for {
 		c.mu.Lock()
-		ready, moved, dl, closed := c.readable, c.rmoved, c.rdl, c.closed
+		moved, dl, closed := c.rmoved, c.rdl, c.closed
 		c.mu.Unlock()
 		if closed {
 			return socket.Msg{}, net.ErrClosed
@@ -157,9 +162,12 @@ func (c *Conn) recv(b []byte) (socket.Msg, error) {
 		got := *m
 		msgs.Put(m)
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			if c.so.Poll()&socket.Readable != 0 { // for the next reader
+				c.wake()
+			}
 			return got, err
 		}
-		if err := c.wait(ready, moved, dl); err != nil {
+		if err := c.wait(moved, dl); err != nil {
 			return got, err
 		}
 	}
@@ -167,7 +175,7 @@ func (c *Conn) recv(b []byte) (socket.Msg, error) {
 
 // wait lasts until something may have come, the deadline moved or came, or the
 // stack ended.
-func (c *Conn) wait(ready, moved chan struct{}, dl time.Time) error {
+func (c *Conn) wait(moved chan struct{}, dl time.Time) error {
 	var expired <-chan time.Time
 	if !dl.IsZero() {
 		t := time.NewTimer(time.Until(dl))
@@ -175,8 +183,9 @@ func (c *Conn) wait(ready, moved chan struct{}, dl time.Time) error {
 		expired = t.C
 	}
 	select {
-	case <-ready:
+	case <-c.readable:
 	case <-moved:
+	case <-c.gone:
 	case <-c.h.done:
 		return net.ErrClosed
 	case <-expired:
@@ -296,7 +305,8 @@ func (c *Conn) Close() error {
 	}
 	c.closed = true
 	c.mu.Unlock()
-	c.h.Call(c.so.Close) // its wake ends the readers
+	close(c.gone)
+	c.h.Call(c.so.Close)
 	return nil
 }
 
