@@ -17,7 +17,7 @@ func (in *Inet) toForward(w *netif.Work, p *packet.Buf) {
 		w.Drop(p, cntCantFwd)
 		return
 	}
-	w.Turn(in.forward, p)
+	w.Turn(in.forwardTurn, p)
 }
 
 // forward sends a packet on (RFC 1812 §5.2, §5.3).

@@ -101,6 +101,9 @@ type Inet struct {
 	addrMu sync.Mutex // one change of addresses at a time
 	setMu  sync.Mutex // rebuild; a leaf
 
+	// Methods as turns: made once, since a method's value is an allocation.
+	forwardTurn, loopedTurn func(*netif.Work, *packet.Buf)
+
 	// AddrChanged, if set, is told of every address that comes, goes or
 	// changes its state.
 	AddrChanged func(a *netif.Addr, added bool)
@@ -110,6 +113,7 @@ type Inet struct {
 func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.Interface) *Inet {
 	in := &Inet{env: env, routes: routes, cache: cache, lo: lo, log: env.Log}
 	in.addrs.Store(&addrSet{})
+	in.forwardTurn, in.loopedTurn = in.forward, in.looped
 	in.idKey = uint64(env.Rand32())<<32 | uint64(env.Rand32())
 	for i := range in.ids {
 		in.ids[i].Store(env.Rand32())

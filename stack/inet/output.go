@@ -147,7 +147,7 @@ func (in *Inet) loopCopy(w *netif.Work, pkt *packet.Buf, ifp *netif.Interface) {
 	}
 	c.RcvIf, c.Time = ifp.Index, w.Now
 	c.Flags |= packet.FlagLoop
-	w.Turn(in.looped, c)
+	w.Turn(in.loopedTurn, c)
 }
 
 func (in *Inet) looped(w *netif.Work, pkt *packet.Buf) {

@@ -27,21 +27,20 @@ func New(name string, v4, v6 func() Handler) *netif.Interface {
 		Flags: netif.FlagLoopback | netif.FlagMulticast,
 		MTU:   MTU,
 	})
+	again := func(w *netif.Work, pkt *packet.Buf) { ifp.Input(w, ifp, w.One(pkt)) }
 	ifp.Output = func(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, _ netip.Addr) error {
 		pkt.RcvIf, pkt.Time = ifp.Index, w.Now
 		pkt.Flags |= packet.FlagLoop
-		if pkt.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 {
-			pkt.Flags &^= packet.FlagBroadcast | packet.FlagMulticast
-		}
+		pkt.Flags &^= packet.FlagBroadcast | packet.FlagMulticast
 		n := uint64(pkt.Len())
 		ifp.Stats.OutPackets.Add(1)
 		ifp.Stats.OutBytes.Add(n)
-		w.Turn(func(w *netif.Work, pkt *packet.Buf) { ifp.Input(w, ifp, []*packet.Buf{pkt}) }, pkt)
+		w.Turn(again, pkt)
 		return nil
 	}
 	ifp.Input = func(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {
 		ifp.TapIn(w, burst)
-		for _, p := range burst {
+		for i, p := range burst {
 			ifp.Stats.InPackets.Add(1)
 			ifp.Stats.InBytes.Add(uint64(p.Len()))
 			h := v4()
@@ -52,7 +51,7 @@ func New(name string, v4, v6 func() Handler) *netif.Interface {
 				w.Drop(p, cntNoProto)
 				continue
 			}
-			h.Input(w, ifp, []*packet.Buf{p})
+			h.Input(w, ifp, burst[i:i+1])
 		}
 	}
 	return ifp

@@ -26,6 +26,7 @@ type Work struct {
 	posts  []func(*Work)
 	delta  []uint32
 	dirty  []mib.Counter
+	one    [1]*packet.Buf
 }
 
 type turn struct {
@@ -107,6 +108,13 @@ func (w *Work) End() {
 // walk is done. It is the only way a packet turns around (law 2).
 func (w *Work) Turn(fn func(*Work, *packet.Buf), pkt *packet.Buf) {
 	w.turns = append(w.turns, turn{fn, pkt})
+}
+
+// One is a burst of one packet, for a turn's fn that feeds an Input. It is true
+// until the next turn.
+func (w *Work) One(pkt *packet.Buf) []*packet.Buf {
+	w.one[0] = pkt
+	return w.one[:]
 }
 
 // Post has f run when the call holds no table any more: the place for a

@@ -1,0 +1,68 @@
+package stack_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+	rig "ionet/stack/stacktest"
+)
+
+// sunk is a driver that frees.
+type sunk struct{}
+
+func (sunk) Transmit(_ *netif.Interface, burst []*packet.Buf) { packet.FreeBurst(burst) }
+
+// The ways of a packet besides the one between two hosts cost no allocation
+// either.
+func TestNoAllocationOnOtherWays(t *testing.T) {
+	r := rig.New(t)
+	r.Sysctl("net.inet.ip.forwarding", "1")
+	flags := uint32(netif.FlagBroadcast | netif.FlagSimplex | netif.FlagMulticast | netif.FlagRunning)
+	for i := range 2 {
+		ifp := netif.New(netif.Config{Name: fmt.Sprint("sink", i), MTU: 1500, MAC: rig.Me, Driver: sunk{}, Flags: flags})
+		if err := r.AddInterface(ifp); err != nil {
+			t.Fatal(err)
+		}
+		r.Addr(ifp, fmt.Sprintf("10.1.%d.1/24", i))
+		r.SendOn(ifp, rig.ARP(packet.ARPRequest, rig.Peer, fmt.Sprintf("10.1.%d.2", i), fmt.Sprintf("10.1.%d.1", i)))
+	}
+	r.Pass(10 * time.Second)
+	from := r.Env.Ifs.ByName("sink0")
+	work := r.Env.NewWork()
+	burst := make([]*packet.Buf, 1)
+	input := func(f []byte) func() {
+		return func() {
+			burst[0] = r.Env.Pool.Get(len(f))
+			copy(burst[0].Append(len(f)), f)
+			r.Input(work, r.Now(), from, burst)
+		}
+	}
+	s := r.UDP("127.0.0.1:9")
+	if err := s.Connect("127.0.0.1:9"); err != nil {
+		t.Fatal(err)
+	}
+	m, buf := new(socket.Msg), make([]byte, 64)
+	for name, way := range map[string]func(){
+		"an echo":   input(rig.Echo("10.1.0.2", "10.1.0.1", "hello")),
+		"forwarded": input(rig.UDP("10.1.0.2", "10.1.1.2", 5, 9, "hello")),
+		"lo0": func() {
+			work.Start(r.Now())
+			*m = socket.Msg{Data: buf}
+			if _, err := s.Send(work, m); err != nil {
+				t.Fatal(err)
+			}
+			work.Finish()
+			if err := s.Recv(m); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		if n := testing.AllocsPerRun(100, way); n != 0 {
+			t.Errorf("%s: %v allocations, want none", name, n)
+		}
+	}
+}
