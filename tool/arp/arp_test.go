@@ -3,41 +3,19 @@ package arp
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ionet/protocol"
 	"ionet/tool/cli"
+	"ionet/tool/cli/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
-	}
-}
 
 type fake struct {
 	rows []protocol.NeighbourRow
@@ -115,12 +93,12 @@ func TestOutput(t *testing.T) {
 		out, status := arp(sample(), false, "", line)
 		fmt.Fprintf(&all, "%sexit %d\n", out, status)
 	}
-	golden(t, "arp", all.String())
+	golden.Check(t, "arp", all.String())
 }
 
 func TestJSON(t *testing.T) {
 	out, _ := arp(sample(), true, "", "-a")
-	golden(t, "json", out)
+	golden.Check(t, "json", out)
 	if out, status := arp(sample(), true, "", "10.0.0.9"); out != "$ arp 10.0.0.9\n[]\n" || status != 1 {
 		t.Errorf("absent: %q %d", out, status)
 	}
@@ -162,7 +140,7 @@ func TestSet(t *testing.T) {
 func TestFile(t *testing.T) {
 	f := sample()
 	out, status := arp(f, false, "# hosts\ngate 0:50:da:1:2:3 pub # the gate\n\nnobody 0:50:da:1:2:4\n10.0.0.31 0:50:da:1:2\n10.0.0.32 0:50:da:1:2:5 soon\n10.0.0.33\n10.0.0.34 0:50:da:1:2:6\n", "-f hosts")
-	golden(t, "file", out)
+	golden.Check(t, "file", out)
 	if status != 1 || len(f.sent) != 2 {
 		t.Errorf("status %d, %d sent, want 1 and 2", status, len(f.sent))
 	}

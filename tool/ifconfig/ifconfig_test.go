@@ -4,41 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ionet/protocol"
+	"ionet/tool/cli/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-// golden compares got with testdata/name.golden.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s: -want +got\n%s", path, d)
-	}
-}
 
 // fake notes what it is asked to do. refuse are the calls that fail.
 type fake struct {
@@ -163,7 +139,7 @@ func TestShow(t *testing.T) {
 			if status != c.status {
 				t.Errorf("status %d, want %d", status, c.status)
 			}
-			golden(t, c.name, out)
+			golden.Check(t, c.name, out)
 		})
 	}
 }

@@ -1,7 +1,6 @@
 package mount
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,29 +8,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	wire "ionet/protocol"
+	"ionet/tool/cli/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
-	}
-}
 
 type fake struct{ asked []string }
 
@@ -93,7 +72,7 @@ func TestOutput(t *testing.T) {
 		}
 		fmt.Fprintf(&all, "exit %d\n", status)
 	}
-	golden(t, "mount", all.String())
+	golden.Check(t, "mount", all.String())
 }
 
 func TestFind(t *testing.T) {

@@ -1,36 +1,13 @@
 package nicinfo
 
 import (
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"ionet/protocol"
+	"ionet/tool/cli/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
-	}
-}
 
 var sample = []protocol.NICRow{
 	{Name: "en0", Driver: "wire", Description: "ne2000 simulated on segment 0", MAC: "02:50:da:c8:2f:96", PermanentMAC: "02:50:da:c8:2f:96",
@@ -60,7 +37,7 @@ func TestShow(t *testing.T) {
 		if err := write(&b, rows, asJSON); err != nil || errs != nil {
 			t.Fatal(err, errs)
 		}
-		golden(t, map[bool]string{false: "all", true: "json"}[asJSON], b.String())
+		golden.Check(t, map[bool]string{false: "all", true: "json"}[asJSON], b.String())
 	}
 	var b strings.Builder
 	if write(&b, nil, true); b.String() != "[]\n" {

@@ -5,11 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
+	"ionet/tool/cli/golden"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -18,25 +17,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
-	}
-}
 
 var (
 	host  = netip.MustParseAddr("10.0.0.25")
@@ -176,7 +156,7 @@ func TestPing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out, status := pings(t, c.line, c.json, &c.peer)
-			golden(t, c.name, out)
+			golden.Check(t, c.name, out)
 			if status != c.status {
 				t.Errorf("status %d, want %d", status, c.status)
 			}
@@ -214,7 +194,7 @@ func TestSignals(t *testing.T) {
 	if status := s.run(context.Background()); status != 0 {
 		t.Errorf("status %d", status)
 	}
-	golden(t, "signals", steady(b.String()))
+	golden.Check(t, "signals", steady(b.String()))
 }
 
 func TestOther(t *testing.T) {
@@ -253,7 +233,7 @@ func TestOther(t *testing.T) {
 		show(typ, 0, zero, nil)
 	}
 	show(99, 0, zero, udp)
-	golden(t, "other", b.String())
+	golden.Check(t, "other", b.String())
 }
 
 func TestSummary(t *testing.T) {

@@ -4,13 +4,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"iter"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,26 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ionet/protocol"
+	"ionet/tool/cli/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
-	}
-}
 
 // fake is a stack with a few routes, and its routing socket.
 type fake struct {
@@ -123,7 +102,18 @@ func (f *fake) Read() ([]protocol.Message, error) {
 	return m, nil
 }
 
+func (f *fake) ReadRaw() ([]byte, error) {
+	msgs, err := f.Read()
+	var b []byte
+	for _, m := range msgs {
+		b = protocol.AppendMessage(b, m)
+	}
+	return b, err
+}
+
 func (f *fake) Close() error { return nil }
+
+func at(unix int64) func() time.Time { return func() time.Time { return time.Unix(unix, 0) } }
 
 var clock = time.Date(2026, 11, 3, 21, 34, 5, 0, time.UTC)
 
@@ -168,14 +158,14 @@ func sample() *fake {
 
 func TestShow(t *testing.T) {
 	out, _, status := route(sample(), options{numeric: true}, "", "show")
-	golden(t, "show-n", out)
+	golden.Check(t, "show-n", out)
 	if status != 0 {
 		t.Errorf("status %d", status)
 	}
 	out, _, _ = route(sample(), options{}, "", "show", "-inet")
-	golden(t, "show", out)
+	golden.Check(t, "show", out)
 	out, _, _ = route(sample(), options{json: true}, "", "show")
-	golden(t, "show-json", out)
+	golden.Check(t, "show-json", out)
 	out, _, _ = route(&fake{}, options{json: true}, "", "show")
 	if out != "[\n]\n" {
 		t.Errorf("empty table: %q", out)
@@ -188,15 +178,15 @@ func TestGet(t *testing.T) {
 	answer.Metrics = protocol.RouteMetrics{MTU: 1500, Locks: protocol.RTVMTU, RTT: 1600}
 	f := &fake{answer: answer}
 	out, _, status := route(f, options{numeric: true}, "", "get", "10.25")
-	golden(t, "get", out)
+	golden.Check(t, "get", out)
 	if status != 0 || f.sent[0].Ifp.Family != protocol.AFLink {
 		t.Errorf("status %d, asked for %+v: the interface must be asked for", status, f.sent)
 	}
 	gate := prefix("0.0.0.0/0", "10.0.0.25", protocol.RTFGateway|protocol.RTFStatic, "en0")
 	out, _, _ = route(&fake{answer: gate}, options{verbose: true}, "", "get", "192.168.1.1")
-	golden(t, "get-v", out)
+	golden.Check(t, "get-v", out)
 	out, _, _ = route(&fake{answer: answer}, options{json: true, numeric: true}, "", "get", "10.25")
-	golden(t, "get-json", out)
+	golden.Check(t, "get-json", out)
 
 	out, stderr, status := route(&fake{fail: map[string]syscall.Errno{"10.0.0.25": syscall.ESRCH}}, options{}, "", "get", "10.25")
 	if out != "" || stderr != "writing to routing socket: No such process\n" || status != 1 {
@@ -219,13 +209,13 @@ func TestMonitor(t *testing.T) {
 	for _, json := range []bool{false, true} {
 		name := map[bool]string{false: "monitor", true: "monitor-json"}[json]
 		out, stderr, status := route(&fake{reads: [][]protocol.Message{msgs[:2], msgs[2:]}, noReads: errors.New("the stack has gone")}, options{json: json, numeric: true}, "", "monitor")
-		golden(t, name, out)
+		golden.Check(t, name, out)
 		if status != 1 || stderr != "route: the stack has gone\n" {
 			t.Errorf("the end of the stack: %q, %d", stderr, status)
 		}
 	}
 	out, _, _ := route(sample(), options{debug: true, numeric: true}, "", "monitor")
-	golden(t, "monitor-d", out)
+	golden.Check(t, "monitor-d", out)
 }
 
 func TestChange(t *testing.T) {
@@ -269,13 +259,13 @@ func TestChange(t *testing.T) {
 			t.Errorf("%q: sent %+v", c.line, f.sent)
 		}
 	}
-	golden(t, "change", all.String())
+	golden.Check(t, "change", all.String())
 }
 
 func TestFlush(t *testing.T) {
 	f := sample()
 	out, _, status := route(f, options{numeric: true}, "", "flush")
-	golden(t, "flush", out)
+	golden.Check(t, "flush", out)
 	if status != 0 || len(f.sent) != 3 {
 		t.Errorf("status %d, %d deleted, want the 3 with a gateway", status, len(f.sent))
 	}
@@ -305,7 +295,7 @@ func TestBatch(t *testing.T) {
 	if out != "" || status != 1 || len(f.sent) != 3*batchSize+7 {
 		t.Errorf("%q, status %d, %d sent", out, status, len(f.sent))
 	}
-	golden(t, "batch", stderr)
+	golden.Check(t, "batch", stderr)
 	f = &fake{}
 	if out, stderr, status := route(f, options{batch: "routes", verbose: true}, "add default gw\n"); out != "add net default: gateway gw\n" || stderr != "" || status != 0 {
 		t.Errorf("-v: %q %q %d", out, stderr, status)
@@ -367,7 +357,7 @@ func TestParse(t *testing.T) {
 		{"add 1.2.3.4 gw -ifp 12", "bad value: 12: a link address like en0 or en0:0.50.da.c8.2f.96 belongs there"},
 	} {
 		got := ""
-		r, _, err := parse(context.Background(), strings.Fields(c.line), &fake{}, 1000)
+		r, _, err := parse(context.Background(), strings.Fields(c.line), &fake{}, at(1000))
 		if err != nil {
 			got = err.Error()
 		} else {
@@ -384,7 +374,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	c, _, err := parse(context.Background(), strings.Fields("add 1.2.3.4 gw -lock -mtu 1400 -hopcount 3 -lockrest -expire +60 -rtt 5 -rttvar 6 -ssthresh 7 -sendpipe 8 -recvpipe 9 -ifp en0 -ifa 10.1 -genmask 255.255.0.0"), &fake{}, 1000)
+	c, _, err := parse(context.Background(), strings.Fields("add 1.2.3.4 gw -lock -mtu 1400 -hopcount 3 -lockrest -expire +60 -rtt 5 -rttvar 6 -ssthresh 7 -sendpipe 8 -recvpipe 9 -ifp en0 -ifa 10.1 -genmask 255.255.0.0"), &fake{}, at(1000))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,11 +392,11 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
-		args := lineWords(line)
+		args := lineWords(nil, line)
 		if len(args) == 0 {
 			return
 		}
-		c, _, err := parse(context.Background(), args, nil, 0)
+		c, _, err := parse(context.Background(), args, nil, at(0))
 		if err != nil {
 			if err.Error() == "" {
 				t.Error("an error without a sentence")

@@ -2,9 +2,6 @@ package sysctl
 
 import (
 	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,27 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ionet/protocol"
+	"ionet/tool/cli/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-// golden compares got with testdata/name.golden.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s: -want +got\n%s", path, d)
-	}
-}
 
 type fake struct{ nodes []protocol.SysctlNode }
 
@@ -114,7 +92,7 @@ func TestRun(t *testing.T) {
 			if got := Run(newFake(), o, &out, &out); got != c.status {
 				t.Errorf("status %d, want %d", got, c.status)
 			}
-			golden(t, c.name, out.String())
+			golden.Check(t, c.name, out.String())
 		})
 	}
 }
