@@ -91,17 +91,34 @@ func (r *RouteSocket) Read() ([]protocol.Message, error) {
 	return r.read()
 }
 
+// ReadRaw waits for a frame of messages, for protocol.NextMessage or
+// RouteMessage.Decode, and does not allocate. The frame is the caller's until
+// the next Read. What Request left behind is for Read only.
+func (r *RouteSocket) ReadRaw() ([]byte, error) {
+	r.rmu.Lock()
+	defer r.rmu.Unlock()
+	return r.frame()
+}
+
+func (r *RouteSocket) frame() ([]byte, error) {
+	n, err := r.conn.Read(r.buf)
+	if err != nil || n == 0 {
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
+			err = r.gone()
+		}
+		return nil, err
+	}
+	return r.buf[:n], nil
+}
+
 func (r *RouteSocket) read() ([]protocol.Message, error) {
 	for {
-		n, err := r.conn.Read(r.buf)
-		if err != nil || n == 0 {
-			if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
-				err = r.gone()
-			}
+		b, err := r.frame()
+		if err != nil {
 			return nil, err
 		}
 		var msgs []protocol.Message
-		for b := r.buf[:n]; len(b) > 0; {
+		for len(b) > 0 {
 			var m protocol.Message
 			if m, b, err = protocol.NextMessage(b); err != nil {
 				return nil, fmt.Errorf("%s is not an ionet stack: %w", r.path, err)

@@ -11,6 +11,9 @@ import (
 // decimal, octal (0...) or hexadecimal (0x...), of which the last fills the
 // octets that are left: 10.163 is 10.0.0.163.
 func ParseInetAton(s string) (netip.Addr, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
+		return a, nil // four decimal numbers mean the same to both, and this takes no memory
+	}
 	parts := strings.Split(s, ".")
 	if len(parts) > 4 {
 		return netip.Addr{}, fmt.Errorf("%q is no IPv4 address: more than four numbers", s)

@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -149,6 +150,9 @@ func (r reader) inet(text string, cidr, net bool, c *change) error {
 // inetNetwork is inet_network: up to four numbers of at most 255, the last
 // one the lowest octet. n is how many there were.
 func inetNetwork(s string) (v uint32, n int, ok bool) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
+		return be(a), 4, true // the usual spelling, at less cost
+	}
 	for part := range strings.SplitSeq(s, ".") {
 		base := 10
 		switch {
@@ -309,11 +313,16 @@ func link(s string) (protocol.Addr, error) {
 	return protocol.LinkAddrOf(protocol.LinkOf(0, protocol.IFTEthernet, name, hw)), nil
 }
 
+var errNoHardware = errors.New("not six octets")
+
 // hardware reads six octets in hexadecimal with colons or dots between.
 func hardware(s string) ([]byte, error) {
+	if strings.Count(s, ":")+strings.Count(s, ".") != 5 {
+		return nil, errNoHardware
+	}
 	parts := strings.FieldsFunc(s, func(r rune) bool { return r == ':' || r == '.' })
-	if len(parts) != 6 || strings.Count(s, ":")+strings.Count(s, ".") != 5 {
-		return nil, fmt.Errorf("%q is not six octets", s)
+	if len(parts) != 6 {
+		return nil, errNoHardware
 	}
 	hw := make([]byte, 0, 6)
 	for _, p := range parts {

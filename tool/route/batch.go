@@ -7,35 +7,53 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"ionet/protocol"
 )
 
-// batchSize is how many changes are sent before their replies are read: about
-// one frame.
-const batchSize = 256
+// batchSize is how many changes travel together: about one frame. At most
+// batchWindow such frames wait for their replies while the next is read, so
+// that tool and stack work at the same time; what the replies to them take is
+// well below what the stack keeps for a routing socket that does not read.
+const (
+	batchSize   = 256
+	batchWindow = 4
+)
 
 // patience is how long a batch is silent on standard error.
 const patience = 2 * time.Second
 
 // queued is a change that waits for its reply.
 type queued struct {
-	line int
-	c    *change
-	err  error
-	done bool
+	line  int
+	c     change
+	errno syscall.Errno
+	done  bool
+}
+
+// flight is the changes of one frame.
+type flight struct {
+	first    int      // sequence number of waiting[0]
+	waiting  []queued // never grown: messages point into it
+	messages []protocol.Message
+	left     int // replies to come
 }
 
 // batch is a file of changes on its way to the stack.
 type batch struct {
 	t              *tool
 	pid, seq       int
-	waiting        []queued // by sequence number, from first on
-	first          int
-	messages       []protocol.Message
+	filling        *flight
+	sent           []*flight // the oldest first
+	spare          []*flight
 	lines, failed  int
 	started, spoke time.Time
+
+	args  []string
+	words words
+	reply protocol.RouteMessage
 }
 
 // runBatch sends the changes of a file, one a line, many to a frame. A line
@@ -46,22 +64,23 @@ func (t *tool) runBatch(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
-	b := &batch{t: t, pid: os.Getpid(), started: t.now(), seq: 1, first: 1}
+	b := &batch{t: t, pid: os.Getpid(), started: t.now(), seq: 1}
 	b.spoke = b.started
+	b.filling = b.flight()
 	in := bufio.NewScanner(f)
 	in.Buffer(make([]byte, 64<<10), 64<<10)
 	for in.Scan() {
 		b.lines++
-		args := lineWords(in.Text())
-		if len(args) == 0 {
+		b.args = lineWords(b.args[:0], in.Text())
+		if len(b.args) == 0 {
 			continue
 		}
-		if err := b.add(ctx, args); err != nil {
+		if err := b.add(ctx); err != nil {
 			b.complain(b.lines, err.Error())
 			continue
 		}
-		if len(b.messages) == batchSize {
-			if err := b.exchange(); err != nil {
+		if len(b.filling.waiting) == batchSize {
+			if err := b.send(); err != nil {
 				return err
 			}
 		}
@@ -72,8 +91,13 @@ func (t *tool) runBatch(ctx context.Context) error {
 		}
 		return err
 	}
-	if err := b.exchange(); err != nil {
+	if err := b.send(); err != nil {
 		return err
+	}
+	for len(b.sent) > 0 {
+		if err := b.land(); err != nil {
+			return err
+		}
 	}
 	if b.failed > 0 {
 		t.out.Flush()
@@ -83,81 +107,141 @@ func (t *tool) runBatch(ctx context.Context) error {
 	return nil
 }
 
-// lineWords are the words of a line of a batch: comments begin with #, and
-// the command's own name may stand in front.
-func lineWords(line string) []string {
+// lineWords appends the words of a line of a batch: comments begin with #,
+// and the command's own name may stand in front.
+func lineWords(words []string, line string) []string {
 	if i := strings.IndexByte(line, '#'); i >= 0 {
 		line = line[:i]
 	}
-	args := strings.Fields(line)
-	if len(args) > 0 && args[0] == "route" {
-		args = args[1:]
+	for w := range strings.FieldsSeq(line) {
+		if len(words) > 0 || w != "route" {
+			words = append(words, w)
+		}
 	}
-	return args
+	return words
+}
+
+// flight is an empty one.
+func (b *batch) flight() *flight {
+	if n := len(b.spare); n > 0 {
+		f := b.spare[n-1]
+		b.spare = b.spare[:n-1]
+		f.first, f.waiting, f.messages = b.seq, f.waiting[:0], f.messages[:0]
+		return f
+	}
+	return &flight{first: b.seq, waiting: make([]queued, 0, batchSize), messages: make([]protocol.Message, 0, batchSize)}
 }
 
 // add puts a line's change on the next frame.
-func (b *batch) add(ctx context.Context, args []string) error {
-	if args[0] == "get" {
+func (b *batch) add(ctx context.Context) error {
+	if b.args[0] == "get" {
 		return errors.New("a batch changes routes: add, delete and change are known")
 	}
-	c, _, err := parse(ctx, args, b.t.names, b.t.now().Unix())
-	if err != nil {
+	f := b.filling
+	n := len(f.waiting)
+	f.waiting = f.waiting[:n+1]
+	q := &f.waiting[n]
+	*q = queued{line: b.lines}
+	if err := q.c.parse(ctx, &b.words, b.args, b.t.names, b.t.now); err != nil {
+		f.waiting = f.waiting[:n]
 		return err
 	}
-	c.msg.PID, c.msg.Seq = b.pid, b.seq
+	q.c.msg.PID, q.c.msg.Seq = b.pid, b.seq
 	b.seq++
-	b.waiting = append(b.waiting, queued{line: b.lines, c: c})
-	b.messages = append(b.messages, &c.msg)
+	f.messages = append(f.messages, &q.c.msg)
 	return nil
 }
 
-// exchange sends what is there and reads the reply to each.
-func (b *batch) exchange() error {
-	left := len(b.messages)
-	if left > 0 && !b.t.debug && !b.t.test {
-		if err := b.t.sock.Write(b.messages...); err != nil {
+// send sends the frame that was filled, and lands the oldest if the window
+// is full.
+func (b *batch) send() error {
+	f := b.filling
+	if len(f.waiting) == 0 {
+		return nil
+	}
+	if !b.t.debug && !b.t.test {
+		if err := b.t.sock.Write(f.messages...); err != nil {
 			return err
 		}
-		for left > 0 {
-			msgs, err := b.t.sock.Read()
-			if err != nil {
-				return err
-			}
-			for _, m := range msgs {
-				switch m := m.(type) {
-				case *protocol.DesyncMessage:
-					return fmt.Errorf("%s: lines %d to %d: the stack lost %d messages, and with them what became of these lines",
-						b.t.batch, b.waiting[0].line, b.waiting[len(b.waiting)-1].line, m.Lost)
-				case *protocol.RouteMessage:
-					i := m.Seq - b.first
-					if m.PID != b.pid || i < 0 || i >= len(b.waiting) || b.waiting[i].done || m.Type != b.waiting[i].c.msg.Type {
-						continue
-					}
-					b.waiting[i].done = true
-					if m.Errno != 0 {
-						b.waiting[i].err = m.Errno
-					}
-					left--
-				}
-			}
+		f.left = len(f.messages)
+	}
+	b.sent = append(b.sent, f)
+	var err error
+	if len(b.sent) == batchWindow {
+		err = b.land()
+	}
+	b.filling = b.flight()
+	return err
+}
+
+// land reads replies until the oldest frame has all of its own, and tells
+// what became of its changes.
+func (b *batch) land() error {
+	f := b.sent[0]
+	for f.left > 0 {
+		page, err := b.t.sock.ReadRaw()
+		if err != nil {
+			return err
+		}
+		if err := b.replies(page); err != nil {
+			return err
 		}
 	}
-	for _, q := range b.waiting {
-		switch {
-		case q.err != nil:
-			b.complain(q.line, q.c.sentence()+": "+failure(q.err))
+	for i := range f.waiting {
+		switch q := &f.waiting[i]; {
+		case q.errno != 0:
+			b.complain(q.line, q.c.sentence()+": "+failure(q.errno))
 		case b.t.verbose:
 			fmt.Fprintln(b.t.out, q.c.sentence())
 		}
 	}
-	b.first = b.seq
-	b.waiting, b.messages = b.waiting[:0], b.messages[:0]
+	b.sent = append(b.sent[:0], b.sent[1:]...)
+	b.spare = append(b.spare, f)
 	if now := b.t.now(); now.Sub(b.spoke) >= patience && !b.t.quiet {
 		b.spoke = now
 		fmt.Fprintf(b.t.err, "route: %d lines, %.0f a second\n", b.lines, float64(b.lines)/now.Sub(b.started).Seconds())
 	}
 	return nil
+}
+
+// replies takes a frame of messages.
+func (b *batch) replies(page []byte) error {
+	for len(page) > 0 {
+		if rest, err := b.reply.Decode(page); err == nil {
+			page = rest
+			b.match(&b.reply)
+			continue
+		}
+		m, rest, err := protocol.NextMessage(page)
+		if err != nil {
+			return err
+		}
+		page = rest
+		if m, ok := m.(*protocol.DesyncMessage); ok {
+			first, last := b.sent[0].waiting, b.sent[len(b.sent)-1].waiting
+			return fmt.Errorf("%s: lines %d to %d: the stack lost %d messages, and with them what became of these lines",
+				b.t.batch, first[0].line, last[len(last)-1].line, m.Lost)
+		}
+	}
+	return nil
+}
+
+// match finds the change that a reply is to, if it is to one of ours.
+func (b *batch) match(m *protocol.RouteMessage) {
+	if m.PID != b.pid {
+		return
+	}
+	for _, f := range b.sent {
+		i := m.Seq - f.first
+		if i < 0 || i >= len(f.waiting) {
+			continue
+		}
+		if q := &f.waiting[i]; !q.done && m.Type == q.c.msg.Type {
+			q.done, q.errno = true, m.Errno
+			f.left--
+		}
+		return
+	}
 }
 
 func (b *batch) complain(line int, text string) {

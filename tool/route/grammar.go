@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"ionet/protocol"
 )
@@ -81,14 +82,14 @@ type words struct {
 }
 
 // split sorts the words behind the verb. now is for -expire +seconds.
-func split(args []string, now int64) (*words, error) {
-	w := &words{prefixLen: -1, flags: protocol.RTFStatic}
+func (w *words) split(args []string, now func() time.Time) error {
+	*w = words{prefixLen: -1, flags: protocol.RTFStatic}
 	var lock, lockRest bool
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		if !strings.HasPrefix(arg, "-") {
 			if err := w.bare(arg); err != nil {
-				return nil, err
+				return err
 			}
 			continue
 		}
@@ -127,7 +128,7 @@ func split(args []string, now int64) (*words, error) {
 			if s, err = value(); err == nil {
 				w.prefixLen, err = strconv.Atoi(s)
 				if err != nil || w.prefixLen < 0 || w.prefixLen > 128 {
-					return nil, fmt.Errorf("-prefixlen %s: bad value: a number from 0 to 128 belongs there", s)
+					return fmt.Errorf("-prefixlen %s: bad value: a number from 0 to 128 belongs there", s)
 				}
 			}
 		case "genmask":
@@ -149,19 +150,19 @@ func split(args []string, now int64) (*words, error) {
 			}
 			m, ok := metricWords[key]
 			if !ok {
-				return nil, botched(key, "")
+				return botched(key, "")
 			}
 			var s string
 			if s, err = value(); err != nil {
-				return nil, err
+				return err
 			}
 			n, from := s, int64(0)
 			if key == "expire" && strings.HasPrefix(s, "+") {
-				n, from = s[1:], now
+				n, from = s[1:], now().Unix()
 			}
 			v, perr := strconv.ParseUint(n, 10, 31)
 			if perr != nil {
-				return nil, fmt.Errorf("-%s %s: bad value: a number belongs there", key, s)
+				return fmt.Errorf("-%s %s: bad value: a number belongs there", key, s)
 			}
 			*m.at(&w.metrics) = v + uint64(from)
 			w.inits |= m.bit
@@ -171,10 +172,10 @@ func split(args []string, now int64) (*words, error) {
 			lock = false
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return w, nil
+	return nil
 }
 
 // bare takes a word that is no modifier: destination, gateway, netmask, or
@@ -199,41 +200,54 @@ func (w *words) bare(arg string) error {
 	return nil
 }
 
-// parse reads a change: the verb and the words behind it.
-func parse(ctx context.Context, args []string, names Resolver, now int64) (*change, []string, error) {
-	typ, ok := verbs[args[0]]
-	if !ok {
-		return nil, nil, botched(args[0], "")
-	}
-	w, err := split(args[1:], now)
-	if err != nil {
+// parse reads a change: the verb and the words behind it. The second answer
+// are warnings.
+func parse(ctx context.Context, args []string, names Resolver, now func() time.Time) (*change, []string, error) {
+	c, w := new(change), new(words)
+	if err := c.parse(ctx, w, args, names, now); err != nil {
 		return nil, nil, err
 	}
-	if !w.haveDest {
-		return nil, nil, &usageError{args[0] + " of what: a destination belongs there"}
+	return c, w.warnings, nil
+}
+
+// parse reads a change into c, which is empty; w is room for its words.
+func (c *change) parse(ctx context.Context, w *words, args []string, names Resolver, now func() time.Time) error {
+	typ, ok := verbs[args[0]]
+	if !ok {
+		return botched(args[0], "")
 	}
-	c := &change{verb: args[0], dest: w.dest, gateway: w.gateway}
+	err := w.split(args[1:], now)
+	if err != nil {
+		return err
+	}
+	if !w.haveDest {
+		return &usageError{args[0] + " of what: a destination belongs there"}
+	}
+	c.verb, c.dest, c.gateway = args[0], w.dest, w.gateway
 	m := &c.msg
 	m.Type, m.Flags, m.Inits, m.Metrics, m.NetmaskBits = typ, w.flags|protocol.RTFUp, w.inits, w.metrics, -1
 	r := reader{ctx, names, w.family}
 	if err := r.destination(w, c); err != nil {
-		return nil, nil, err
+		return err
 	}
 	if w.haveGateway {
 		if m.Gateway, c.others, err = r.gateway(w.gateway, w.toInterface); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
-	for _, a := range []struct {
-		text string
-		to   *protocol.Addr
-		read func(string) (protocol.Addr, error)
-	}{{w.genmask, &m.Genmask, r.mask}, {w.ifp, &m.Ifp, link}, {w.ifa, &m.Ifa, r.host}} {
-		if a.text == "" {
-			continue
+	if w.genmask != "" {
+		if m.Genmask, err = r.mask(w.genmask); err != nil {
+			return err
 		}
-		if *a.to, err = a.read(a.text); err != nil {
-			return nil, nil, err
+	}
+	if w.ifp != "" {
+		if m.Ifp, err = link(w.ifp); err != nil {
+			return err
+		}
+	}
+	if w.ifa != "" {
+		if m.Ifa, err = r.host(w.ifa); err != nil {
+			return err
 		}
 	}
 	if c.host {
@@ -245,7 +259,7 @@ func parse(ctx context.Context, args []string, names Resolver, now int64) (*chan
 	if typ == protocol.RTMGet && m.Ifp.Family == 0 {
 		m.Ifp = protocol.LinkAddrOf(protocol.LinkAddr{}) // asks for the interface
 	}
-	return c, w.warnings, nil
+	return nil
 }
 
 var errNoAddress = errors.New("no address")

@@ -27,6 +27,7 @@ type table interface {
 type socket interface {
 	Write(m ...protocol.Message) error
 	Read() ([]protocol.Message, error)
+	ReadRaw() ([]byte, error)
 	Request(m protocol.RouteMessage) (protocol.RouteMessage, error)
 	Close() error
 }
@@ -162,7 +163,7 @@ func (t *tool) send(m protocol.RouteMessage) (protocol.RouteMessage, error) {
 
 // change does an add, delete, change or get.
 func (t *tool) change(ctx context.Context, args []string) error {
-	c, warnings, err := parse(ctx, args, t.names, t.now().Unix())
+	c, warnings, err := parse(ctx, args, t.names, t.now)
 	if err != nil {
 		return err
 	}
