@@ -7,12 +7,16 @@ import (
 	"ionet/stack/netif"
 )
 
-// Redirect acts on an ICMP redirect: router from, the
-// present gateway to dst, says that gateway is better (RFC 1122 §3.2.2.2). It
-// makes a dynamic host route, or changes the host route there is. The caller
-// is not inside an epoch ([netif.Work.Post]). Errors: EHOSTUNREACH (from is
-// not the gateway in use, or the new one is ourselves), ENETUNREACH (the
-// new one is not on a network connected).
+// maxDynamic bounds the routes that redirects make, so that a station on the
+// link, which can speak as the gateway, does not fill the table.
+const maxDynamic = 4096
+
+// Redirect acts on an ICMP redirect: router from, the present gateway to dst,
+// says that gateway is better (RFC 1122 §3.2.2.2). It makes a dynamic host
+// route, or changes the host route there is. The caller is not inside an epoch
+// ([netif.Work.Post]). Errors: EHOSTUNREACH (from is not the gateway in use, or
+// the new one is ourselves), ENETUNREACH (the new one is not on a network
+// connected), ENOBUFS (4096 dynamic routes).
 func (t *Table) Redirect(dst, gateway, from netip.Addr) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -43,6 +47,9 @@ func (t *Table) redirect(dst, gateway, from netip.Addr) error {
 	if e.hop.Flags&FlagHost != 0 && p.IsSingleIP() {
 		op.Kind, cnt = Change, cntNewGateway
 		op.Spec.Flags = e.hop.Flags&^FlagDynamic | FlagModified
+	}
+	if op.Kind == Add && t.dynamic >= maxDynamic {
+		return syscall.ENOBUFS
 	}
 	if err := t.update([]Op{op})[0]; err != nil {
 		return err

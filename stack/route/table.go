@@ -26,9 +26,10 @@ type Table struct {
 	side   [2]bart.Table[*Entry]
 	cache  atomic.Pointer[lookCache] // nil while the table is small
 
-	mu    sync.Mutex
-	hops  map[hopKey]*Hop
-	edits []edit // of the batch at hand
+	mu      sync.Mutex
+	hops    map[hopKey]*Hop
+	dynamic int    // routes made by redirects
+	edits   []edit // of the batch at hand
 
 	news news
 }
@@ -294,10 +295,16 @@ func (t *Table) intern(s Spec) *Hop {
 		t.hops[k] = h
 	}
 	h.users++
+	if h.Flags&FlagDynamic != 0 {
+		t.dynamic++
+	}
 	return h
 }
 
 func (t *Table) release(h *Hop) {
+	if h.Flags&FlagDynamic != 0 {
+		t.dynamic--
+	}
 	if h.users--; h.users == 0 {
 		delete(t.hops, h.key)
 	}

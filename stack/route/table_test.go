@@ -174,6 +174,23 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+func TestRedirectsAreBounded(t *testing.T) {
+	env, en0 := newEnv(t)
+	tab := New(env)
+	wantErr(t, one(tab, Add, via("0.0.0.0/0", "10.0.0.1")), nil)
+	dst := ip("8.0.0.0")
+	for range maxDynamic {
+		wantErr(t, tab.Redirect(dst, ip("10.0.0.3"), ip("10.0.0.1")), nil)
+		dst = dst.Next()
+	}
+	wantErr(t, tab.Redirect(dst, ip("10.0.0.3"), ip("10.0.0.1")), syscall.ENOBUFS)
+	wantErr(t, tab.Redirect(ip("8.0.0.0"), ip("10.0.0.4"), ip("10.0.0.3")), nil)
+	tab.DeleteInterface(en0)
+	if tab.dynamic != 0 {
+		t.Errorf("%d dynamic routes are counted in an empty table", tab.dynamic)
+	}
+}
+
 func TestInterfaceAndAddressGoAway(t *testing.T) {
 	env, en0 := newEnv(t)
 	en1 := addIf(t, env, "en1", "192.168.1.1", 24)
