@@ -329,3 +329,28 @@ func TestSuperPacket(t *testing.T) {
 		}
 	}
 }
+
+// 0.0.0.0 as a destination is this host: one socket's datagram, not a
+// broadcast.
+func TestToThisHost(t *testing.T) {
+	r := New(t)
+	r.Sysctl("net.inet.ip.hostzerobroadcast", "0")
+	s := r.UDP(":9")
+	c := r.UDP("127.0.0.1:5")
+	is(t, "send", c.SendTo("0.0.0.0:9", "x"), nil)
+	if got := s.Get(); got != "127.0.0.1:5: x" {
+		t.Error(got)
+	}
+	is(t, "connect", c.Connect("0.0.0.0:9"), nil)
+	is(t, "send", c.SendTo("", "y"), nil)
+	if got := s.Get(); got != "127.0.0.1:5: y" {
+		t.Error(got)
+	}
+	is(t, "answer", s.SendTo("127.0.0.1:5", "z"), nil)
+	if got := c.Get(); got != "127.0.0.1:9: z" {
+		t.Error(got)
+	}
+	if p := c.H.Peer(); p != Addr("127.0.0.1:9") {
+		t.Errorf("connected to %v", p)
+	}
+}

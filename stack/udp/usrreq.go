@@ -89,6 +89,9 @@ func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
 	if !p.listens {
 		e.Local.IP = src
 	}
+	if a.IP.IsUnspecified() { // this host, in_pcbconnect
+		a.IP = src
+	}
 	e.Foreign = a
 	return p.u.table.Connect(&p.PCB, e, p.ports())
 }
@@ -135,6 +138,10 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	src, err := p.source(f)
 	if err != nil {
 		return 0, err
+	}
+	if to.IP.IsUnspecified() { // this host, in_pcbconnect
+		to.IP = src
+		f.Dst = src
 	}
 	pkt := p.u.env.Pool.Get(len(m.Data) + packet.UDPLen)
 	if pkt == nil {
