@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -249,6 +250,56 @@ func TestSysctl(t *testing.T) {
 	if err != nil || len(nodes) < 20 || !slices.IsSortedFunc(nodes, func(a, b protocol.SysctlNode) int { return strings.Compare(a.Name, b.Name) }) {
 		t.Errorf("%d nodes, %v", len(nodes), err)
 	}
+}
+
+func TestSysctlHeap(t *testing.T) {
+	d := daemonFor(t)
+	s := open(t, d)
+	v, err := s.Sysctl("kern.heap")
+	if n, perr := strconv.ParseInt(v, 10, 64); err != nil || perr != nil || n < 100_000 {
+		t.Errorf("kern.heap %q, %v", v, err)
+	}
+	nodes, err := s.SysctlList("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := false
+	for _, n := range nodes {
+		table = table || n.Name == "net.route" && n.Kind == "table" && n.Use == "netstat"
+		if n.Name == "kern.heap" {
+			t.Error("a list of all collects the garbage")
+		}
+	}
+	if !table {
+		t.Error("no table net.route")
+	}
+	c := &conn{s: d.srv}
+	_, err = c.sysctl(protocol.AppendSysctlRequest(nil, protocol.SysctlRequest{Op: protocol.SysctlGet, Name: "kern.heap"}))
+	want(t, err, unix.EPERM)
+}
+
+func TestRouteAnswers(t *testing.T) {
+	d := daemonFor(t, "-dwire", "path="+t.TempDir())
+	if err := open(t, d).AddAddr("en0", protocol.AliasReq{Addr: inet("10.0.0.1")}); err != nil {
+		t.Fatal(err)
+	}
+	r := openRoute(t, d)
+	m, err := r.Request(protocol.RouteMessage{Type: protocol.RTMGet, Dst: inet("10.2.3.4")})
+	if err != nil || m.Metrics.MTU != 1500 || m.Inits&protocol.RTVMTU == 0 {
+		t.Errorf("get: %+v, %v", m, err)
+	}
+	add := protocol.RouteMessage{Type: protocol.RTMAdd, Flags: protocol.RTFUp | protocol.RTFGateway, Dst: inet("172.16.0.0"),
+		Netmask: protocol.MaskAddr(protocol.AFInet, 12), Gateway: inet("10.0.0.2"), Inits: protocol.RTVMTU, Metrics: protocol.RouteMetrics{MTU: 900}}
+	if _, err := r.Request(add); err != nil {
+		t.Fatal(err)
+	}
+	m, err = r.Request(protocol.RouteMessage{Type: protocol.RTMGet, Dst: inet("172.16.3.4")})
+	if err != nil || m.Metrics.MTU != 900 {
+		t.Errorf("get with an MTU: %+v, %v", m, err)
+	}
+	add.Dst, add.Netmask, add.Gateway = inet("2001:db8::"), protocol.MaskAddr(protocol.AFInet6, 32), inet("fe80::1")
+	_, err = r.Request(add)
+	want(t, err, unix.EAFNOSUPPORT)
 }
 
 func TestRoutes(t *testing.T) {

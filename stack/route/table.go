@@ -203,15 +203,16 @@ func (t *Table) apply(side *bart.Table[*Entry], op *Op) (edit, error) {
 	if s.Gateway.IsValid() && s.Gateway.BitLen() != s.Dst.Addr().BitLen() {
 		return edit{}, fmt.Errorf("route: %v and its gateway %v are of different families: %w", s.Dst, s.Gateway, syscall.EINVAL)
 	}
+	if op.Kind == Add {
+		return t.add(side, s)
+	}
 	old, _ := side.Get(s.Dst)
 	// A host route and a network of full length share their place, but do
 	// not answer to each other's name.
-	if old != nil && op.Kind != Add && s.Host != (old.hop.Flags&FlagHost != 0) {
+	if old != nil && s.Host != (old.hop.Flags&FlagHost != 0) {
 		old = nil
 	}
 	switch op.Kind {
-	case Add:
-		return t.add(side, s, old)
 	case Delete:
 		if old == nil {
 			return edit{dst: s.Dst}, syscall.ESRCH
@@ -225,18 +226,31 @@ func (t *Table) apply(side *bart.Table[*Entry], op *Op) (edit, error) {
 	return edit{}, fmt.Errorf("route: no such operation as %d: %w", op.Kind, syscall.EINVAL)
 }
 
-func (t *Table) add(side *bart.Table[*Entry], s Spec, old *Entry) (edit, error) {
-	switch {
-	case old != nil:
-		return edit{dst: s.Dst}, syscall.EEXIST
-	case int64(side.Size()) >= t.env.MIB.Int(nodeMaxRoutes):
-		return edit{dst: s.Dst}, syscall.ENOBUFS
+// add looks for the destination's place only once: most that is added is new,
+// and that place is seldom in the processor's cache.
+func (t *Table) add(side *bart.Table[*Entry], s Spec) (edit, error) {
+	err := t.resolve(side, &s)
+	if int64(side.Size()) >= t.env.MIB.Int(nodeMaxRoutes) {
+		err = syscall.ENOBUFS
 	}
-	if err := t.resolve(side, &s); err != nil {
+	if err != nil {
+		if _, ok := side.Get(s.Dst); ok {
+			err = syscall.EEXIST
+		}
 		return edit{dst: s.Dst}, err
 	}
 	e := &Entry{hop: t.intern(s)}
-	side.Insert(s.Dst, e)
+	exists := false
+	side.Modify(s.Dst, func(old *Entry, ok bool) (*Entry, bool) {
+		if exists = ok; ok {
+			return old, false
+		}
+		return e, false
+	})
+	if exists {
+		t.release(e.hop)
+		return edit{dst: s.Dst}, syscall.EEXIST
+	}
 	return edit{dst: s.Dst, new: e}, nil
 }
 

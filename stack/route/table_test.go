@@ -2,6 +2,7 @@ package route
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -118,6 +119,29 @@ func TestChangeKeepsWhatIsLeftOut(t *testing.T) {
 	hop, _ := tab.Lookup(ip("172.16.3.4"))
 	if hop.MTU != 900 || hop.Gateway != ip("10.0.0.7") || hop.Flags&FlagGateway == 0 {
 		t.Errorf("after change of metrics: %+v", hop)
+	}
+}
+
+func TestMessagesNobodyWants(t *testing.T) {
+	env, _ := newEnv(t)
+	tab := New(env)
+	var got, asked []int32
+	defer tab.Subscribe(func(m Message) { got = append(got, m.PID) }, func(pid int32) bool {
+		asked = append(asked, pid)
+		return pid == 7
+	})()
+	var ops []Op
+	for i, pid := range []int32{1, 1, 7, 7, 1} {
+		ops = append(ops, Op{Kind: Add, Spec: via(fmt.Sprintf("172.16.%d.0/24", i), "10.0.0.1"), PID: pid})
+	}
+	for i, err := range tab.Update(ops) {
+		wantErr(t, err, nil)
+		if _, err := tab.GetExact(ops[i].Spec.Dst); err != nil {
+			t.Errorf("%v: %v", ops[i].Spec.Dst, err)
+		}
+	}
+	if !slices.Equal(got, []int32{7, 7}) || !slices.Equal(asked, []int32{1, 7, 1}) {
+		t.Errorf("messages of %v, asked about %v", got, asked)
 	}
 }
 
