@@ -1,6 +1,7 @@
 package netif
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,18 +80,11 @@ func (t *Table) All() []*Interface {
 // FreeName is the first unused name of a driver family, such as "en1".
 func (t *Table) FreeName(family string) string {
 	for i := 0; ; i++ {
-		name := family + itoa(i)
+		name := family + strconv.Itoa(i)
 		if t.ByName(name) == nil {
 			return name
 		}
 	}
-}
-
-func itoa(i int) string {
-	if i < 10 {
-		return string(rune('0' + i))
-	}
-	return itoa(i/10) + string(rune('0'+i%10))
 }
 
 // Unit splits "en12" into "en" and 12; -1 when there is no number.
