@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -26,7 +27,7 @@ type RouteSocket struct {
 	rmu   sync.Mutex
 	buf   []byte
 	queue []protocol.Message // came while Request waited
-	seq   int
+	seq   int                // begins anywhere: other sockets of this process send under its id too
 }
 
 // requestTimeout is how long the reply to a Request may take.
@@ -43,7 +44,8 @@ func OpenRoute(sock string) (*RouteSocket, error) {
 	if err != nil {
 		return nil, dialError(prefix, path, err)
 	}
-	return &RouteSocket{conn: conn, path: path, buf: make([]byte, protocol.MaxFrame+1)}, nil
+	return &RouteSocket{conn: conn, path: path, buf: make([]byte, protocol.MaxFrame+1),
+		seq: int(rand.Int32N(1 << 30))}, nil
 }
 
 // Write sends messages, as many in a frame as there is room for.

@@ -194,13 +194,30 @@ func TestCloseUnblocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		var readers sync.WaitGroup
+		began, again := make(chan error, 4), make(chan struct{})
 		for range 4 {
 			readers.Go(func() {
+				_, _, err := pc.ReadFrom(make([]byte, 10))
+				began <- err
+				<-again
 				if _, _, err := pc.ReadFrom(make([]byte, 10)); !errors.Is(err, net.ErrClosed) {
 					t.Errorf("read: %v, want net.ErrClosed", err)
 				}
 			})
 		}
+		to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: pc.LocalAddr().(*net.UDPAddr).Port}
+		for range 4 { // one for each, who then wait for the next
+			if _, err := pc.WriteTo([]byte("x"), to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 4 {
+			if err := <-began; err != nil {
+				t.Error(err)
+			}
+		}
+		close(again)
+		info(t, s)
 		if err := pc.Close(); err != nil {
 			t.Error(err)
 		}

@@ -280,9 +280,13 @@ func TestLookupServers(t *testing.T) {
 	if len(z.froms) < n-2 || len(z.ids) < n-2 {
 		t.Errorf("%d questions came from %d ports under %d ids", n, len(z.froms), len(z.ids))
 	}
-	ports := map[int]bool{}
+	ports, low, high := map[int]bool{}, 1<<16, 0
 	for from := range z.froms {
-		ports[int(netip.MustParseAddrPort(from).Port())] = true
+		p := int(netip.MustParseAddrPort(from).Port())
+		ports[p], low, high = true, min(low, p), max(high, p)
+	}
+	if high-low < 1<<13 {
+		t.Errorf("ports from %d to %d only", low, high)
 	}
 	next := 0
 	for p := range ports {

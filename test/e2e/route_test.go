@@ -102,10 +102,12 @@ func TestRequestAmongNews(t *testing.T) {
 			}
 		}
 	})
-	for range n {
-		got, err := r.Request(protocol.RouteMessage{Type: protocol.RTMGet, Flags: protocol.RTFHost, Dst: inet("127.0.0.1")})
-		if err != nil || got.Dst.IP != inet("127.0.0.1").IP || got.Type != protocol.RTMGet {
-			t.Fatalf("%+v, %v", got, err)
+	for i := range n {
+		// The same request as the other's, from the same process.
+		m := *routeTo(n + i)
+		got, err := r.Request(m)
+		if err != nil || got.Prefix() != prefixOf(n+i) || got.Type != protocol.RTMAdd {
+			t.Fatalf("%+v, %v; want the reply for %v", got, err, prefixOf(n+i))
 		}
 	}
 	writer.Wait()
