@@ -3,6 +3,7 @@ package netif
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -332,12 +333,39 @@ func (ifp *Interface) Groups() int {
 	return len(ifp.groups)
 }
 
+// tooBig reports a super-packet that the driver does not take.
+func (ifp *Interface) tooBig(p *packet.Buf) bool {
+	return p.GSO != packet.GSONone && ifp.caps&gsoCaps[p.GSO] == 0
+}
+
+var gsoCaps = [...]Caps{packet.GSOTCPv4: CapTSO4, packet.GSOTCPv6: CapTSO6, packet.GSOUDPv4: CapUSO, packet.GSOUDPv6: CapUSO}
+
+// cut makes segments of the super-packets that the driver does not take.
+func (ifp *Interface) cut(burst []*packet.Buf) []*packet.Buf {
+	out := make([]*packet.Buf, 0, 2*cap(burst))
+	for _, p := range burst {
+		if !ifp.tooBig(p) {
+			out = append(out, p)
+			continue
+		}
+		var ok bool
+		if out, ok = p.Segments(out); !ok {
+			ifp.Stats.OutDrops.Add(1)
+		}
+		p.Free()
+	}
+	return out
+}
+
 func (ifp *Interface) transmit(w *Work, burst []*packet.Buf) {
 	ifp.tap(w, burst, true)
 	if !ifp.Up() || ifp.driver == nil {
 		ifp.Stats.OutDrops.Add(uint64(len(burst)))
 		packet.FreeBurst(burst)
 		return
+	}
+	if slices.ContainsFunc(burst, ifp.tooBig) {
+		burst = ifp.cut(burst)
 	}
 	var octets, mcast uint64
 	for _, p := range burst {

@@ -237,3 +237,103 @@ func TestPartialChecksumOfWhatWasCutOff(t *testing.T) {
 		b.Free()
 	}
 }
+
+// super is a super-packet behind an Ethernet header, as a driver brings it.
+func super(p *Pool, gso GSOType, size uint16, payload []byte) *Buf {
+	proto, hlen, field := uint8(ProtoTCP), 20, uint16(16)
+	if gso == GSOUDPv4 || gso == GSOUDPv6 {
+		proto, hlen, field = ProtoUDP, UDPLen, UDPCsumOffset
+	}
+	n := hlen + len(payload)
+	b := p.Get(EtherLen + 40 + n)
+	clear(b.Append(EtherLen))
+	b.MarkL3(EtherLen)
+	l4 := EtherLen + IPv4Len
+	if gso == GSOTCPv6 || gso == GSOUDPv6 {
+		l4 = EtherLen + 40
+		h := b.Append(40)
+		clear(h)
+		h[0], h[6], h[7], h[23], h[39] = 0x60, proto, 64, 1, 2
+		binary.BigEndian.PutUint16(h[4:], uint16(n))
+	} else {
+		PutIPv4(b.Append(IPv4Len), 0, IPv4Len+n, 0xffff, IPv4DF, 64, proto, netip.AddrFrom4([4]byte{10, 0, 0, 1}), netip.AddrFrom4([4]byte{10, 0, 0, 2}), nil).SetChecksum()
+	}
+	t := b.Append(hlen)
+	clear(t)
+	if proto == ProtoTCP {
+		binary.BigEndian.PutUint32(t[4:], 0xffffff00)
+		t[12], t[13] = 5<<4, 0x99 // CWR ACK PSH FIN
+	}
+	copy(b.Append(len(payload)), payload)
+	b.SetPartial(l4, field)
+	b.GSO, b.GSOSize = gso, size
+	return b
+}
+
+func TestSegments(t *testing.T) {
+	p := NewPool(8 << 20)
+	payload := bytes.Repeat([]byte("abcdefg"), 100)
+	for _, gso := range []GSOType{GSOTCPv4, GSOTCPv6, GSOUDPv4, GSOUDPv6} {
+		b := super(p, gso, 300, payload)
+		out, ok := b.Segments(nil)
+		if !ok || len(out) != 3 {
+			t.Fatalf("%d: %d segments, %v", gso, len(out), ok)
+		}
+		var got []byte
+		for i, c := range out {
+			start := c.CsumStart()
+			c.CompleteCsum()
+			h, l4 := c.L3(), c.Bytes()[start:]
+			var sum uint64
+			if h[0]>>4 == 6 {
+				sum = PseudoSum(netip.AddrFrom16([16]byte(h[8:24])), netip.AddrFrom16([16]byte(h[24:40])), h[6], len(l4))
+				if int(binary.BigEndian.Uint16(h[4:])) != len(l4) {
+					t.Errorf("%d/%d: payload length % x", gso, i, h)
+				}
+			} else {
+				ip, ok := CheckIPv4(h)
+				if !ok || !ip.ChecksumOK() || ip.TotalLen() != len(h) || ip.ID() != 0xffff+uint16(i) || !ip.DF() {
+					t.Fatalf("%d/%d: header % x", gso, i, h[:20])
+				}
+				sum = PseudoSum(ip.Src(), ip.Dst(), ip.Proto(), len(l4))
+			}
+			if Fold(Sum(sum, l4)) != 0xffff {
+				t.Errorf("%d/%d: bad transport checksum", gso, i)
+			}
+			head := UDPLen
+			if gso == GSOTCPv4 || gso == GSOTCPv6 {
+				head = 20
+				flags := [...]byte{0x90, 0x10, 0x19}[i]
+				if seq := binary.BigEndian.Uint32(l4[4:]); seq != 0xffffff00+uint32(300*i) || l4[13] != flags {
+					t.Errorf("%d/%d: sequence %#x, flags %#x, want %#x", gso, i, seq, l4[13], flags)
+				}
+			} else if int(binary.BigEndian.Uint16(l4[4:])) != len(l4) {
+				t.Errorf("%d/%d: length of the datagram", gso, i)
+			}
+			got = append(got, l4[head:]...)
+		}
+		if !bytes.Equal(got, payload) {
+			t.Errorf("%d: the payload is another", gso)
+		}
+		FreeBurst(out)
+		b.Free()
+	}
+	for name, spoil := range map[string]func(*Buf){
+		"no checksum":         func(b *Buf) { b.Csum = CsumNone },
+		"too many":            func(b *Buf) { b.GSOSize = 0 },
+		"short header":        func(b *Buf) { b.L3()[IPv4Len+12] = 1 << 4 },
+		"long IP header":      func(b *Buf) { b.L3()[0] = 0x4f },
+		"all headers":         func(b *Buf) { b.TrimTo(EtherLen + IPv4Len + 20) },
+		"transport too early": func(b *Buf) { b.SetPartial(EtherLen, 16) },
+	} {
+		b := super(p, GSOTCPv4, 300, payload)
+		spoil(b)
+		if out, ok := b.Segments(nil); ok || len(out) != 0 {
+			t.Errorf("%s: cut all the same", name)
+		}
+		b.Free()
+	}
+	if p.Bufs() != 0 {
+		t.Errorf("%d buffers are left", p.Bufs())
+	}
+}
