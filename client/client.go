@@ -97,9 +97,9 @@ func dialError(prefix, path string, err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("no stack at %s: start one with io-net -ptcpip%s, or set SOCK: %w", at, arg, errnoOf(err))
+		return &protocol.Error{Errno: protocol.AsError(err).Errno, Text: fmt.Sprintf("no stack at %s: start one with io-net -ptcpip%s, or set SOCK", at, arg)}
 	case errors.Is(err, syscall.EPROTOTYPE), errors.Is(err, syscall.ENOTSOCK):
-		return fmt.Errorf("%s is not an ionet stack: %w", path, errnoOf(err))
+		return &protocol.Error{Errno: protocol.AsError(err).Errno, Text: path + " is not an ionet stack"}
 	}
 	return fmt.Errorf("%s: %w", path, errnoOf(err))
 }
