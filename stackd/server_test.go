@@ -273,9 +273,14 @@ func TestSysctlHeap(t *testing.T) {
 	if !table {
 		t.Error("no table net.route")
 	}
-	c := &conn{s: d.srv}
-	_, err = c.sysctl(protocol.AppendSysctlRequest(nil, protocol.SysctlRequest{Op: protocol.SysctlGet, Name: "kern.heap"}))
-	want(t, err, unix.EPERM)
+	if nodes, err := s.SysctlList("kern.heap"); err != nil || len(nodes) != 1 || nodes[0].Value == "0" {
+		t.Errorf("a list of kern.heap alone: %v, %v", nodes, err)
+	}
+	for _, op := range []uint8{protocol.SysctlGet, protocol.SysctlList} {
+		c := &conn{s: d.srv}
+		_, err = c.sysctl(protocol.AppendSysctlRequest(nil, protocol.SysctlRequest{Op: op, Name: "kern.heap"}))
+		want(t, err, unix.EPERM)
+	}
 }
 
 func TestRouteAnswers(t *testing.T) {

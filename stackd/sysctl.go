@@ -44,11 +44,8 @@ func (c *conn) sysctl(p []byte) ([]byte, error) {
 		if n == nil {
 			return nil, c.noNode(q.Name)
 		}
-		if n == nodeHeap {
-			if err := c.privileged("collect the garbage to read " + q.Name); err != nil {
-				return nil, err
-			}
-			v.Put(nodeHeap, liveHeap())
+		if err := c.weigh(v, q.Name); err != nil {
+			return nil, err
 		}
 		value, err := v.Get(q.Name)
 		if err != nil {
@@ -78,6 +75,18 @@ func (c *conn) sysctl(p []byte) ([]byte, error) {
 	return nil, errf(unix.EINVAL, "sysctl: no operation %d", q.Op)
 }
 
+// weigh brings kern.heap up to date if name is its name.
+func (c *conn) weigh(v *mib.Values, name string) error {
+	if name != nodeHeap.Name {
+		return nil
+	}
+	if err := c.privileged("collect the garbage to read " + name); err != nil {
+		return err
+	}
+	v.Put(nodeHeap, liveHeap())
+	return nil
+}
+
 // liveHeap collects twice, so that what pools keep is gone too.
 func liveHeap() int64 {
 	runtime.GC()
@@ -97,10 +106,13 @@ func (c *conn) noNode(name string) error {
 
 // sysctlPage lists nodes behind the cursor, which is the last name listed.
 func (c *conn) sysctlPage(v *mib.Values, q protocol.SysctlRequest) ([]byte, error) {
+	if err := c.weigh(v, q.Name); err != nil {
+		return nil, err
+	}
 	var body []byte
 	next, last := "", q.Cursor
 	for _, n := range mib.Nodes(q.Name) {
-		if n.Name <= q.Cursor || n == nodeHeap { // asked by name only: it costs a collection
+		if n.Name <= q.Cursor || n == nodeHeap && q.Name != n.Name { // asked by name only: it costs a collection
 			continue
 		}
 		value, err := v.Get(n.Name)

@@ -110,7 +110,15 @@ func (c *command) lookup(name string) []protocol.SysctlNode {
 	if found := c.below(name); len(found) > 0 {
 		return found
 	}
-	c.fail("sysctl: %s", c.invalid(name))
+	// Some are too dear to be in a list of all; by their name they are told.
+	switch found, err := c.s.SysctlList(name); {
+	case err != nil:
+		c.fail("%s", failure(name, err))
+	case len(found) > 0:
+		return found
+	default:
+		c.fail("sysctl: %s", c.invalid(name))
+	}
 	return nil
 }
 

@@ -26,7 +26,19 @@ func newFake() *fake {
 	}}
 }
 
-func (f *fake) SysctlList(string) ([]protocol.SysctlNode, error) { return f.nodes, nil }
+// SysctlList leaves kern.heap out of a list of more, as the stack does.
+func (f *fake) SysctlList(prefix string) ([]protocol.SysctlNode, error) {
+	if prefix == "kern.heap" {
+		return []protocol.SysctlNode{{Name: prefix, Kind: "int", Value: "123456", ReadOnly: true}}, nil
+	}
+	var out []protocol.SysctlNode
+	for _, n := range f.nodes {
+		if prefix == "" || n.Name == prefix || strings.HasPrefix(n.Name, prefix+".") {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
 
 func (f *fake) find(name string) *protocol.SysctlNode {
 	for i := range f.nodes {
@@ -68,6 +80,7 @@ func TestRun(t *testing.T) {
 		{"all", "-a", 0},
 		{"all-tables", "-A", 0},
 		{"all-json", "-A --json", 0},
+		{"by-name-only", "kern.heap", 0},
 		{"table", "net.route", 1},
 		{"third", "net.inet.foo", 1},
 		{"second", "net.inet6.ip6.hlim", 1},
