@@ -115,6 +115,20 @@ func TestRequestAmongNews(t *testing.T) {
 	adds(t, r, n, nil)
 }
 
+// TestTwoRequesters: the news of one are not the reply of the other, though
+// both ask for the first time and in the same process.
+func TestTwoRequesters(t *testing.T) {
+	d := start(t)
+	a, b, c := d.route(), d.route(), d.route()
+	if _, err := a.Request(*routeTo(0)); err != nil {
+		t.Fatal(err)
+	}
+	adds(t, c, 1, nil) // the news are out, to b too
+	if got, err := b.Request(*routeTo(1)); err != nil || got.Prefix() != prefixOf(1) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // TestDesync: who does not listen costs nobody anything, is told that it has
 // missed something, and finds everything in a dump of many pages.
 func TestDesync(t *testing.T) {
