@@ -110,12 +110,13 @@ func (in *Inet) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 }
 
 // martian reports addresses that no packet from a wire may carry
-// (RFC 1122 §3.2.1.3, RFC 1812 §5.3.7).
+// (RFC 1122 §3.2.1.3, RFC 1812 §5.3.7). What a host sends to itself is on no
+// wire: a service that answers would answer itself for ever.
 func martian(ifp *netif.Interface, src, dst netip.Addr) bool {
 	if src.IsMulticast() || src == broadcast || src != unspecified && thisNet.Contains(src) {
 		return true
 	}
-	return (src.IsLoopback() || dst.IsLoopback()) && ifp.Flags()&netif.FlagLoopback == 0
+	return (src.IsLoopback() || dst.IsLoopback() || src == dst) && ifp.Flags()&netif.FlagLoopback == 0
 }
 
 // local takes a packet for this host: reassembly, then whoever it is for.

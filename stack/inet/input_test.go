@@ -40,6 +40,7 @@ func TestWhatInputDrops(t *testing.T) {
 		{"martian", mangle(true, 12, 224)},            // from a group
 		{"martian", mangle(true, 12, 255, 13, 255, 14, 255, 15, 255)},
 		{"martian", mangle(true, 12, 0)}, // from net 0
+		{"martian", UDP("10.0.0.1", "10.0.0.1", 9, 9, "to itself, for ever")},
 		{"not forwardable", mangle(true, 19, 77)},
 		{"no such group", IP{Src: "10.0.0.2", Dst: "239.0.0.9", Proto: 17, Data: make([]byte, 8)}.Frame()},
 		{"bad options", IP{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 17, Options: []byte{7, 1, 4, 0}, Data: make([]byte, 8)}.Frame()},
