@@ -30,7 +30,7 @@ type conn struct {
 	lastID uint32
 
 	// out: answers that did not fit the descriptor. Owner: the client's. Bound:
-	// limits.queue octets. Full: a control client is dropped; a routing socket
+	// kern.client.queue octets. Full: a control client is dropped; a routing socket
 	// loses messages, which it is told.
 	mu     sync.Mutex
 	out    [][]byte
@@ -156,10 +156,12 @@ func (c *conn) sendLocked(b []byte) bool {
 			return false // gone; the event that says so is on its way
 		}
 	}
-	if c.queued+len(b) > c.s.limits.queue+protocol.MaxFrame {
+	if c.queued+len(b) > c.s.limit(nodeClientQueue)+protocol.MaxFrame {
 		if c.family == protocol.AFRoute {
 			c.lost++
+			c.s.refused(cntLostNews)
 		} else {
+			c.s.refused(cntStalled)
 			c.drop("it does not read its answers")
 		}
 		return false

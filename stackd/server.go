@@ -21,7 +21,6 @@ type server struct {
 	log    *slog.Logger
 	eng    *engine
 	paths  paths
-	limits limits
 	info   stackInfo
 	stop   func() // ends the stack; does not wait
 	static bool
@@ -46,16 +45,6 @@ type server struct {
 	routes  routeHub
 	journal *journal
 }
-
-// limits bound what one user may have open, and one client may have waiting.
-type limits struct {
-	clients int // connections a user
-	sockets int // sockets a user
-	parked  int // waiting requests a client
-	queue   int // octets of answers that a client has not read yet
-}
-
-var defaultLimits = limits{clients: 4096, sockets: 16384, parked: 1024, queue: 1 << 20}
 
 // quota counts what one user has open. Guarded by server.mu.
 type quota struct{ clients, sockets int }
@@ -87,7 +76,7 @@ func newServer(log *slog.Logger, eng *engine, p paths) (*server, error) {
 		unix.Close(ep)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	s := &server{log: log, eng: eng, paths: p, limits: defaultLimits, ep: ep, wake: wake,
+	s := &server{log: log, eng: eng, paths: p, ep: ep, wake: wake,
 		byID: map[int32]pollee{}, conns: map[*conn]struct{}{}, users: map[uint32]*quota{}, listeners: map[string]*listener{},
 		spare: -1, lastID: 1, stop: func() {}}
 	s.routes.init(s)
@@ -269,14 +258,15 @@ func (s *server) admit(l *listener, fd int) {
 		u = &quota{}
 		s.users[cred.Uid] = u
 	}
-	full := !c.super && u.clients >= s.limits.clients || s.stopping.Load()
+	full := !c.super && u.clients >= s.limit(nodeUserClients) || s.stopping.Load()
 	if !full {
 		u.clients++
 		s.conns[c] = struct{}{}
 	}
 	s.mu.Unlock()
 	if full {
-		refusal := protocol.AppendError(nil, protocol.Header{Type: protocol.TypeHello}, errf(unix.EUSERS, "too many clients of this user"))
+		s.refused(cntRefusedClient)
+		refusal := protocol.AppendError(nil, protocol.Header{Type: protocol.TypeHello}, errf(unix.EUSERS, "too many clients of this user: kern.user.clients is %d", s.limit(nodeUserClients)))
 		unix.SendmsgN(fd, refusal, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		unix.Close(fd)
 		return
@@ -300,8 +290,9 @@ func (s *server) takeSocket(c *conn) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.users[c.credentials.Uid]
-	if u == nil || !c.super && u.sockets >= s.limits.sockets {
-		return errf(unix.ENOBUFS, "too many sockets of this user (%d)", s.limits.sockets)
+	if u == nil || !c.super && u.sockets >= s.limit(nodeUserSockets) {
+		s.refused(cntRefusedSocket)
+		return errf(unix.ENOBUFS, "too many sockets of this user: kern.user.sockets is %d", s.limit(nodeUserSockets))
 	}
 	u.sockets++
 	return nil

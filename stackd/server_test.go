@@ -583,7 +583,11 @@ func TestThousandClientsVanish(t *testing.T) {
 
 func TestQuotas(t *testing.T) {
 	d := daemonFor(t)
-	d.srv.limits.sockets, d.srv.limits.parked = 2, 1
+	for n, v := range map[string]string{"kern.user.sockets": "2", "kern.client.waiting": "1"} {
+		if _, err := d.eng.Engine().Env.MIB.Set(n, v); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c := &conn{s: d.srv, fd: -1, closed: true, family: protocol.AFInet, socks: map[uint32]*sock{}, caps: map[uint32]*capture{}}
 	c.credentials.Uid = 12345
 	d.srv.users[12345] = &quota{}

@@ -23,7 +23,7 @@ type sock struct {
 	so *socket.Socket
 
 	// parked: receives that wait for something to come. Owner: the socket.
-	// Bound: limits.parked a client. Full: ENOBUFS.
+	// Bound: kern.client.waiting a client. Full: ENOBUFS.
 	mu     sync.Mutex
 	parked []*parkedRecv
 	closed bool
@@ -105,7 +105,8 @@ func (sk *sock) answer(r *parkedRecv, err error) {
 func (c *conn) park() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.parked >= c.s.limits.parked {
+	if c.parked >= c.s.limit(nodeClientParked) {
+		c.s.refused(cntRefusedWait)
 		return errf(unix.ENOBUFS, "%d requests wait already", c.parked)
 	}
 	c.parked++
