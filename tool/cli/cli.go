@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -93,9 +94,15 @@ func System() *Context {
 // Main runs the command with the process's arguments and exits.
 func Main(c *Command) { os.Exit(c.Exec(System(), os.Args[1:])) }
 
+// speak has what packages below log come as sentences of the command.
+func (c *Command) speak(ctx *Context) {
+	slog.SetDefault(slog.New(sentences{w: ctx.Stderr, name: c.Name}))
+}
+
 // Exec runs the command in ctx and returns its exit status.
 func (c *Command) Exec(ctx *Context, args []string) int {
 	ctx.cmd = c
+	c.speak(ctx)
 	rest, err := ctx.common(args)
 	switch {
 	case errors.Is(err, errHelp):
