@@ -14,15 +14,28 @@ import (
 func (t *Table) Page(af int, after netip.Prefix, buf []Route) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := 0
+	es := t.walked[:0]
 	t.walk(af, after, func(dst netip.Prefix, e *Entry) bool {
-		if n == len(buf) {
+		if len(es) == len(buf) {
 			return false
 		}
-		buf[n] = e.route(dst)
-		n++
+		buf[len(es)].Dst = dst
+		es = append(es, e)
 		return true
 	})
+	// Entries lie all over memory: read one after the other, with nothing
+	// between, the processor waits for many of them at a time.
+	for i, e := range es {
+		buf[i].Use = e.use.Load()
+	}
+	for i, e := range es {
+		buf[i] = Route{Spec: e.hop.spec(buf[i].Dst), Use: buf[i].Use}
+	}
+	n := len(es)
+	clear(es)
+	if t.walked = es; cap(es) > 4096 {
+		t.walked = nil
+	}
 	return n
 }
 

@@ -28,8 +28,9 @@ type Table struct {
 
 	mu      sync.Mutex
 	hops    map[hopKey]*Hop
-	dynamic int    // routes made by redirects
-	edits   []edit // of the batch at hand
+	dynamic int      // routes made by redirects
+	edits   []edit   // of the batch at hand
+	walked  []*Entry // of the page at hand
 
 	news news
 }
