@@ -211,17 +211,23 @@ func (s *Socket) Info() driver.Info {
 func (s *Socket) Run(sink driver.Sink) error {
 	sink.LinkState(s.up)
 	var gone bool
-	watched := make(chan struct{})
+	watched := make(chan error, 1)
 	go func() {
-		defer close(watched)
-		if gone = s.links.follow(sink, s.index, s.up); gone {
+		err := driver.Guard(func() error {
+			gone = s.links.follow(sink, s.index, s.up)
+			return nil
+		})
+		if gone || err != nil {
 			_ = s.conn.Close()
 		}
+		watched <- err
 	}()
 	// An interface that goes down says so once to the socket, too.
 	err := s.conn.Receive(sink, func(err error) bool { return err == unix.ENETDOWN })
 	_ = s.links.close()
-	<-watched
+	if failed := <-watched; failed != nil {
+		err = failed
+	}
 	switch {
 	case gone:
 		return fmt.Errorf("driver packet: the interface %s has gone", s.name)

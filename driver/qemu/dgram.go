@@ -128,7 +128,11 @@ func (d *Dgram) Transmit(ifp *netif.Interface, burst []*packet.Buf) {
 func (d *Dgram) Run(sink driver.Sink) error {
 	if d.peer != nil {
 		var wg sync.WaitGroup
-		wg.Go(d.peer.drain)
+		wg.Go(func() {
+			if driver.Guard(func() error { d.peer.drain(); return nil }) != nil {
+				_ = d.Close()
+			}
+		})
 		defer wg.Wait()
 		defer d.peer.close()
 	}

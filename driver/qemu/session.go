@@ -64,7 +64,7 @@ func (e *session) run(sink driver.Sink) error {
 	gone := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if e.out.Drain(gone) != nil {
+		if driver.Guard(func() error { return e.out.Drain(gone) }) != nil {
 			_ = e.conn.Close() // which the reader must see too
 		}
 	})

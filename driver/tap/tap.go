@@ -196,7 +196,7 @@ func (t *Tap) Run(sink driver.Sink) error {
 	var wg sync.WaitGroup
 	for i, q := range t.queues {
 		wg.Go(func() {
-			errs[i] = q.Receive(sink, func(error) bool { return false })
+			errs[i] = driver.Guard(func() error { return q.Receive(sink, func(error) bool { return false }) })
 			if errs[i] != nil {
 				_ = t.Close() // one queue failing ends the others
 			}

@@ -62,6 +62,7 @@ type Wire struct {
 	greetings chan struct{} // a token each caller not yet known
 	sink      driver.Sink   // set before started is closed
 	started   chan struct{}
+	failed    atomic.Pointer[error] // why accept ended, if it panicked
 	done      chan struct{}
 }
 
@@ -175,7 +176,13 @@ func (w *Wire) join() error {
 		return err
 	}
 	w.wg.Add(1)
-	go w.accept()
+	go func() {
+		defer w.wg.Done()
+		if err := driver.Guard(func() error { w.accept(); return nil }); err != nil {
+			w.failed.Store(&err)
+			_ = w.Close()
+		}
+	}()
 	for name, c := range conns {
 		p, err := newPeer(w, c)
 		if err != nil {
@@ -232,7 +239,6 @@ func (w *Wire) await() {
 
 // accept lets later members in.
 func (w *Wire) accept() {
-	defer w.wg.Done()
 	for {
 		conn, err := w.ln.AcceptUnix()
 		if err != nil {
@@ -286,20 +292,27 @@ func (w *Wire) goPeer(p *peer, greet func() error) {
 	}
 	w.streams[p] = struct{}{}
 	w.wg.Go(func() {
-		err := greet()
-		if err == nil {
+		err := driver.Guard(func() error {
+			if err := greet(); err != nil {
+				return err
+			}
 			close(p.greeted)
 			select {
 			case <-w.started:
-				err = p.receive(w.sink)
+				return p.receive(w.sink)
 			case <-w.done:
+				return nil
 			}
-		}
+		})
 		_ = p.conn.Close()
 		close(p.gone)
 		w.drop(p, err)
 	})
-	w.wg.Go(p.drain)
+	w.wg.Go(func() {
+		if driver.Guard(func() error { p.drain(); return nil }) != nil {
+			_ = p.conn.Close() // which ends the reader, and so the peer
+		}
+	})
 }
 
 // add makes p a member to send to, and says hello. A second stream from one
@@ -497,6 +510,9 @@ func (w *Wire) Run(sink driver.Sink) error {
 	}
 	<-w.done
 	w.wg.Wait()
+	if err := w.failed.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 
