@@ -108,17 +108,20 @@ func sourceRouted(dst, hop string) rig.IP {
 	return rig.IP{Src: "10.0.0.2", Dst: dst, Proto: 17, Options: append([]byte{131, 7, 4}, append(h[:], 0)...), Data: make([]byte, 8)}
 }
 
-func pathMTU(after time.Duration) func(*rig.Rig) string {
+func pathMTU(after time.Duration) func(*rig.Rig) string { return pathMTUFor(5, after) }
+
+// pathMTUFor quotes a datagram from a port; the socket that sends has port 5.
+func pathMTUFor(port byte, after time.Duration) func(*rig.Rig) string {
 	return func(r *rig.Rig) string {
+		s := r.UDP("10.0.0.1:5")
 		r.Meet("10.0.0.2")
 		if err := via(r, "99.0.0.0/8", "10.0.0.2"); err != nil {
 			r.Fatal(err)
 		}
-		q := rig.IP{Src: "10.0.0.1", Dst: "99.0.0.1", Proto: 17, Data: make([]byte, 8)}.Frame()[14:]
+		q := rig.IP{Src: "10.0.0.1", Dst: "99.0.0.1", Proto: 17, Data: []byte{0, port, 0, 7, 0, 8, 0, 0}}.Frame()[14:]
 		r.Send(rig.IP{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 1, Data: rig.ICMP(3, 4, 1000, q)}.Frame())
 		r.Pass(after)
 		r.Meet("10.0.0.2")
-		s := r.UDP("")
 		_ = s.SendTo("99.0.0.1:7", strings.Repeat("x", 1400))
 		return fmt.Sprint(len(r.Sent()))
 	}
@@ -309,5 +312,36 @@ func TestSysctlRefusesWhatIsOutOfRange(t *testing.T) {
 		if _, err := r.Env.MIB.Set(s[0], s[1]); (err == nil) != (s[1] == "65535" || s[1] == "1023") {
 			t.Errorf("%s=%s: %v", s[0], s[1], err)
 		}
+	}
+}
+
+// A path MTU message about a packet that nobody here sent is a forgery
+// (RFC 5927 §4.1).
+func TestForgedPathMTUIsNotBelieved(t *testing.T) {
+	r := rig.New(t)
+	if _, err := r.Stack.Env.MIB.Set("net.inet.ip.mtudisc", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := pathMTUFor(6, time.Second)(r); got != "1" {
+		t.Errorf("%s packets, want the one datagram whole", got)
+	}
+	if n := rig.Counter(r.Stack, "icmp", "not about us"); n != 1 {
+		t.Errorf("%d messages counted as forged, want 1", n)
+	}
+}
+
+// A broadcast frame with a packet for one host in it is not for that host
+// (RFC 1122 §3.3.6).
+func TestUnicastInALinkBroadcastIsDropped(t *testing.T) {
+	r := rig.New(t)
+	s := r.UDP("10.0.0.1:5")
+	f := rig.IP{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 17, Data: []byte{0, 7, 0, 5, 0, 8, 0, 0}}.Frame()
+	copy(f, netif.BroadcastMAC[:])
+	r.Send(f)
+	if got := s.Get(); got != "resource temporarily unavailable" {
+		t.Errorf("the socket got %q", got)
+	}
+	if n := rig.Counter(r.Stack, "ip", "link broadcast"); n != 1 {
+		t.Errorf("%d counted, want 1", n)
 	}
 }

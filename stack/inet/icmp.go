@@ -36,6 +36,7 @@ var (
 	cntTimeIn      = mib.NewCounter("icmp", "time exceeded received", "# time exceeded message{s} received")
 	cntReflect     = mib.NewCounter("icmp", "responses", "# message response{s} generated")
 	cntNotAnswered = mib.NewCounter("icmp", "not answered", "# message{s} that need no answer")
+	cntForged      = mib.NewCounter("icmp", "not about us", "# path MTU message{s} about packets that no socket here sent")
 	cntPMTU        = mib.NewCounter("icmp", "path MTU changes", "# path MTU change{s}")
 	cntBadRedirect = mib.NewCounter("icmp", "bad redirect", "# redirect{s} not believed")
 )
@@ -269,6 +270,10 @@ func (in *Inet) errorInput(w *netif.Work, m packet.ICMP) {
 		case packet.ICMPUnreachProtocol, packet.ICMPUnreachPort:
 			c = socket.Control{Err: syscall.ECONNREFUSED, Hard: true}
 		case packet.ICMPUnreachNeedFrag:
+			if !in.knows(inner) {
+				w.Count(cntForged)
+				return
+			}
 			c = socket.Control{Err: syscall.EMSGSIZE, MTU: in.newPMTU(w, m, inner)}
 			if c.MTU == 0 {
 				return
@@ -289,6 +294,14 @@ func (in *Inet) errorInput(w *netif.Work, m packet.ICMP) {
 	if in.raw != nil {
 		in.raw.ControlInput(w, c, src, dst, inner.Payload())
 	}
+}
+
+// knows reports whether a socket of ours can have sent the packet that an
+// error quotes.
+func (in *Inet) knows(inner packet.IPv4) bool {
+	u := in.upper[inner.Proto()]
+	return u != nil && u.Knows(inner.Src(), inner.Dst(), inner.Payload()) ||
+		in.raw != nil && in.raw.Knows(inner.Dst(), inner.Proto())
 }
 
 // newPMTU notes a smaller path MTU and answers it; 0 when it is not believed.
@@ -368,6 +381,10 @@ func (in *Inet) redirectInput(w *netif.Work, p *packet.Buf, m packet.ICMP) {
 		}
 	})
 }
+
+// Knows is Upper: an echo request is sent by a raw socket, which answers for
+// itself.
+func (ic *icmp) Knows(netip.Addr, netip.Addr, []byte) bool { return false }
 
 // ControlInput is Upper: an error about an ICMP message of ours concerns raw
 // sockets only.

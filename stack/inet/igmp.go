@@ -55,6 +55,9 @@ func (g *groups) upTo(d int64) int64 { return int64(uint64(g.in.env.Rand32()) * 
 // igmp is Inet as the protocol with number 2.
 type igmp Inet
 
+// Knows is Upper.
+func (ig *igmp) Knows(netip.Addr, netip.Addr, []byte) bool { return false }
+
 // ControlInput is Upper.
 func (ig *igmp) ControlInput(*netif.Work, socket.Control, netip.Addr, netip.Addr, []byte) {}
 
@@ -72,7 +75,7 @@ func (ig *igmp) Input(w *netif.Work, p *packet.Buf) {
 	case !m.ChecksumOK():
 		w.Drop(p, cntIGMPSum)
 		return
-	case ifp == nil || p.Flags&packet.FlagLoop != 0:
+	case ifp == nil || p.Flags&packet.FlagLoop != 0 || h.TTL() != 1: // RFC 3376 §4: from this link
 		w.Drop(p, cntIGMPBad)
 		return
 	}

@@ -58,6 +58,9 @@ type Upper interface {
 	// ControlInput is told of an ICMP error about a packet from src to dst;
 	// transport is what the error quotes of it, at least 8 octets.
 	ControlInput(w *netif.Work, c socket.Control, src, dst netip.Addr, transport []byte)
+	// Knows reports whether a packet from src to dst that begins with
+	// transport can have been sent by a socket of ours (RFC 5927 §4.1).
+	Knows(src, dst netip.Addr, transport []byte) bool
 }
 
 // RawSink gets a look at every datagram for this host (raw sockets).
@@ -65,6 +68,9 @@ type RawSink interface {
 	// Deliver copies pkt, whose window begins at the IP header, to the raw
 	// sockets that want protocol proto, and reports whether there was one.
 	Deliver(w *netif.Work, pkt *packet.Buf, proto uint8) bool
+	// Knows reports whether a socket can have sent a packet of protocol proto
+	// to dst.
+	Knows(dst netip.Addr, proto uint8) bool
 	// ControlInput is as [Upper]'s, for packets of any protocol.
 	ControlInput(w *netif.Work, c socket.Control, src, dst netip.Addr, transport []byte)
 }

@@ -27,6 +27,7 @@ var (
 	_              = mib.NewCounter("ip", "fast forwarded", "(# packet{s} fast forwarded)")
 	cntCantFwd     = mib.NewCounter("ip", "not forwardable", "# packet{s} not forwardable")
 	cntRedirSent   = mib.NewCounter("ip", "redirects sent", "# redirect{s} sent")
+	cntLinkBcast   = mib.NewCounter("ip", "link broadcast", "# packet{s} for one host in a link broadcast (RFC 1122 §3.3.6)")
 	cntNoGroup     = mib.NewCounter("ip", "no such group", "# packet{s} for groups nobody here has joined")
 	cntLocalOut    = mib.NewCounter("ip", "sent", "# packet{s} sent from this host")
 	cntRawOut      = mib.NewCounter("ip", "raw sent", "# packet{s} sent with fabricated ip header")
@@ -85,6 +86,10 @@ func (in *Inet) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 		}
 	}
 	if in.addrs.Load().local[dst] != nil {
+		if p.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 {
+			w.Drop(p, cntLinkBcast)
+			return
+		}
 		in.local(w, p, h)
 		return
 	}

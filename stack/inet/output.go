@@ -195,7 +195,7 @@ func (in *Inet) find(f *socket.Flow, rc *socket.RouteCache) error {
 			dst = s.list[0].Addr
 		}
 	}
-	if a := in.Local(dst); a != nil && f.IfIndex == 0 {
+	if a := in.Local(dst); a != nil && (f.IfIndex == 0 || f.IfIndex == a.If.Index) {
 		rc.If, rc.NextHop, rc.Src, rc.Local, rc.MTU = in.lo, dst, dst, true, in.lo.MTU()
 		return nil
 	}
@@ -318,7 +318,8 @@ func (in *Inet) Source(f *socket.Flow) (netip.Addr, error) {
 	if err := in.resolve(f); err != nil {
 		return netip.Addr{}, err
 	}
-	if f.Route.Src == unspecified {
+	// Only who looks for an address may send without one (RFC 2131 §4.1).
+	if f.Route.Src == unspecified && (f.Dst != broadcast || f.IfIndex == 0) {
 		return netip.Addr{}, syscall.EADDRNOTAVAIL
 	}
 	return f.Route.Src, nil

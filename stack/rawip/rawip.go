@@ -305,6 +305,17 @@ func (p *pcb) Option(level, name int) ([]byte, error) { return p.opts.Get(level,
 // Describe is socket.Handler.
 func (p *pcb) Describe(pkt *packet.Buf, m *socket.Msg) { p.r.net.Describe(pkt, m) }
 
+// Knows is inet.RawSink.
+func (r *Raw) Knows(dst netip.Addr, proto uint8) bool {
+	for _, p := range *r.all.Load() {
+		peer := p.Peer().IP
+		if (p.so.Proto == 0 || p.so.Proto == int(proto)) && (!peer.IsValid() || peer == dst) {
+			return true
+		}
+	}
+	return false
+}
+
 // ControlInput tells connected sockets of an ICMP error about their packets.
 func (r *Raw) ControlInput(w *netif.Work, c socket.Control, _, dst netip.Addr, _ []byte) {
 	for _, p := range *r.all.Load() {

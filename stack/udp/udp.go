@@ -244,6 +244,16 @@ func cloneL3(pkt *packet.Buf) *packet.Buf {
 	return c
 }
 
+// Knows reports whether a socket of ours sends from src's port, to dst if it
+// is connected.
+func (u *UDP) Knows(src, dst netip.Addr, transport []byte) bool {
+	if len(transport) < packet.UDPLen {
+		return false
+	}
+	h := packet.UDP(transport)
+	return u.table.Lookup(socket.Addr{IP: src, Port: h.SrcPort()}, socket.Addr{IP: dst, Port: h.DstPort()}, 0) != nil
+}
+
 // ControlInput is told of an ICMP error about a datagram of ours.
 func (u *UDP) ControlInput(w *netif.Work, c socket.Control, src, dst netip.Addr, transport []byte) {
 	if len(transport) < packet.UDPLen {
