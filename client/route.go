@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -44,8 +45,16 @@ func OpenRoute(sock string) (*RouteSocket, error) {
 	if err != nil {
 		return nil, dialError(prefix, path, err)
 	}
-	return &RouteSocket{conn: conn, path: path, buf: make([]byte, protocol.MaxFrame+1),
-		seq: int(rand.Int32N(1 << 30))}, nil
+	r := &RouteSocket{conn: conn, path: path, buf: make([]byte, protocol.MaxFrame+1),
+		seq: int(rand.Int32N(1 << 30))}
+	// The connection stands before the stack has taken it in; what changes
+	// until then is not told. A first answer, whatever it says, is past that.
+	loopback := protocol.AddrFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
+	if _, err := r.Request(protocol.RouteMessage{Type: protocol.RTMGet, Dst: loopback}); err != nil && !errors.As(err, new(*protocol.Error)) {
+		_ = conn.Close()
+		return nil, err
+	}
+	return r, nil
 }
 
 // Write sends messages, as many in a frame as there is room for.
