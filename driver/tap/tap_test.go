@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net"
-	"os"
 	"strings"
 	"testing"
 
@@ -16,15 +15,14 @@ import (
 	"ionet/driver/netns"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/test/need"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func namespace(t *testing.T) string {
 	t.Helper()
-	if _, err := os.Stat(device); err != nil {
-		t.Skipf("NOT RUN: %v", err)
-	}
+	need.File(t, device)
 	return nstest.New(t)
 }
 

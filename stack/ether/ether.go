@@ -154,7 +154,7 @@ func (e *Ether) Output(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, nex
 	case pkt.Flags&packet.FlagBroadcast != 0:
 		dst = netif.BroadcastMAC
 	case pkt.Flags&packet.FlagMulticast != 0:
-		dst = GroupMAC(nexthop)
+		dst = netif.GroupMAC(nexthop)
 	default:
 		mac, ok, err := r.Resolve(w, ifp, nexthop, pkt)
 		if !ok {
@@ -174,14 +174,4 @@ func (e *Ether) Send(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, dst n
 	}
 	packet.PutEther(pkt.Prepend(packet.EtherLen), dst, ifp.MAC(), typ)
 	w.Transmit(ifp, pkt)
-}
-
-// GroupMAC is the link address of a multicast group (RFC 1112 §6.4, RFC 2464 §7).
-func GroupMAC(g netip.Addr) netif.MAC {
-	if g.Is4() {
-		a := g.As4()
-		return netif.MAC{0x01, 0x00, 0x5e, a[1] & 0x7f, a[2], a[3]}
-	}
-	a := g.As16()
-	return netif.MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
 }

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"ionet/stack/callout"
-	"ionet/stack/ether"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
@@ -139,7 +138,7 @@ func (g *groups) drop(m *group) {
 	g.in.env.Wheel.Stop(&m.timer)
 	delete(g.all, m.key)
 	if m.ifp.Type == netif.TypeEther {
-		m.ifp.LeaveGroup(ether.GroupMAC(m.key.group))
+		m.ifp.LeaveGroup(netif.GroupMAC(m.key.group))
 	}
 }
 
@@ -163,7 +162,7 @@ func (g *groups) join(w *netif.Work, ifp *netif.Interface, ip netip.Addr, o *Opt
 		m.timer.Fn = func(w *netif.Work) { g.fire(w, m) }
 		g.all[k] = m
 		if ifp.Type == netif.TypeEther {
-			ifp.JoinGroup(ether.GroupMAC(ip))
+			ifp.JoinGroup(netif.GroupMAC(ip))
 		}
 		g.publish()
 	}

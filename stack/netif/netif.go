@@ -53,6 +53,16 @@ func (m MAC) String() string {
 // IsMulticast reports the group bit (broadcast included).
 func (m MAC) IsMulticast() bool { return m[0]&1 != 0 }
 
+// GroupMAC is the link address of a multicast group (RFC 1112 §6.4, RFC 2464 §7).
+func GroupMAC(g netip.Addr) MAC {
+	if g.Is4() {
+		a := g.As4()
+		return MAC{0x01, 0x00, 0x5e, a[1] & 0x7f, a[2], a[3]}
+	}
+	a := g.As16()
+	return MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
+}
+
 // Caps are what a driver can do for us.
 type Caps uint32
 

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"ionet/stack"
-	"ionet/stack/ether"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -236,7 +235,7 @@ func (p IP) FrameTo(to, from netif.MAC) []byte {
 	b := make([]byte, packet.EtherLen+n+len(p.Data))
 	switch {
 	case dst.IsMulticast():
-		to = ether.GroupMAC(dst)
+		to = netif.GroupMAC(dst)
 	case strings.HasSuffix(p.Dst, ".255"):
 		to = netif.BroadcastMAC
 	}

@@ -61,9 +61,28 @@ var plan = map[string][]string{
 	"ionet/host":         {"ionet/driver", "ionet/stack"},
 	"ionet/driver":       {"ionet/stack/netif", "ionet/stack/packet"},
 	"ionet/stack":        {},
+	"ionet/stack/arp":    protocolRoom(),
+	"ionet/stack/bpf":    protocolRoom(),
+	"ionet/stack/ether":  protocolRoom(),
+	"ionet/stack/inet":   protocolRoom("ionet/stack/route", "ionet/stack/socket"),
+	"ionet/stack/loop":   protocolRoom(),
+	"ionet/stack/mib":    {},
+	"ionet/stack/netif":  {"ionet/stack/callout", "ionet/stack/epoch", "ionet/stack/mib", "ionet/stack/packet"},
 	"ionet/stack/packet": {},
-	"ionet/sim":          {"ionet/stack"},
-	"ionet/test":         {"ionet"},
+	"ionet/stack/rawip":  protocolRoom("ionet/stack/socket"),
+	"ionet/stack/route":  protocolRoom("ionet/stack/epoch"),
+	"ionet/stack/socket": protocolRoom(),
+	"ionet/stack/udp":    protocolRoom("ionet/stack/socket"),
+	// What only tests import.
+	"ionet/stack/stacktest":        {"ionet/stack"},
+	"ionet/driver/internal/nstest": {"ionet/driver", "ionet/test/need"},
+	"ionet/sim":                    {"ionet/stack"},
+	"ionet/test":                   {"ionet"},
+}
+
+// protocolRoom is what every protocol of the engine may import, and more.
+func protocolRoom(more ...string) []string {
+	return append(more, "ionet/stack/packet", "ionet/stack/netif", "ionet/stack/mib", "ionet/stack/callout", "ionet/stack/cmap")
 }
 
 func within(path, room string) bool { return path == room || strings.HasPrefix(path, room+"/") }

@@ -59,6 +59,22 @@ type Command struct {
 	Run func(ctx *Context, args []string) int
 }
 
+// UsageError is a wrong command line; [Context.Refuse] shows the usage with it.
+type UsageError struct{ Text string }
+
+func (e *UsageError) Error() string { return e.Text }
+
+// Misuse makes a UsageError.
+func Misuse(format string, a ...any) error { return &UsageError{fmt.Sprintf(format, a...)} }
+
+// Refuse ends a command whose arguments could not be read.
+func (ctx *Context) Refuse(err error) int {
+	if _, ok := errors.AsType[*UsageError](err); ok {
+		return ctx.Usage(err)
+	}
+	return ctx.Errorf("%v", err)
+}
+
 // Opt is an option or keyword: Flags as the page shows it, such as "-c count".
 type Opt struct{ Flags, Text string }
 

@@ -2,7 +2,6 @@ package ifconfig
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"ionet/client"
@@ -77,11 +76,8 @@ var Command = cli.Command{
 
 func run(ctx *cli.Context, args []string) int {
 	o, err := Parse(args)
-	if _, ok := errors.AsType[*UsageError](err); ok {
-		return ctx.Usage(err)
-	}
 	if err != nil {
-		return ctx.Errorf("%v", err)
+		return ctx.Refuse(err)
 	}
 	o.JSON = ctx.JSON
 	s, err := client.Open(ctx.Sock)

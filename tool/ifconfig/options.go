@@ -80,13 +80,6 @@ type Host struct {
 	Addr netip.Addr
 }
 
-// UsageError is a wrong command line.
-type UsageError struct{ Text string }
-
-func (e *UsageError) Error() string { return e.Text }
-
-func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
-
 func badValue(s string) error { return fmt.Errorf("%s: bad value", s) }
 
 // Parse reads ifconfig's command line, without the command's name: getopt(3)'s
@@ -94,7 +87,7 @@ func badValue(s string) error { return fmt.Errorf("%s: bad value", s) }
 func Parse(args []string) (*Options, error) {
 	flags, rest, err := cli.Getopt("AabCdLlmsuw:", args)
 	if err != nil {
-		return nil, &UsageError{err.Error()}
+		return nil, &cli.UsageError{Text: err.Error()}
 	}
 	o := &Options{}
 	for _, f := range flags {
@@ -112,22 +105,22 @@ func Parse(args []string) (*Options, error) {
 	}
 	switch {
 	case o.List && (o.All || o.Media || o.Lifetimes || len(rest) > 0):
-		return nil, usage("-l shows names of interfaces and goes with -b, -d, -u and -s only")
+		return nil, cli.Misuse("-l shows names of interfaces and goes with -b, -d, -u and -s only")
 	case o.Cloners && (len(rest) > 0 || len(flags) > 1):
-		return nil, usage("-C goes with nothing else")
+		return nil, cli.Misuse("-C goes with nothing else")
 	case o.Wait > 0 && (len(rest) > 0 || len(flags) > 1):
-		return nil, usage("-w goes with nothing else")
+		return nil, cli.Misuse("-w goes with nothing else")
 	case o.List, o.Cloners, o.Wait > 0:
 		return o, nil
 	case o.All:
 		if len(rest) == 1 && isFamily(rest[0]) {
 			o.Family = rest[0]
 		} else if len(rest) > 0 {
-			return nil, usage("%q: -a is followed by inet or inet6 only", rest[0])
+			return nil, cli.Misuse("%q: -a is followed by inet or inet6 only", rest[0])
 		}
 		return o, nil
 	case len(rest) == 0:
-		return nil, usage("an interface, -a, -l or -C is needed")
+		return nil, cli.Misuse("an interface, -a, -l or -C is needed")
 	}
 	o.Interface, rest = rest[0], rest[1:]
 	if len(o.Interface) > protocol.IfNameLen-1 {
@@ -140,7 +133,7 @@ func Parse(args []string) (*Options, error) {
 		return o, nil
 	}
 	if o.Connected || o.Media || o.Lifetimes {
-		return nil, usage("-s, -m and -L show an interface: they do not go with changes to it")
+		return nil, cli.Misuse("-s, -m and -L show an interface: they do not go with changes to it")
 	}
 	o.Change, err = parseChange(o.Family, rest)
 	return o, err
@@ -197,7 +190,7 @@ func parseChange(family string, words []string) (*Change, error) {
 	switch words[0] {
 	case "create", "destroy":
 		if len(words) > 1 {
-			return nil, usage("%q: %s goes with nothing else", words[1], words[0])
+			return nil, cli.Misuse("%q: %s goes with nothing else", words[1], words[0])
 		}
 		p.Create, p.Destroy = words[0] == "create", words[0] == "destroy"
 		return p.Change, nil
@@ -335,7 +328,7 @@ func (p *parser) word(word string) (err error) {
 		}
 		p.Bits, err = p.number(word, most)
 	case "create", "destroy":
-		return usage("%s goes with nothing else", word)
+		return cli.Misuse("%s goes with nothing else", word)
 	default:
 		return p.address(word)
 	}

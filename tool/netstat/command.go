@@ -3,7 +3,6 @@ package netstat
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
 	"iter"
 	"net/netip"
@@ -93,11 +92,8 @@ var Command = cli.Command{
 
 func run(ctx *cli.Context, args []string) int {
 	o, err := Parse(args)
-	if _, ok := errors.AsType[*UsageError](err); ok {
-		return ctx.Usage(err)
-	}
 	if err != nil {
-		return ctx.Errorf("%v", err)
+		return ctx.Refuse(err)
 	}
 	o.JSON = ctx.JSON
 	o.Verbose = o.Verbose || ctx.Verbose

@@ -32,11 +32,6 @@ type Options struct {
 	JSON       bool
 }
 
-// UsageError is a wrong command line.
-type UsageError struct{ Text string }
-
-func (e *UsageError) Error() string { return e.Text }
-
 // protocols are the names that -p knows, in the order of -s.
 var protocols = []string{"ip", "icmp", "igmp", "tcp", "udp", "ipsec", "arp", "route", "ether", "rawip", "loop",
 	"ip6", "icmp6", "tcp6", "udp6", "ipsec6", "pim6", "rip6", "pfkey"}
@@ -46,7 +41,7 @@ var protocols = []string{"ip", "icmp", "igmp", "tcp", "udp", "ipsec", "arp", "ro
 func Parse(args []string) (*Options, error) {
 	flags, rest, err := cli.Getopt("AabdgiLmnrsTvf:I:P:p:w:", args)
 	if err != nil {
-		return nil, &UsageError{err.Error()}
+		return nil, &cli.UsageError{Text: err.Error()}
 	}
 	o := &Options{}
 	for _, f := range flags {
@@ -61,7 +56,7 @@ func Parse(args []string) (*Options, error) {
 		rest = rest[1:]
 	}
 	if len(rest) > 0 {
-		return nil, &UsageError{fmt.Sprintf("%q: netstat takes no further arguments", rest[0])}
+		return nil, cli.Misuse("%q: netstat takes no further arguments", rest[0])
 	}
 	return o, nil
 }

@@ -1,8 +1,6 @@
 package sysctl
 
 import (
-	"errors"
-
 	"ionet/client"
 	"ionet/tool/cli"
 )
@@ -50,11 +48,8 @@ var Command = cli.Command{
 
 func run(ctx *cli.Context, args []string) int {
 	o, err := Parse(args)
-	if _, ok := errors.AsType[*UsageError](err); ok {
-		return ctx.Usage(err)
-	}
 	if err != nil {
-		return ctx.Errorf("%v", err)
+		return ctx.Refuse(err)
 	}
 	o.JSON = ctx.JSON
 	s, err := client.Open(ctx.Sock)

@@ -21,18 +21,11 @@ type Options struct {
 	Names  []string // name, or name=value
 }
 
-// UsageError is a wrong command line.
-type UsageError struct{ Text string }
-
-func (e *UsageError) Error() string { return e.Text }
-
-func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
-
 // Parse reads sysctl's command line, without the command's name.
 func Parse(args []string) (*Options, error) {
 	flags, rest, err := cli.Getopt("aAnqwf:", args)
 	if err != nil {
-		return nil, &UsageError{err.Error()}
+		return nil, &cli.UsageError{Text: err.Error()}
 	}
 	o := &Options{}
 	for _, f := range flags {
@@ -59,14 +52,14 @@ func Parse(args []string) (*Options, error) {
 	o.Names = append(o.Names, rest...)
 	switch {
 	case o.All && len(o.Names) > 0:
-		return nil, usage("-a shows everything: it takes no names")
+		return nil, cli.Misuse("-a shows everything: it takes no names")
 	case !o.All && len(o.Names) == 0:
-		return nil, usage("a name, -a or -A is needed")
+		return nil, cli.Misuse("a name, -a or -A is needed")
 	}
 	for _, n := range o.Names {
 		name, _, _ := strings.Cut(n, "=")
 		if name == "" || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") || strings.Contains(name, "..") {
-			return nil, usage("%q is no variable's name: names are words parted by single dots", n)
+			return nil, cli.Misuse("%q is no variable's name: names are words parted by single dots", n)
 		}
 	}
 	return o, nil

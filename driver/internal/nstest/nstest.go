@@ -12,15 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/driver/netns"
+	"ionet/test/need"
 )
 
 // New makes a network namespace that ends with the test, and answers a path by
 // which netns.Do finds it.
 func New(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT RUN: making a network namespace takes root")
-	}
+	need.Root(t) // to make a network namespace
 	made, end, gone := make(chan error), make(chan bool), make(chan bool)
 	var path string
 	go func() {
