@@ -143,22 +143,21 @@ func addRoutes(sock string, ps []netip.Prefix) (time.Duration, error) {
 // countReplies reads replies, and makes room in the window for each batch of
 // them.
 func countReplies(rs *client.RouteSocket, want int, window <-chan bool) error {
+	var m protocol.RouteMessage
 	for n := 0; n < want; {
-		msgs, err := rs.Read()
+		frame, err := rs.ReadRaw()
 		if err != nil {
 			return fmt.Errorf("after %d replies: %w", n, err)
 		}
-		for _, m := range msgs {
-			switch m := m.(type) {
-			case *protocol.DesyncMessage:
-				return fmt.Errorf("after %d replies: %d were lost", n, m.Lost)
-			case *protocol.RouteMessage:
-				if m.Errno != 0 {
-					return fmt.Errorf("route %d: %w", m.Seq, m.Errno)
-				}
-				if n++; n%addBatch == 0 {
-					<-window
-				}
+		for len(frame) > 0 {
+			if frame, err = m.Decode(frame); err != nil { // RTM_DESYNC is no route: replies were lost
+				return fmt.Errorf("after %d replies: %w", n, err)
+			}
+			if m.Errno != 0 {
+				return fmt.Errorf("route %d: %w", m.Seq, m.Errno)
+			}
+			if n++; n%addBatch == 0 {
+				<-window
 			}
 		}
 	}
