@@ -80,8 +80,10 @@ func OpenFamily(prefix string, family int) (*Stack, error) {
 		return s, nil
 	case err == nil:
 		err = fmt.Errorf("the stack at %s speaks version %d of the protocol, this program %d", path, s.hello.Version, protocol.Version)
-	case errors.Is(err, syscall.EPROTONOSUPPORT), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EMFILE):
+	case errors.Is(err, syscall.EPROTONOSUPPORT), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EUSERS):
 		err = fmt.Errorf("%s: %w", path, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("%s: nobody answers within %v; a stack that hangs, or no ionet stack", path, helloTimeout)
 	default:
 		err = fmt.Errorf("%s is not an ionet stack (%w)", path, err)
 	}
@@ -153,6 +155,9 @@ func (s *Stack) read() {
 	buf := make([]byte, protocol.MaxFrame+1)
 	for {
 		n, err := s.conn.Read(buf)
+		if errors.Is(err, syscall.ECONNRESET) { // it has not read all of ours; its last word is still there
+			n, err = s.conn.Read(buf)
+		}
 		if err != nil || n == 0 {
 			s.fail(fmt.Errorf("the stack at %s has gone: %w", s.path, syscall.ECONNRESET))
 			return
@@ -163,6 +168,11 @@ func (s *Stack) read() {
 				err = errors.New("it sends requests")
 			}
 			s.fail(fmt.Errorf("%s is not an ionet stack: %w", s.path, err))
+			_ = s.conn.Close()
+			return
+		}
+		if h.Tag == 0 && h.Errno != 0 { // no request of ours: it turns us away
+			s.fail(&protocol.Error{Errno: h.Errno, Text: string(payload)})
 			_ = s.conn.Close()
 			return
 		}
@@ -213,7 +223,7 @@ func (s *Stack) callUntil(stop <-chan struct{}, why func() error, t protocol.Typ
 	}
 	s.pending[tag] = ch
 	s.mu.Unlock()
-	if err := s.send(t, tag, id, payload); err != nil {
+	if err := s.send(t, tag, id, payload); err != nil && !errors.Is(err, syscall.EPIPE) { // the reader knows why it hung up
 		s.forget(tag)
 		select {
 		case r := <-ch: // the reader knows better why

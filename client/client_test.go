@@ -112,6 +112,34 @@ func TestErrorReply(t *testing.T) {
 	}
 }
 
+func TestTurnedAway(t *testing.T) {
+	prefix := t.TempDir()
+	l, err := door.Listen(prefix, "dev/socket/2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20 {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			refusal := &protocol.Error{Errno: syscall.EUSERS, Text: "too many clients of this user"}
+			_, _ = c.Write(protocol.AppendError(nil, protocol.Header{Type: protocol.TypeHello}, refusal))
+			_ = c.Close() // before, while or after the client says hello
+		}
+	}()
+	for range 20 {
+		if _, err := Open(prefix); !errors.Is(err, syscall.EUSERS) || !strings.HasSuffix(err.Error(), "dev/socket/2: too many clients of this user") {
+			t.Fatalf("got %v", err)
+		}
+	}
+	<-done
+}
+
 func TestGarbage(t *testing.T) {
 	s := serve(t, func(f *fake) {
 		f.next()
