@@ -26,6 +26,9 @@ func (c *conn) ioctl(p []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if req == protocol.SIOCIFCREATE {
+		arg = answer // with the number that it chose
+	}
 	if changes(req) {
 		c.s.journal.ioctl(req, arg)
 	}

@@ -11,7 +11,10 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"ionet/protocol"
+	"ionet/stack/netif"
 )
 
 // journal records every successful change of the configuration, so that
@@ -53,7 +56,7 @@ func openJournal(path string, anew bool, log *slog.Logger) (*journal, error) {
 	if anew {
 		mode |= os.O_TRUNC
 	}
-	f, err := os.OpenFile(path, mode, 0o600)
+	f, err := os.OpenFile(path, mode|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +86,12 @@ func (j *journal) sysctl(name, value string) {
 
 func (j *journal) route(msg []byte) { j.add(recRoute, func() []byte { return msg }) }
 
+// mount records the interface's number with the options: the first free one
+// may be another when the journal is replayed.
 func (j *journal) mount(q protocol.MountRequest, ifname string) {
+	if _, unit := netif.Unit(ifname); unit >= 0 {
+		q.Options = strings.TrimPrefix(fmt.Sprintf("%s,lan=%d", q.Options, unit), ",")
+	}
 	j.add(recMount, func() []byte { return protocol.AppendString(protocol.AppendMountRequest(nil, q), ifname) })
 }
 
@@ -139,7 +147,7 @@ func (j *journal) compact() error {
 	for _, r := range compacted(recs) {
 		b.Write(appendRecord(nil, r))
 	}
-	f, err := os.OpenFile(j.path+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(j.path+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
@@ -243,6 +251,7 @@ func recordKey(r record) (key string, makes, undoes bool) {
 	case recIoctl:
 		req := rd.U32()
 		switch req {
+		case protocol.SIOCADDMULTI, protocol.SIOCDELMULTI: // of each group its own
 		case protocol.SIOCAIFADDR:
 			if a, err := protocol.ParseAliasReq(r.body[4:]); err == nil {
 				return fmt.Sprintf("addr %s %v", a.Name, a.Addr.IP), true, false

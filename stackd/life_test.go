@@ -14,6 +14,7 @@ import (
 
 	"ionet/client"
 	"ionet/protocol"
+	"ionet/test/need"
 )
 
 // ioNet runs this test binary as io-net.
@@ -170,6 +171,59 @@ func TestClaim(t *testing.T) {
 	l.release()
 }
 
+func TestForeignFoldersAreRefused(t *testing.T) {
+	need.Root(t)
+	for _, name := range []string{"", "var", "var/log", "dev/socket"} {
+		p := paths{prefix: t.TempDir()}
+		theirs := filepath.Join(p.prefix, name)
+		if err := os.MkdirAll(theirs, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(theirs, 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.claim(); err == nil || !strings.Contains(err.Error(), theirs+" belongs to somebody else") {
+			t.Errorf("%q of another user: %v", name, err)
+		}
+	}
+	p := paths{prefix: t.TempDir()}
+	if err := os.Symlink(t.TempDir(), p.prefix+"/var"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Lchown(p.prefix+"/var", 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.claim(); err == nil {
+		t.Error("another user's link is followed")
+	}
+}
+
+func TestFilesAreNoLinks(t *testing.T) {
+	dir := t.TempDir()
+	victim := dir + "/victim"
+	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := openLog(dir+"/link", 100, false); err == nil {
+		f.Close()
+		t.Error("the log is written through a link")
+	}
+	if j, err := openJournal(dir+"/link", true, slog.New(slog.DiscardHandler)); err == nil {
+		j.close()
+		t.Error("the state is written through a link")
+	}
+	if l, err := takeLock(dir + "/link"); err == nil {
+		l.release()
+		t.Error("the lock is written through a link")
+	}
+	if b, _ := os.ReadFile(victim); string(b) != "precious" {
+		t.Errorf("the file behind the link is %q", b)
+	}
+}
+
 func TestLogRotates(t *testing.T) {
 	path := t.TempDir() + "/log/io-net.log"
 	r, err := openLog(path, 100, false)
@@ -223,6 +277,33 @@ func TestJournalCompacts(t *testing.T) {
 	}
 	if again, _ := j.read(); len(again) != 3 {
 		t.Errorf("%d records in the compacted file", len(again))
+	}
+}
+
+func TestJournalKeepsNumbersAndGroups(t *testing.T) {
+	j, err := openJournal(t.TempDir()+"/state", true, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	j.mount(protocol.MountRequest{Module: "wire"}, "en1")
+	j.mount(protocol.MountRequest{Module: "wire", Options: "mtu=1400"}, "en2")
+	j.umount("en1")
+	for _, last := range []byte{1, 2} {
+		group := protocol.LinkAddrOf(protocol.LinkOf(0, 6, "", []byte{1, 0, 0x5e, 0, 0, last}))
+		j.ioctl(protocol.SIOCADDMULTI, protocol.AppendIfReq(nil, protocol.IfReq{Name: "en2", Addr: group}))
+	}
+	recs, err := j.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := compacted(recs)
+	if len(left) != 3 {
+		t.Fatalf("%d records are left of %d, want a mount and two groups", len(left), len(recs))
+	}
+	rd := protocol.NewReader(left[0].body)
+	if _, options := rd.String(), rd.String(); options != "mtu=1400,lan=2" {
+		t.Errorf("en2 is mounted again with %q", options)
 	}
 }
 

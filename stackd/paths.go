@@ -80,7 +80,7 @@ type lockFile struct {
 // claim makes the folders, takes the lock and removes what a dead stack left.
 // Error: another io-net lives here.
 func (p paths) claim() (*lockFile, error) {
-	if err := makeFolders(p.socketDir()); err != nil {
+	if err := p.makeFolders(p.socketDir()); err != nil {
 		return nil, err
 	}
 	l, err := takeLock(p.lock())
@@ -91,7 +91,7 @@ func (p paths) claim() (*lockFile, error) {
 		}
 		return nil, err
 	}
-	if err := makeFolders(p.entryDir(), filepath.Dir(p.log()), filepath.Dir(p.state())); err != nil {
+	if err := p.makeFolders(p.entryDir(), filepath.Dir(p.log()), filepath.Dir(p.state())); err != nil {
 		l.release()
 		return nil, err
 	}
@@ -99,14 +99,38 @@ func (p paths) claim() (*lockFile, error) {
 	return l, nil
 }
 
-func makeFolders(dirs ...string) error {
+func (p paths) makeFolders(dirs ...string) error {
 	for _, d := range dirs {
+		if err := p.foreign(d); err != nil {
+			return err
+		}
 		err := os.MkdirAll(d, 0o755)
 		if errors.Is(err, os.ErrPermission) {
 			return fmt.Errorf("cannot make %s: %w (-ptcpip prefix=DIR chooses another place)", d, unix.EACCES)
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// foreign refuses a folder below the prefix if it, or one on the way from the
+// prefix to it, belongs to neither the stack's user nor the superuser: its
+// owner could have the stack write wherever a link of his points.
+func (p paths) foreign(dir string) error {
+	if p.prefix == "" {
+		return nil
+	}
+	for at := dir; len(at) >= len(p.prefix); at = filepath.Dir(at) {
+		for _, look := range []func(string, *unix.Stat_t) error{unix.Lstat, unix.Stat} {
+			var st unix.Stat_t
+			if look(at, &st) != nil {
+				continue // to be made yet, or MkdirAll says why not
+			}
+			if st.Uid != 0 && int(st.Uid) != os.Getuid() {
+				return fmt.Errorf("%s belongs to somebody else (user %d): -ptcpip prefix=DIR chooses another place", at, st.Uid)
+			}
 		}
 	}
 	return nil
@@ -123,7 +147,7 @@ func (p paths) name() string {
 // have been removed by its last owner between the two, hence the loop.
 func takeLock(path string) (*lockFile, error) {
 	for {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o644)
 		if err != nil {
 			return nil, err
 		}
