@@ -22,6 +22,7 @@ type conn struct {
 	ifname      string
 	credentials unix.Ucred
 	super       bool
+	user        *quota
 	greets      bool // HELLO is done; the handling worker's
 
 	// Of the worker that handles the client, and of teardown.
@@ -30,7 +31,7 @@ type conn struct {
 	lastID uint32
 
 	// out: answers that did not fit the descriptor. Owner: the client's. Bound:
-	// kern.client.queue octets. Full: a control client is dropped; a routing socket
+	// kern.client.queue octets, all of a user's clients kern.user.queue. Full: a control client is dropped; a routing socket
 	// loses messages, which it is told.
 	mu     sync.Mutex
 	out    [][]byte
@@ -156,7 +157,7 @@ func (c *conn) sendLocked(b []byte) bool {
 			return false // gone; the event that says so is on its way
 		}
 	}
-	if c.queued+len(b) > c.s.limit(nodeClientQueue)+protocol.MaxFrame {
+	if c.queued+len(b) > c.s.limit(nodeClientQueue)+protocol.MaxFrame || !c.super && c.user.queued.Load() > int64(c.s.limit(nodeUserQueue)) {
 		if c.family == protocol.AFRoute {
 			c.lost++
 			c.s.refused(cntLostNews)
@@ -167,11 +168,20 @@ func (c *conn) sendLocked(b []byte) bool {
 		return false
 	}
 	c.out = append(c.out, append([]byte(nil), b...))
-	c.queued += len(b)
+	c.charge(len(b))
 	if !c.busy {
 		c.arm()
 	}
 	return true
+}
+
+// charge counts n octets queued to the client and to its user. The caller
+// holds c.mu.
+func (c *conn) charge(n int) {
+	c.queued += n
+	if c.user != nil {
+		c.user.queued.Add(int64(n))
+	}
 }
 
 func sendFrame(fd int, b []byte) error {
@@ -189,7 +199,7 @@ func (c *conn) flush() {
 		if err := sendFrame(c.fd, c.out[0]); errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) {
 			return
 		}
-		c.queued -= len(c.out[0])
+		c.charge(-len(c.out[0]))
 		c.out[0] = nil
 		c.out = c.out[1:]
 	}
@@ -222,7 +232,8 @@ func (c *conn) teardown() {
 		return
 	}
 	c.closed = true
-	c.out, c.queued = nil, 0
+	c.charge(-c.queued)
+	c.out = nil
 	c.mu.Unlock()
 	s := c.s
 	s.mu.Lock()

@@ -46,8 +46,11 @@ type server struct {
 	journal *journal
 }
 
-// quota counts what one user has open. Guarded by server.mu.
-type quota struct{ clients, sockets int }
+// quota counts what one user has open. Guarded by server.mu, but for queued.
+type quota struct {
+	clients, sockets int
+	queued           atomic.Int64 // octets of conn.out
+}
 
 // pollee is something the workers wait for.
 type pollee interface {
@@ -258,6 +261,7 @@ func (s *server) admit(l *listener, fd int) {
 		u = &quota{}
 		s.users[cred.Uid] = u
 	}
+	c.user = u
 	full := !c.super && u.clients >= s.limit(nodeUserClients) || s.stopping.Load()
 	if !full {
 		u.clients++

@@ -618,6 +618,44 @@ func TestQuotas(t *testing.T) {
 	}
 }
 
+// TestUserQueue: what all clients of a user leave unread is bounded together.
+func TestUserQueue(t *testing.T) {
+	d := daemonFor(t)
+	if _, err := d.eng.Engine().Env.MIB.Set("kern.user.queue", "65536"); err != nil {
+		t.Fatal(err)
+	}
+	user := &quota{}
+	client := func() *conn {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fds[1]) })
+		c := &conn{s: d.srv, fd: fds[0], user: user, busy: true, socks: map[uint32]*sock{}, caps: map[uint32]*capture{}}
+		t.Cleanup(c.teardown)
+		return c
+	}
+	answer := make([]byte, 1000)
+	first, second := client(), client()
+	for user.queued.Load() <= 65536 {
+		if !first.send(answer) {
+			t.Fatal("dropped below the limit")
+		}
+	}
+	if first.send(answer) || !first.dead {
+		t.Error("the first client goes on above the limit")
+	}
+	for i := 0; second.send(answer); i++ {
+		if second.queued > 0 || i > 1<<20 {
+			t.Fatal("the second client queues more above the limit")
+		}
+	}
+	first.teardown()
+	if n := user.queued.Load(); n != 0 {
+		t.Errorf("%d octets are charged to a user without clients", n)
+	}
+}
+
 func goroutines() int {
 	return strings.Count(stacks(), "\ngoroutine ") + 1
 }
