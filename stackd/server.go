@@ -36,6 +36,7 @@ type server struct {
 	users     map[uint32]*quota
 	listeners map[string]*listener
 	spare     int // a descriptor to give up when there is none left
+	share     int // of the descriptors: what the clients of one user may have
 
 	wg             sync.WaitGroup
 	idle, workers  atomic.Int32
@@ -84,6 +85,11 @@ func newServer(log *slog.Logger, eng *engine, p paths) (*server, error) {
 		spare: -1, lastID: 1, stop: func() {}}
 	s.routes.init(s)
 	s.spare, _ = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	s.share = 1 << 20
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
+		s.share = int(min(files.Cur/2, 1<<20))
+	}
 	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: 0}); err != nil {
 		s.closeFDs()
 		return nil, fmt.Errorf("epoll: %w", err)
@@ -262,7 +268,8 @@ func (s *server) admit(l *listener, fd int) {
 		s.users[cred.Uid] = u
 	}
 	c.user = u
-	full := !c.super && u.clients >= s.limit(nodeUserClients) || s.stopping.Load()
+	most := min(s.limit(nodeUserClients), s.share)
+	full := !c.super && u.clients >= most || s.stopping.Load()
 	if !full {
 		u.clients++
 		s.conns[c] = struct{}{}
@@ -270,7 +277,7 @@ func (s *server) admit(l *listener, fd int) {
 	s.mu.Unlock()
 	if full {
 		s.refused(cntRefusedClient)
-		refusal := protocol.AppendError(nil, protocol.Header{Type: protocol.TypeHello}, errf(unix.EUSERS, "too many clients of this user: kern.user.clients is %d", s.limit(nodeUserClients)))
+		refusal := protocol.AppendError(nil, protocol.Header{Type: protocol.TypeHello}, errf(unix.EUSERS, "this user has all %d clients that one may have (kern.user.clients, and half of io-net's ulimit -n)", most))
 		unix.SendmsgN(fd, refusal, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		unix.Close(fd)
 		return
