@@ -4,12 +4,16 @@ package ps
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/renderer"
@@ -54,6 +58,10 @@ type Interface struct {
 	Addresses []string `json:"addresses"`
 }
 
+// answerWait is how long a stack may take to tell of itself. It may be
+// another user's, and hang.
+var answerWait = 5 * time.Second
+
 // flagUp is IFF_UP.
 const flagUp = 1
 
@@ -95,17 +103,27 @@ func look(f door.Found) Stack {
 		return out
 	}
 	defer s.Close()
+	late := time.AfterFunc(answerWait, func() { s.Close() })
+	defer late.Stop()
 	info, err := client.Table[protocol.StackInfo](s, protocol.TableStack, "")
 	if err == nil && len(info) == 1 {
 		var rows []protocol.InterfaceRow
 		rows, err = client.Table[protocol.InterfaceRow](s, protocol.TableInterfaces, "")
-		return describe(f.Prefix, &info[0], rows, err)
+		return describe(f.Prefix, &info[0], rows, hung(err))
 	}
 	if err == nil {
 		err = fmt.Errorf("it says nothing of itself")
 	}
-	out.Error = err.Error()
+	out.Error = hung(err).Error()
 	return out
+}
+
+// hung names the error of a connection that look has closed.
+func hung(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("it does not answer within %v", answerWait)
+	}
+	return err
 }
 
 // describe makes a stack of what it said.
@@ -148,11 +166,23 @@ func write(w io.Writer, stacks []Stack, asJSON bool) error {
 		tablewriter.WithRowAutoWrap(tw.WrapNone))
 	t.Header("PREFIX", "PID", "USER", "UPTIME", "INTERFACES")
 	for _, s := range stacks {
-		if err := t.Append(s.row()); err != nil {
+		row := s.row()
+		for i := range row {
+			row[i] = strings.Map(printable, row[i])
+		}
+		if err := t.Append(row); err != nil {
 			return err
 		}
 	}
 	return t.Render()
+}
+
+// printable keeps what another user's stack says from steering the terminal.
+func printable(r rune) rune {
+	if strconv.IsPrint(r) {
+		return r
+	}
+	return '?'
 }
 
 func (s *Stack) row() []string {

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"ionet/protocol"
+	"ionet/protocol/door"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -48,6 +50,47 @@ func TestWrite(t *testing.T) {
 		if d := cmp.Diff(string(want), b.String()); d != "" {
 			t.Errorf("%s (-want +got):\n%s", path, d)
 		}
+	}
+}
+
+// TestHostileStack: another user's stack neither holds ps up nor writes on
+// the terminal.
+func TestHostileStack(t *testing.T) {
+	answerWait = 20 * time.Millisecond
+	prefix := t.TempDir()
+	l, err := door.Listen(prefix, "dev/socket/2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		b := make([]byte, protocol.MaxFrame)
+		for {
+			n, err := c.Read(b)
+			if err != nil || n == 0 {
+				return
+			}
+			if h, _, err := protocol.ParseFrame(b[:n]); err == nil && h.Type == protocol.TypeHello {
+				c.Write(protocol.AppendHello(protocol.AppendReply(nil, h), protocol.Hello{Version: protocol.Version}))
+			}
+		}
+	}()
+	s := look(door.Found{PID: 1, Prefix: prefix})
+	if !strings.Contains(s.Error, "does not answer") {
+		t.Errorf("a stack that hangs: %q", s.Error)
+	}
+	<-done
+	s.Prefix = "/tmp/\x1b[2Jx"
+	var out strings.Builder
+	if err := write(&out, []Stack{s}, false); err != nil || strings.ContainsRune(out.String(), '\x1b') {
+		t.Errorf("it writes %q, %v", out.String(), err)
 	}
 }
 
