@@ -159,6 +159,9 @@ func (c *conn) dumpRoutes(q protocol.DumpRequest) ([]byte, error) {
 		r := &routes[0]
 		if r.Flags&q.Flags == q.Flags {
 			m := routeMessage(r, false)
+			if r.Flags&protocol.RTFCloning != 0 {
+				m.Refs = c.s.cloned(r)
+			}
 			out = protocol.AppendRoute(out, &m)
 		}
 		last, lastExtra = r.Dst, false
@@ -171,6 +174,20 @@ func (c *conn) dumpRoutes(q protocol.DumpRequest) ([]byte, error) {
 	d.cursor = routeCursor(last, lastExtra)
 	binary.LittleEndian.PutUint64(out, d.cursor)
 	return out, nil
+}
+
+// cloned is how many neighbour entries a connected network has brought forth:
+// its references, as BSD counts them.
+func (s *server) cloned(r *route.Route) (n int) {
+	if s.arpOut {
+		return 0
+	}
+	for _, e := range s.eng.Engine().ARP.Entries() {
+		if e.If == r.If && r.Dst.Contains(e.IP) {
+			n++
+		}
+	}
+	return n
 }
 
 func comparePrefix(a, b netip.Prefix) int {
