@@ -251,6 +251,9 @@ func (in *Inet) connected(a *netif.Addr) route.Spec {
 		s.Dst, s.Host = netip.PrefixFrom(a.Dst, 32), true
 		s.Gateway = a.Addr
 		s.Flags = route.FlagUp | route.FlagHost
+		if a.If.Flags()&netif.FlagLoopback != 0 { // BSD notes it there, and netstat shows it
+			s.Metrics = &route.Metrics{MTU: uint32(a.If.MTU())}
+		}
 	default:
 		s.Dst = a.Prefix()
 		s.Flags = route.FlagUp | route.FlagCloning
