@@ -217,6 +217,7 @@ func TestChange(t *testing.T) {
 func TestWrong(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{"", "an interface, -a, -l or -C is needed"},
+		{"-A", "-A is deprecated"},
 		{"-z", "illegal option -- z"},
 		{"-w", "option requires an argument -- w"},
 		{"-w x", "x: -w takes a number of seconds from 1 on"},

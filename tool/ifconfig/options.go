@@ -119,6 +119,8 @@ func Parse(args []string) (*Options, error) {
 			return nil, cli.Misuse("%q: -a is followed by inet or inet6 only", rest[0])
 		}
 		return o, nil
+	case len(rest) == 0 && o.Deprecated:
+		return nil, cli.Misuse("-A is deprecated")
 	case len(rest) == 0:
 		return nil, cli.Misuse("an interface, -a, -l or -C is needed")
 	}

@@ -28,6 +28,7 @@ func Parse(args []string) (*Options, error) {
 		return nil, &cli.UsageError{Text: err.Error()}
 	}
 	o := &Options{}
+	file := false
 	for _, f := range flags {
 		switch f.Name {
 		case "a":
@@ -45,7 +46,7 @@ func Parse(args []string) (*Options, error) {
 			if err != nil {
 				return nil, err
 			}
-			o.Write = true
+			o.Write, file = true, true
 			o.Names = append(o.Names, names...)
 		}
 	}
@@ -53,7 +54,7 @@ func Parse(args []string) (*Options, error) {
 	switch {
 	case o.All && len(o.Names) > 0:
 		return nil, cli.Misuse("-a shows everything: it takes no names")
-	case !o.All && len(o.Names) == 0:
+	case !o.All && len(o.Names) == 0 && !file:
 		return nil, cli.Misuse("a name, -a or -A is needed")
 	}
 	for _, n := range o.Names {

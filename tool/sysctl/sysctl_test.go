@@ -110,6 +110,17 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestEmptyFile(t *testing.T) {
+	o, err := Parse([]string{"-f", "/dev/null"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if got := Run(newFake(), o, &out, &out); got != 0 || out.Len() != 0 {
+		t.Errorf("a file that sets nothing: status %d, %q", got, out.String())
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"", "a name, -a or -A is needed"},
