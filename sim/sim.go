@@ -41,13 +41,16 @@ type Faults struct {
 	Loss      float64
 	Duplicate float64
 	Corrupt   float64       // one bit of an IPv4 frame
+	MangleARP float64       // any bit behind the Ethernet header of an ARP frame
 	Reorder   float64       // held back for up to ten times Delay+Jitter
 	Delay     time.Duration // of every frame; 0 means a microsecond
 	Jitter    time.Duration // up to this much more, so frames may overtake
 }
 
 // none reports a segment that leaves frames as they are.
-func (f *Faults) none() bool { return f.Loss == 0 && f.Duplicate == 0 && f.Corrupt == 0 }
+func (f *Faults) none() bool {
+	return f.Loss == 0 && f.Duplicate == 0 && f.Corrupt == 0 && f.MangleARP == 0
+}
 
 // Net is a network of stacks.
 type Net struct {
@@ -248,6 +251,9 @@ func (s *Segment) carry(to *Port, b *packet.Buf) {
 		if f.Corrupt > 0 && n.rng.Float64() < f.Corrupt {
 			n.corrupt(to, e.frame)
 		}
+		if f.MangleARP > 0 && n.rng.Float64() < f.MangleARP {
+			n.mangle(to, e.frame)
+		}
 		d := max(f.Delay, time.Microsecond)
 		if f.Jitter > 0 {
 			d += time.Duration(n.rng.Int64N(int64(f.Jitter)))
@@ -277,6 +283,17 @@ func (n *Net) corrupt(to *Port, frame []byte) {
 			return
 		}
 	}
+}
+
+// mangle flips one bit of an ARP packet, as a station with broken memory
+// would: no checksum tells.
+func (n *Net) mangle(to *Port, frame []byte) {
+	if h, ok := packet.CheckEther(frame); !ok || h.Type() != packet.EtherARP {
+		return
+	}
+	k := 8*packet.EtherLen + n.rng.IntN(8*(len(frame)-packet.EtherLen))
+	frame[k>>3] ^= 1 << (k & 7)
+	n.note("mangled", to, nil)
 }
 
 func (n *Net) note(what string, p *Port, frame []byte) {
