@@ -182,7 +182,8 @@ func (t *PCBTable) pick(p *PCB, local Addr, ports Ports, conflict func(Addr) boo
 
 // bindConflict is BSD's rule: the same port may be shared by different
 // addresses, by SO_REUSEPORT on both sides, by SO_REUSEADDR for a specific
-// address beside the wildcard, and by SO_REUSEADDR for a group.
+// address beside the wildcard, and by SO_REUSEADDR for a group. But for groups,
+// nobody but the superuser shares another user's port, and so its datagrams.
 func (t *PCBTable) bindConflict(p *PCB, a Addr) bool {
 	reuseAddr, reusePort := p.So.Opt(SOReuseAddr), p.So.Opt(SOReusePort)
 	group := a.IP.IsValid() && a.IP.IsMulticast()
@@ -197,6 +198,8 @@ func (t *PCBTable) bindConflict(p *PCB, a Addr) bool {
 		wild := !e.Local.IP.IsValid() || !a.IP.IsValid()
 		switch {
 		case !same && !wild:
+		case !group && !p.So.Cred.Super && p.So.Cred.UID != q.So.Cred.UID:
+			return true
 		case reusePort && q.So.Opt(SOReusePort):
 		case group && (reuseAddr || reusePort) && (q.So.Opt(SOReuseAddr) || q.So.Opt(SOReusePort)):
 		case !same && reuseAddr:

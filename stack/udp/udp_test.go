@@ -122,6 +122,27 @@ func TestReusePort(t *testing.T) {
 	}
 }
 
+// TestPortsAreAUsersOwn: another user's port is not shared, whatever options
+// both have set; a group's is.
+func TestPortsAreAUsersOwn(t *testing.T) {
+	r := New(t)
+	as := func(uid int) *Socket {
+		s, err := r.SocketAs(socket.Dgram, 0, socket.Cred{UID: uid})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Flag(socket.SOReuseAddr, 1)
+		s.Flag(socket.SOReusePort, 1)
+		return s
+	}
+	is(t, "the first", as(1000).Bind(":5000"), nil)
+	is(t, "his own second", as(1000).Bind("10.0.0.1:5000"), nil)
+	is(t, "another user's", as(1001).Bind("10.0.0.1:5000"), syscall.EADDRINUSE)
+	is(t, "another user's wildcard", as(1001).Bind(":5000"), syscall.EADDRINUSE)
+	is(t, "the superuser's", r.Socket(socket.Dgram, 0).Bind("10.0.0.1:5001"), nil)
+	is(t, "a group", as(1001).Bind("224.0.0.5:5000"), nil)
+}
+
 func TestBind(t *testing.T) {
 	r := New(t)
 	user, err := r.SocketAs(socket.Dgram, 0, socket.Cred{UID: 1000})
