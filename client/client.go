@@ -223,7 +223,7 @@ func (s *Stack) callUntil(stop <-chan struct{}, why func() error, t protocol.Typ
 	}
 	s.pending[tag] = ch
 	s.mu.Unlock()
-	if err := s.send(t, tag, id, payload); err != nil && !errors.Is(err, syscall.EPIPE) { // the reader knows why it hung up
+	if err := s.send(t, tag, id, payload); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) { // the reader knows why it hung up
 		s.forget(tag)
 		select {
 		case r := <-ch: // the reader knows better why
