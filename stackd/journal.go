@@ -249,6 +249,9 @@ func recordKey(r record) (key string, makes, undoes bool) {
 		}
 		return "change " + key, false, false
 	case recIoctl:
+		if len(r.body) < 4 {
+			break
+		}
 		req := rd.U32()
 		switch req {
 		case protocol.SIOCADDMULTI, protocol.SIOCDELMULTI: // of each group its own

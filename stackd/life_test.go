@@ -309,6 +309,7 @@ func TestJournalKeepsNumbersAndGroups(t *testing.T) {
 
 func FuzzJournal(f *testing.F) {
 	f.Add(appendRecord(appendRecord(nil, record{recSysctl, []byte{1, 0, 'a', 1, 0, 'b'}}), record{recUmount, []byte{3, 0, 'e', 'n', '0'}}))
+	f.Add(appendRecord(nil, record{recIoctl, []byte{6}})) // shorter than its number
 	f.Fuzz(func(t *testing.T, b []byte) {
 		recs := parseRecords(b)
 		if got := compacted(recs); len(got) > len(recs) {
