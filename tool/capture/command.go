@@ -5,6 +5,7 @@ import "ionet/tool/cli"
 // Command is ionet capture.
 var Command = cli.Command{
 	Name:     "capture",
+	Word:     true,
 	Aliases:  []string{"tcpdump"},
 	Synopsis: []string{"[-i interface] [-c count] [-s snaplen] [-w file] [-r file] [-denqtvxX] [filter ...]", "-D"},
 	Short:    "show the packets of a stack",

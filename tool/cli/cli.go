@@ -42,6 +42,7 @@ var Version string
 // with a tab is shown as it stands.
 type Command struct {
 	Name       string
+	Word       bool // of ionet alone, as in "ionet ps": its page must not hide the system's
 	Aliases    []string
 	Section    int      // of the manual; 0 is 8
 	Synopsis   []string // one a form, without the name

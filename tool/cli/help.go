@@ -57,7 +57,7 @@ func (c *Command) usage(w io.Writer) {
 		if i > 0 {
 			lead = "      "
 		}
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s %s %s", lead, c.Name, f), " "))
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%s %s %s", lead, c.typed(), f), " "))
 	}
 }
 
@@ -65,7 +65,7 @@ func (c *Command) usage(w io.Writer) {
 func (c *Command) Help(out io.Writer) {
 	w := bufio.NewWriter(out)
 	defer w.Flush()
-	fmt.Fprintf(w, "%s - %s\n\n", c.Name, c.Short)
+	fmt.Fprintf(w, "%s - %s\n\n", c.typed(), c.Short)
 	c.usage(w)
 	if c.Long != "" {
 		fmt.Fprintln(w)

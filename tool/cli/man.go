@@ -7,15 +7,26 @@ import (
 	"strings"
 )
 
-// PageName is the file name of the manual page, such as "route.8".
-func (c *Command) PageName() string { return fmt.Sprintf("%s.%d", c.Name, c.section()) }
+// PageName is the file name of the manual page, such as "route.8" or
+// "ionet-ps.1".
+func (c *Command) PageName() string {
+	return fmt.Sprintf("%s.%d", strings.ReplaceAll(c.typed(), " ", "-"), c.section())
+}
+
+// typed is the command as a user types it.
+func (c *Command) typed() string {
+	if c.Word {
+		return "ionet " + c.Name
+	}
+	return c.Name
+}
 
 // Man writes the manual page in man(7)'s roff.
 func (c *Command) Man(out io.Writer) {
 	w := bufio.NewWriter(out)
 	defer w.Flush()
-	fmt.Fprintf(w, ".TH %s %d \"\" \"ionet %s\" \"ionet\"\n", roff(strings.ToUpper(c.Name)), c.section(), roff(BuildVersion()))
-	fmt.Fprintf(w, ".SH NAME\n%s \\- %s\n", roff(c.Name), roff(c.Short))
+	fmt.Fprintf(w, ".TH %s %d \"\" \"ionet %s\" \"ionet\"\n", roff(strings.ToUpper(strings.ReplaceAll(c.typed(), " ", "-"))), c.section(), roff(BuildVersion()))
+	fmt.Fprintf(w, ".SH NAME\n%s \\- %s\n", roff(strings.ReplaceAll(c.typed(), " ", "-")), roff(c.Short))
 	fmt.Fprintln(w, ".SH SYNOPSIS")
 	forms := c.Synopsis
 	if len(forms) == 0 {
@@ -25,7 +36,7 @@ func (c *Command) Man(out io.Writer) {
 		if i > 0 {
 			fmt.Fprintln(w, ".br")
 		}
-		fmt.Fprintf(w, ".B %s\n", roff(c.Name))
+		fmt.Fprintf(w, ".B %s\n", roff(c.typed()))
 		if f != "" {
 			fmt.Fprintln(w, line(f))
 		}

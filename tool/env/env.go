@@ -14,6 +14,7 @@ import (
 // Command is ionet env.
 var Command = cli.Command{
 	Name:     "env",
+	Word:     true,
 	Section:  1,
 	Short:    "print shell code that puts the BSD names of ionet first",
 	Synopsis: []string{"[prefix]"},

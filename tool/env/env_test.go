@@ -31,7 +31,7 @@ func TestEnv(t *testing.T) {
 		{"/alt", 0, "SOCK='/alt'; export SOCK;"},
 		{"--sock=/alt", 0, "SOCK='/alt'; export SOCK;"},
 		{"", 0, "/lib/ionet/bin'${PATH:+:$PATH}; export PATH;"},
-		{"a b", 1, "usage: env [prefix]"},
+		{"a b", 1, "usage: ionet env [prefix]"},
 	} {
 		var out bytes.Buffer
 		status := Command.Exec(&cli.Context{Stdout: &out, Stderr: &out}, strings.Fields(tc.args))

@@ -130,7 +130,7 @@ func manual(out io.Writer, commands []*cli.Command) *cobra.Command {
 // a page that includes the other.
 func Pages(dir string, commands []*cli.Command) error {
 	for _, c := range commands {
-		_, section, _ := strings.Cut(c.PageName(), c.Name+".")
+		section := c.PageName()[strings.LastIndexByte(c.PageName(), '.')+1:]
 		folder := filepath.Join(dir, "man"+section)
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return err

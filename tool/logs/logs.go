@@ -20,6 +20,7 @@ import (
 // Command is log.
 var Command = cli.Command{
 	Name:     "log",
+	Word:     true,
 	Aliases:  []string{"sloginfo"},
 	Short:    "show the log of a stack",
 	Synopsis: []string{"[-f] [-n lines]"},
@@ -33,7 +34,7 @@ var Command = cli.Command{
 	Examples: []cli.Item{
 		{Name: "ionet log -n 20 -f", Text: "The last 20 lines, and what follows."},
 	},
-	SeeAlso: []string{"io-net(8)", "ps(8)"},
+	SeeAlso: []string{"io-net(8)", "ionet-ps(8)"},
 	Run:     run,
 }
 

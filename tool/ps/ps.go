@@ -28,11 +28,12 @@ import (
 // Command is ps.
 var Command = cli.Command{
 	Name:     "ps",
+	Word:     true,
 	Short:    "list the live stacks",
 	Synopsis: []string{""},
 	Long:     "ps lists the stacks that live on this machine and that this user may know of: their prefix (what SOCK is set to), process, user, how long they have lived, and their interfaces with addresses. A stack that does not answer is listed with the reason.",
 	JSON:     "An array of stacks: prefix, pid, user, uid, started (Unix seconds), uptime (seconds), version, instance, restarts, interfaces (name, up, addresses as prefixes), and error for one that does not answer.",
-	SeeAlso:  []string{"io-net(8)", "log(8)"},
+	SeeAlso:  []string{"io-net(8)", "ionet-log(8)"},
 	Run:      run,
 }
 
