@@ -13,6 +13,18 @@ type Table struct {
 	mu    sync.Mutex
 	last  uint32
 	byIdx atomic.Pointer[[]*Interface] // index 0 and removed ones are nil
+	all   atomic.Pointer[[]*Interface] // the same without the holes
+}
+
+func (t *Table) publish(byIdx []*Interface) {
+	all := make([]*Interface, 0, len(byIdx))
+	for _, ifp := range byIdx {
+		if ifp != nil {
+			all = append(all, ifp)
+		}
+	}
+	t.all.Store(&all)
+	t.byIdx.Store(&byIdx)
 }
 
 // Add gives ifp the next index. Indices are not used again. EEXIST: the name
@@ -30,7 +42,7 @@ func (t *Table) Add(ifp *Interface) error {
 		copy(s, *p)
 	}
 	s[t.last] = ifp
-	t.byIdx.Store(&s)
+	t.publish(s)
 	return nil
 }
 
@@ -41,7 +53,7 @@ func (t *Table) Remove(ifp *Interface) {
 	ifp.gone.Store(true)
 	s := append([]*Interface(nil), *t.byIdx.Load()...)
 	s[ifp.Index] = nil
-	t.byIdx.Store(&s)
+	t.publish(s)
 }
 
 // ByIndex finds an interface, or answers nil.
@@ -62,19 +74,12 @@ func (t *Table) ByName(name string) *Interface {
 	return nil
 }
 
-// All are the interfaces in order of index.
+// All are the interfaces in order of index. Do not change the slice.
 func (t *Table) All() []*Interface {
-	p := t.byIdx.Load()
-	if p == nil {
-		return nil
+	if p := t.all.Load(); p != nil {
+		return *p
 	}
-	out := make([]*Interface, 0, len(*p))
-	for _, ifp := range *p {
-		if ifp != nil {
-			out = append(out, ifp)
-		}
-	}
-	return out
+	return nil
 }
 
 // FreeName is the first unused name of a driver family, such as "en1".
