@@ -35,9 +35,15 @@ func TestMain(m *testing.M) {
 // test's own.
 func daemonFor(t *testing.T, args ...string) *daemon {
 	t.Helper()
+	return daemonWith(t, "", args...)
+}
+
+// daemonWith is daemonFor with options of the tcpip module, such as "forward,".
+func daemonWith(t *testing.T, tcpip string, args ...string) *daemon {
+	t.Helper()
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	t.Setenv("SOCK", "")
-	o, err := ParseOptions(append(args, "-ptcpip", "prefix="+t.TempDir()))
+	o, err := ParseOptions(append(args, "-ptcpip", tcpip+"prefix="+t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -722,20 +728,7 @@ func ExampleOptions() {
 }
 
 func TestExternalARPIsNoRoute(t *testing.T) {
-	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
-	t.Setenv("SOCK", "")
-	o, err := ParseOptions([]string{"-dwire", "path=" + t.TempDir(), "-ptcpip", "external_arp,prefix=" + t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := configure(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.start(io.Discard, false); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(d.close)
+	d := daemonWith(t, "external_arp,", "-dwire", "path="+t.TempDir())
 	s, r := open(t, d), openRoute(t, d)
 	if err := s.AddAddr("en0", protocol.AliasReq{Addr: inet("10.0.0.1")}); err != nil {
 		t.Fatal(err)

@@ -137,7 +137,7 @@ func TestPoolKeepsItsBooks(t *testing.T) {
 			},
 			"shrink": func(t *rapid.T) {
 				if len(out) == 0 {
-					t.Skip()
+					return
 				}
 				b := out[0]
 				was := b.Cap()
