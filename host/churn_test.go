@@ -28,7 +28,8 @@ func TestChurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
+	var echoing sync.WaitGroup
+	echoing.Go(func() {
 		buf := make([]byte, 4096)
 		for {
 			n, from, err := echo.ReadFrom(buf)
@@ -37,7 +38,8 @@ func TestChurn(t *testing.T) {
 			}
 			_, _ = echo.WriteTo(buf[:n], from)
 		}
-	}()
+	})
+	defer echoing.Wait()
 	defer echo.Close()
 	quiet := make([]byte, 2000) // two fragments
 	var wg sync.WaitGroup

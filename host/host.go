@@ -244,6 +244,7 @@ func (h *Stack) Close() error {
 	}
 	close(h.done)
 	h.pump.Wait()
+	h.engine.Close()
 	return errors.Join(errs...)
 }
 

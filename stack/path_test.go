@@ -8,6 +8,7 @@ import (
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
+	"ionet/stack/stacktest"
 )
 
 // pair is two stacks joined by a wire without loss, in one goroutine: what a
@@ -164,5 +165,19 @@ func benchUDP(b *testing.B, size int) {
 	b.ReportAllocs()
 	for i := 0; i < b.N; i += burstLen {
 		p.sendBurst(b, from, to, payload, buf)
+	}
+}
+
+// A fragment whose fellows will never come does not outlive its stack.
+func TestCloseGivesBackFragments(t *testing.T) {
+	r := stacktest.New(t)
+	r.Meet("10.0.0.2")
+	r.Send(stacktest.IP{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: packet.ProtoUDP, ID: 7, Frag: packet.IPv4MF, Data: make([]byte, 64)}.Frame())
+	if n := r.Env.Pool.Bufs(); n != 1 {
+		t.Fatalf("%d buffers wait, want the fragment's", n)
+	}
+	r.Close()
+	if n := r.Env.Pool.Bufs(); n != 0 {
+		t.Errorf("%d buffers are still out after Close", n)
 	}
 }

@@ -130,6 +130,14 @@ func (s *Stack) Advance(now int64) {
 // Next is when Advance must be called again; false: no timer is armed.
 func (s *Stack) Next() (at int64, ok bool) { return s.Env.Wheel.Next() }
 
+// Close gives back what the stack holds by itself, after its interfaces have
+// gone and its clock has stopped. Sockets are their owners' to close.
+func (s *Stack) Close() {
+	w := s.Env.Begin(s.Env.Now())
+	s.Inet.Close(w)
+	w.End()
+}
+
 // Protocol numbers that Socket knows besides raw ones.
 const protoUDP = packet.ProtoUDP
 

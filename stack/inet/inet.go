@@ -151,6 +151,9 @@ func (in *Inet) SetRaw(r RawSink) { in.raw = r }
 // Handle registers the protocol with number proto.
 func (in *Inet) Handle(proto uint8, u Upper) { in.upper[proto] = u }
 
+// Close gives back what waits for a packet that will not come any more.
+func (in *Inet) Close(w *netif.Work) { in.reass.drain(w) }
+
 // generation changes whenever a cached route may be wrong.
 func (in *Inet) generation() uint64 { return in.routes.Generation() + in.gen.Load() }
 

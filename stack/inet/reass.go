@@ -219,3 +219,20 @@ func (r *reassembly) timeout(w *netif.Work, q *reassQueue) {
 		w.Drop(f.pkt, cntFragTime)
 	}
 }
+
+// drain ends every unfinished datagram.
+func (r *reassembly) drain(w *netif.Work) {
+	for {
+		r.mu.Lock()
+		q := r.oldest.next
+		if q == &r.oldest {
+			r.mu.Unlock()
+			return
+		}
+		r.unlink(q)
+		r.mu.Unlock()
+		for _, f := range q.frags {
+			w.Drop(f.pkt, cntFragTime)
+		}
+	}
+}
