@@ -164,7 +164,7 @@ func ionetUDP(size, burst int, d time.Duration) (rate, allocs float64) {
 		p.deliver()
 		for range burst {
 			m = socket.Msg{Data: buf}
-			if err := b.Recv(&m); err != nil || len(m.Data) != size {
+			if err := b.Recv(nil, &m); err != nil || len(m.Data) != size {
 				panic(fmt.Sprint("received ", len(m.Data), " octets, ", err))
 			}
 		}

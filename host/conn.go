@@ -158,7 +158,9 @@ func (c *Conn) recv(b []byte) (socket.Msg, error) {
 		}
 		m := msgs.Get().(*socket.Msg)
 		*m = socket.Msg{Data: b}
-		err := c.so.Recv(m)
+		w := c.h.engine.Env.Begin(c.h.Now())
+		err := c.so.Recv(w, m)
+		w.End()
 		got := *m
 		msgs.Put(m)
 		if !errors.Is(err, syscall.EWOULDBLOCK) {

@@ -107,7 +107,7 @@ func (s *Socket) Ping(to string, seq uint16, data []byte) error {
 // Recv takes the next datagram; false: there is none.
 func (s *Socket) Recv() (m socket.Msg, ok bool) {
 	m.Data = make([]byte, 65536)
-	return m, s.Socket.Recv(&m) == nil
+	return m, s.node.Call(func(w *netif.Work) error { return s.Socket.Recv(w, &m) }) == nil
 }
 
 // Close closes the socket.

@@ -56,7 +56,7 @@ func TestNoAllocationOnOtherWays(t *testing.T) {
 				t.Fatal(err)
 			}
 			work.Finish()
-			if err := s.Recv(m); err != nil {
+			if err := s.Socket.Recv(work, m); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -106,7 +106,7 @@ func (p *pair) resolve(t testing.TB, a, b *socket.Socket) {
 	}
 	w.Finish()
 	p.deliver()
-	if err := b.Recv(&m); err != nil {
+	if err := b.Recv(p.w[1], &m); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -126,7 +126,7 @@ func (p *pair) sendBurst(t testing.TB, a, b *socket.Socket, payload, buf []byte)
 	p.deliver()
 	for i := range burstLen {
 		*m = socket.Msg{Data: buf}
-		if err := b.Recv(m); err != nil {
+		if err := b.Recv(p.w[1], m); err != nil {
 			t.Fatalf("datagram %d: %v", i, err)
 		}
 	}

@@ -128,8 +128,14 @@ func (sk *sock) recv(h protocol.Header, p []byte) error {
 	r := &parkedRecv{h: h, flags: int(flags), size: int(min(size, maxDatagram))}
 	sk.mu.Lock()
 	defer sk.mu.Unlock()
-	if len(sk.parked) == 0 && sk.serve(r) {
-		return nil
+	if len(sk.parked) == 0 {
+		served := false
+		// Nothing of this socket's is woken by taking a datagram: no upcall
+		// meets the lock that is held here.
+		sk.c.s.eng.Call(func(w *netif.Work) { served = sk.serve(w, r) })
+		if served {
+			return nil
+		}
 	}
 	if r.flags&protocol.MsgDontWait != 0 {
 		return unix.EAGAIN
@@ -171,10 +177,10 @@ func (sk *sock) cancel(tag uint32) bool {
 }
 
 // upcall answers what waits while there is something to answer it with.
-func (sk *sock) upcall(*netif.Work) {
+func (sk *sock) upcall(w *netif.Work) {
 	sk.mu.Lock()
 	defer sk.mu.Unlock()
-	for len(sk.parked) > 0 && sk.serve(sk.parked[0]) {
+	for len(sk.parked) > 0 && sk.serve(w, sk.parked[0]) {
 		if t := sk.parked[0].timer; t != nil {
 			t.Stop()
 		}
@@ -184,11 +190,11 @@ func (sk *sock) upcall(*netif.Work) {
 }
 
 // serve tries to answer r. The caller holds sk.mu.
-func (sk *sock) serve(r *parkedRecv) bool {
+func (sk *sock) serve(w *netif.Work, r *parkedRecv) bool {
 	data := frames.Get().(*[]byte)
 	defer frames.Put(data)
 	m := socket.Msg{Data: (*data)[:r.size], Flags: r.flags & protocol.MsgPeek}
-	err := sk.so.Recv(&m)
+	err := sk.so.Recv(w, &m)
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return false

@@ -38,6 +38,8 @@ func (so *Socket) SetOption(w *netif.Work, level, name int, value []byte) error 
 		return so.bindToIf(string(value))
 	case SOSndTimeo, SORcvTimeo:
 		return so.setTimeout(name, value)
+	case SOLinger:
+		return so.setLinger(value)
 	}
 	n, err := Int32(value)
 	if err != nil {
@@ -55,24 +57,39 @@ func (so *Socket) SetOption(w *netif.Work, level, name int, value []byte) error 
 			}
 		}
 	}
-	so.mu.Lock()
-	defer so.mu.Unlock()
-	switch name {
-	case SOSndBuf, SORcvBuf:
+	if name == SOSndBuf || name == SORcvBuf {
 		if n <= 0 {
 			return syscall.EINVAL
 		}
 		if int64(n) > so.env.MIB.Int(nodeSbMax) {
 			return syscall.ENOBUFS
 		}
+		if st := so.stream(); st != nil {
+			st.SetBuffer(w, name == SOSndBuf, n)
+			return nil
+		}
+	}
+	so.mu.Lock()
+	defer so.mu.Unlock()
+	switch name {
+	case SOSndBuf, SORcvBuf:
 		if name == SOSndBuf {
 			so.sndHiwat = n
 		} else {
 			so.rcvHiwat = n
 		}
 		return nil
-	case SOSndLowat, SORcvLowat:
-		return nil // a datagram is whole: the mark never withholds one
+	case SOSndLowat, SORcvLowat: // a datagram is whole: the mark never withholds one
+		if n <= 0 {
+			return syscall.EINVAL
+		}
+		n = min(n, 1<<30)
+		if name == SOSndLowat {
+			so.sndLowat = int32(n)
+		} else {
+			so.rcvLowat = int32(n)
+		}
+		return nil
 	}
 	return syscall.ENOPROTOOPT
 }
@@ -93,6 +110,24 @@ func (so *Socket) setTimeout(name int, v []byte) error {
 		so.sndTimeo = d
 	} else {
 		so.rcvTimeo = d
+	}
+	return nil
+}
+
+// setLinger reads two ints: on or off, and seconds.
+func (so *Socket) setLinger(v []byte) error {
+	if len(v) != 8 {
+		return syscall.EINVAL
+	}
+	on, sec := binary.LittleEndian.Uint32(v), int32(binary.LittleEndian.Uint32(v[4:]))
+	if on != 0 && (sec < 0 || sec > 1<<15) {
+		return syscall.EDOM
+	}
+	so.mu.Lock()
+	defer so.mu.Unlock()
+	so.linger = -1
+	if on != 0 {
+		so.linger = sec
 	}
 	return nil
 }
@@ -137,6 +172,25 @@ func (so *Socket) Option(level, name int) ([]byte, error) {
 		so.err = 0
 		so.mu.Unlock()
 		return Value32(int(err)), nil
+	case SOAcceptConn:
+		if st := so.stream(); st != nil && st.Listening() {
+			return Value32(SOAcceptConn), nil
+		}
+		return Value32(0), nil
+	case SOLinger:
+		on, sec := 0, 0
+		if d, ok := so.Linger(); ok {
+			on, sec = 1, int(d/time.Second)
+		}
+		return append(Value32(on), Value32(sec)...), nil
+	case SOSndBuf, SORcvBuf:
+		if st := so.stream(); st != nil {
+			recv, send := st.Buffers()
+			if name == SOSndBuf {
+				return Value32(send), nil
+			}
+			return Value32(recv), nil
+		}
 	}
 	so.mu.Lock()
 	defer so.mu.Unlock()
@@ -146,9 +200,9 @@ func (so *Socket) Option(level, name int) ([]byte, error) {
 	case SORcvBuf:
 		return Value32(so.rcvHiwat), nil
 	case SOSndLowat:
-		return Value32(2048), nil
+		return Value32(int(so.sndLowat)), nil
 	case SORcvLowat:
-		return Value32(1), nil
+		return Value32(int(so.rcvLowat)), nil
 	case SOSndTimeo, SORcvTimeo:
 		d := so.rcvTimeo
 		if name == SOSndTimeo {

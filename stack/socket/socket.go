@@ -44,6 +44,7 @@ type Cred struct {
 
 // Msg flags (BSD's MSG_*).
 const (
+	MsgOOB       = 0x1
 	MsgPeek      = 0x2
 	MsgDontRoute = 0x4
 	MsgTrunc     = 0x10
@@ -51,7 +52,7 @@ const (
 	MsgMcast     = 0x200
 )
 
-// Msg is a datagram as a socket call sees it.
+// Msg is a datagram, or a piece of a stream, as a socket call sees it.
 type Msg struct {
 	Addr  Addr   // destination, or source
 	Data  []byte // Recv copies into it and sets its length
@@ -67,22 +68,26 @@ type Msg struct {
 
 // SOL_SOCKET options.
 const (
-	SOReuseAddr = 0x4
-	SODontRoute = 0x10
-	SOBroadcast = 0x20
-	SOReusePort = 0x200
-	SOTimestamp = 0x400
-	SOSndBuf    = 0x1001
-	SORcvBuf    = 0x1002
-	SOSndLowat  = 0x1003
-	SORcvLowat  = 0x1004
-	SOSndTimeo  = 0x1005
-	SORcvTimeo  = 0x1006
-	SOError     = 0x1007
-	SOType      = 0x1008
-	SOBindToIf  = 0x100b
+	SOAcceptConn = 0x2 // read only
+	SOReuseAddr  = 0x4
+	SOKeepAlive  = 0x8
+	SODontRoute  = 0x10
+	SOBroadcast  = 0x20
+	SOLinger     = 0x80
+	SOOOBInline  = 0x100
+	SOReusePort  = 0x200
+	SOTimestamp  = 0x400
+	SOSndBuf     = 0x1001
+	SORcvBuf     = 0x1002
+	SOSndLowat   = 0x1003
+	SORcvLowat   = 0x1004
+	SOSndTimeo   = 0x1005
+	SORcvTimeo   = 0x1006
+	SOError      = 0x1007
+	SOType       = 0x1008
+	SOBindToIf   = 0x100b
 
-	soFlags = 0x1 | SOReuseAddr | 0x8 | SODontRoute | SOBroadcast | 0x40 | 0x100 | SOReusePort | SOTimestamp
+	soFlags = 0x1 | SOReuseAddr | SOKeepAlive | SODontRoute | SOBroadcast | 0x40 | SOOOBInline | SOReusePort | SOTimestamp
 
 	// LevelSocket is SOL_SOCKET.
 	LevelSocket = 0xffff
@@ -105,14 +110,43 @@ type Handler interface {
 	Describe(pkt *packet.Buf, m *Msg)
 }
 
-// Events are a socket's readiness.
+// StreamHandler is the protocol below a stream socket. The buffers of a stream
+// are the protocol's own.
+type StreamHandler interface {
+	Handler
+	// Listen makes the socket passive, with room for backlog connections that
+	// nobody has accepted yet. EINVAL: it is connected.
+	Listen(w *netif.Work, backlog int) error
+	// Accept takes the oldest connection. EWOULDBLOCK: there is none; EINVAL:
+	// the socket does not listen.
+	Accept(w *netif.Work) (*Socket, error)
+	// Recv is [Socket.Recv] for a stream.
+	Recv(w *netif.Work, m *Msg) error
+	// Poll is the readiness of the stream; pending errors are the socket's.
+	Poll() Events
+	// Queued are the octets that wait to be received, and those that wait to
+	// be sent or acknowledged.
+	Queued() (recv, send int)
+	// Buffers are the sizes of the buffers; SetBuffer fixes one, which then
+	// tunes itself no longer. SetLowat is SO_SNDLOWAT and SO_RCVLOWAT.
+	Buffers() (recv, send int)
+	SetBuffer(w *netif.Work, send bool, n int)
+	// Abort ends the connection at once, with a reset.
+	Abort(w *netif.Work)
+	// Listening reports whether connections are accepted here.
+	Listening() bool
+}
+
+// Events are a socket's readiness. A stream that is being connected is
+// nothing of it; one whose connection failed is all but Urgent.
 type Events uint8
 
 const (
-	Readable Events = 1 << iota
-	Writable
+	Readable Events = 1 << iota // data, the end of it, an error, or a connection to accept
+	Writable                    // connected, and there is room; or an error says at once why not
 	Error
-	HangUp
+	HangUp // both directions have ended
+	Urgent // out-of-band data waits, or its mark is reached
 )
 
 // Socket is one socket.
@@ -138,6 +172,9 @@ type Socket struct {
 	sndHiwat int
 	rcvTimeo time.Duration
 	sndTimeo time.Duration
+	rcvLowat int32
+	sndLowat int32
+	linger   int32         // seconds; -1: off
 	sum      *atomic.Int64 // octets of storage in all sockets of the stack
 }
 
@@ -154,7 +191,15 @@ type queue struct {
 // socket memory.
 func New(env *netif.Env, family, typ, proto int, cred Cred, rcv, snd int, id uint64, sum *atomic.Int64) *Socket {
 	return &Socket{Family: family, Type: typ, Proto: proto, Cred: cred, env: env,
-		rcvHiwat: rcv, sndHiwat: snd, ID: id, sum: sum}
+		rcvHiwat: rcv, sndHiwat: snd, rcvLowat: 1, sndLowat: 2048, linger: -1, ID: id, sum: sum}
+}
+
+// stream is the handler of a stream socket; nil for others.
+func (so *Socket) stream() StreamHandler {
+	if so.Type != Stream {
+		return nil
+	}
+	return so.H.(StreamHandler)
 }
 
 // Opt reports whether a flag option (SOBroadcast, …) is set.
@@ -192,6 +237,47 @@ func (so *Socket) wakeLocked(w *netif.Work) {
 	}
 }
 
+// Changed has the upcall made at the end of the call: a protocol says so when
+// the readiness of its stream may have changed. It may be called under the
+// protocol's locks.
+func (so *Socket) Changed(w *netif.Work) {
+	so.mu.Lock()
+	so.wakeLocked(w)
+	so.mu.Unlock()
+}
+
+// Lowat are SO_RCVLOWAT and SO_SNDLOWAT.
+func (so *Socket) Lowat() (recv, send int) {
+	so.mu.Lock()
+	defer so.mu.Unlock()
+	return int(so.rcvLowat), int(so.sndLowat)
+}
+
+// Linger is SO_LINGER: false when it is off.
+func (so *Socket) Linger() (time.Duration, bool) {
+	so.mu.Lock()
+	defer so.mu.Unlock()
+	return time.Duration(so.linger) * time.Second, so.linger >= 0
+}
+
+// Inherit gives a socket that has just been accepted the options of the one
+// that listened.
+func (so *Socket) Inherit(from *Socket) {
+	so.opts.Store(from.opts.Load())
+	so.bindIf.Store(from.bindIf.Load())
+	from.mu.Lock()
+	defer from.mu.Unlock()
+	so.rcvTimeo, so.sndTimeo, so.linger = from.rcvTimeo, from.sndTimeo, from.linger
+	so.rcvLowat, so.sndLowat = from.rcvLowat, from.sndLowat
+}
+
+// Charge adds n octets to what the stack's sockets hold of its buffers, and
+// Full reports that they hold their share.
+func (so *Socket) Charge(n int) { so.sum.Add(int64(n)) }
+
+// Full reports that all sockets together hold what they may.
+func (so *Socket) Full() bool { return so.sum.Load() > so.env.Pool.Limit()/4*memoryShare }
+
 // memoryShare is what all sockets together may hold of the stack's buffers, in
 // quarters: who does not read must not keep the rest from working.
 const memoryShare = 3
@@ -201,7 +287,7 @@ const memoryShare = 3
 // false: no room, or closed.
 func (so *Socket) Deliver(w *netif.Work, pkt *packet.Buf) bool {
 	n := pkt.Len()
-	if so.sum.Load() > so.env.Pool.Limit()/4*memoryShare {
+	if so.Full() {
 		return false
 	}
 	so.mu.Lock()
@@ -230,7 +316,15 @@ func (so *Socket) Deliver(w *netif.Work, pkt *packet.Buf) bool {
 // Recv takes the next datagram. m.Data is where it goes; what does not fit is
 // lost and MsgTrunc says so. With no datagram left (soreceive) the errors are
 // the pending one, EWOULDBLOCK, and none with Size 0 after a shutdown.
-func (so *Socket) Recv(m *Msg) error {
+//
+// Of a stream it takes what is there, up to the length of m.Data; Size 0 is
+// its end. ENOTCONN before it is connected. With MsgOOB it takes the
+// out-of-band octet: EINVAL when there is none, EWOULDBLOCK when it is still
+// on its way.
+func (so *Socket) Recv(w *netif.Work, m *Msg) error {
+	if st := so.stream(); st != nil {
+		return st.Recv(w, m)
+	}
 	so.mu.Lock()
 	pkt := so.rcv.head
 	if pkt == nil {
@@ -287,7 +381,8 @@ func (q *queue) pop() {
 	q.charge -= p.Cap()
 }
 
-// Send hands a datagram to the protocol.
+// Send hands a datagram to the protocol. A stream takes what it has room for
+// and answers how much that is; EWOULDBLOCK: no room now, ENOTCONN, EPIPE.
 func (so *Socket) Send(w *netif.Work, m *Msg) (int, error) {
 	if err := so.TakeError(); err != nil {
 		return 0, err
@@ -321,6 +416,18 @@ func (so *Socket) TakeError() error {
 
 // Poll is the socket's readiness now.
 func (so *Socket) Poll() (ev Events) {
+	if st := so.stream(); st != nil {
+		ev = st.Poll()
+		so.mu.Lock()
+		if so.err != 0 {
+			ev |= Readable | Writable | Error
+		}
+		if so.closed {
+			ev |= HangUp | Readable
+		}
+		so.mu.Unlock()
+		return ev
+	}
 	so.mu.Lock()
 	defer so.mu.Unlock()
 	ev = Writable
@@ -338,9 +445,23 @@ func (so *Socket) Poll() (ev Events) {
 
 // Queued is the number of payload octets waiting to be received (Recv-Q).
 func (so *Socket) Queued() int {
+	if st := so.stream(); st != nil {
+		n, _ := st.Queued()
+		return n
+	}
 	so.mu.Lock()
 	defer so.mu.Unlock()
 	return so.rcv.payload
+}
+
+// Unsent is the number of octets of a stream that wait to be sent or
+// acknowledged (Send-Q), its end included; it falls to 0 some time after Close.
+func (so *Socket) Unsent() int {
+	if st := so.stream(); st != nil {
+		_, n := st.Queued()
+		return n
+	}
+	return 0
 }
 
 // SendSpace is the send buffer's size: the largest datagram.
@@ -353,15 +474,41 @@ func (so *Socket) SendSpace() int {
 // Bind gives the socket its local address.
 func (so *Socket) Bind(w *netif.Work, a Addr) error { return so.H.Bind(w, a) }
 
-// Connect fixes the peer; an address without IP dissolves the association.
+// Connect fixes the peer; an address without IP dissolves the association. A
+// stream's connection is made from now on (EINPROGRESS): it is Writable when
+// it stands, and SOError says why it does not. EALREADY, EISCONN.
 func (so *Socket) Connect(w *netif.Work, a Addr) error { return so.H.Connect(w, a) }
+
+// Listen has a stream socket accept connections. EOPNOTSUPP: not a stream.
+func (so *Socket) Listen(w *netif.Work, backlog int) error {
+	if st := so.stream(); st != nil {
+		return st.Listen(w, backlog)
+	}
+	return syscall.EOPNOTSUPP
+}
+
+// Accept takes the oldest connection of a listening socket.
+func (so *Socket) Accept(w *netif.Work) (*Socket, error) {
+	if st := so.stream(); st != nil {
+		return st.Accept(w)
+	}
+	return nil, syscall.EOPNOTSUPP
+}
+
+// Abort closes a stream socket with a reset; others are closed.
+func (so *Socket) Abort(w *netif.Work) {
+	if st := so.stream(); st != nil {
+		st.Abort(w)
+	}
+	so.Close(w)
+}
 
 // Shutdown ends receiving, sending or both.
 func (so *Socket) Shutdown(w *netif.Work, read, write bool) error {
 	if err := so.H.Shutdown(w, read, write); err != nil {
 		return err
 	}
-	if read {
+	if read && so.Type != Stream {
 		so.mu.Lock()
 		so.cantRecv = true
 		so.wakeLocked(w)
@@ -371,7 +518,9 @@ func (so *Socket) Shutdown(w *netif.Work, read, write bool) error {
 	return nil
 }
 
-// Close ends the socket; what is queued is freed.
+// Close ends the socket; what is queued to be received is freed. A stream goes
+// on to send what it holds, and its end, without the socket; with SOLinger of
+// no time it is reset. Whoever lingers waits for [Socket.Unsent] to be 0.
 func (so *Socket) Close(w *netif.Work) {
 	so.mu.Lock()
 	if so.closed {
@@ -380,7 +529,11 @@ func (so *Socket) Close(w *netif.Work) {
 	}
 	so.closed = true
 	so.wakeLocked(w)
+	reset := so.linger == 0
 	so.mu.Unlock()
+	if st := so.stream(); st != nil && reset {
+		st.Abort(w)
+	}
 	so.H.Close(w)
 	so.drain()
 	if so.onClose != nil {

@@ -379,7 +379,7 @@ func (s *Socket) Flag(name, value int) {
 // Get is the next datagram as "source: data", or what Recv says.
 func (s *Socket) Get() string {
 	m := socket.Msg{Data: make([]byte, 65536)}
-	if err := s.Recv(&m); err != nil {
+	if err := s.r.Do(func(w *netif.Work) error { return s.Recv(w, &m) }); err != nil {
 		return err.Error()
 	}
 	from := m.Addr.IP.String()

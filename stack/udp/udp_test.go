@@ -313,9 +313,9 @@ func TestDataBeforeTheError(t *testing.T) {
 	if got := s.Get(); got != "10.0.0.2:5: data" {
 		t.Error(got)
 	}
-	is(t, "looking", s.Recv(&socket.Msg{Flags: socket.MsgPeek}), syscall.ECONNREFUSED)
-	is(t, "taking", s.Recv(&socket.Msg{}), syscall.ECONNREFUSED)
-	is(t, "empty", s.Recv(&socket.Msg{}), syscall.EWOULDBLOCK)
+	is(t, "looking", s.Socket.Recv(nil, &socket.Msg{Flags: socket.MsgPeek}), syscall.ECONNREFUSED)
+	is(t, "taking", s.Socket.Recv(nil, &socket.Msg{}), syscall.ECONNREFUSED)
+	is(t, "empty", s.Socket.Recv(nil, &socket.Msg{}), syscall.EWOULDBLOCK)
 }
 
 // Sockets that nobody reads leave the stack buffers to work with.
