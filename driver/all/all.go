@@ -1,14 +1,16 @@
-// Package all is every driver by name: the four that there are, and the names
-// that QNX's hardware drivers had, which one of the four stands in for.
+// Package all is every driver by name: those that there are, and the names that
+// QNX's hardware drivers had, which one of those stands in for.
 package all
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"strings"
 
 	"ionet/driver"
+	"ionet/driver/impair"
 	"ionet/driver/packet"
 	"ionet/driver/qemu"
 	"ionet/driver/tap"
@@ -20,12 +22,20 @@ import (
 // "tap,name=tap0". Without it that is wire.
 const Env = "IONET_HARDWARE"
 
-var present = driver.Set{
+// devices are those with an outside of their own.
+var devices = driver.Set{
 	"wire":   wire.Open,
 	"tap":    tap.Open,
 	"packet": packet.Open,
 	"qemu":   qemu.Open,
 }
+
+// present are all that there are.
+var present = func() driver.Set {
+	s := maps.Clone(devices)
+	s["impair"] = impair.Open(devices)
+	return s
+}()
 
 // hardware are the drivers of the original (io-net, -d) and of its field.
 var hardware = strings.Fields(`
@@ -41,10 +51,7 @@ const family = "ppc800-"
 var Drivers = drivers()
 
 func drivers() driver.Set {
-	s := driver.Set{}
-	for name, open := range present {
-		s[name] = open
-	}
+	s := maps.Clone(present)
 	for _, name := range hardware {
 		s[name] = standIn(name)
 	}
