@@ -29,12 +29,22 @@ func Do(name string, f func() error) error {
 		return f()
 	}
 	done := make(chan error, 1)
-	go func() {
-		// The thread is not given back: it ends with the goroutine, and with
-		// it the change of namespace.
-		runtime.LockOSThread()
-		done <- enter(Path(name), f)
-	}()
+	go func() { done <- onThread(func() error { return enter(Path(name), f) }) }()
+	return <-done
+}
+
+// onThread calls f on a thread that is not given back: it ends with the calling
+// goroutine, and with it the change of namespace. The first thread of a process
+// does not end, and what /proc says of it is said of the process: it is kept
+// out of this.
+func onThread(f func() error) error {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		return f()
+	}
+	defer runtime.UnlockOSThread()
+	done := make(chan error, 1)
+	go func() { done <- onThread(f) }()
 	return <-done
 }
 
