@@ -126,18 +126,38 @@ func (p *pipe) frame(now int64, b *packet.Buf) (drops int) {
 		}
 	}
 	if f.corrupt && b.Len() > packet.EtherLen {
-		p.count.Corrupted++
-		body := b.Bytes()[packet.EtherLen:]
-		bit := f.bit % uint64(8*len(body))
-		body[bit/8] ^= 1 << (bit % 8)
-		b.Csum = packet.CsumNone // what was known of the checksum is known no more
+		bad := damaged(b, f.bit)
+		b.Free()
+		if bad == nil {
+			p.count.NoBuffer++
+			drops++
+		} else {
+			p.count.Corrupted++
+			drops += p.park(now, bad, f)
+		}
+	} else {
+		drops += p.park(now, b, f)
 	}
-	drops += p.park(now, b, f)
 	if again != nil {
 		f.held = false
 		drops += p.park(now, again, f)
 	}
 	return drops
+}
+
+// damaged is a copy of b with one bit behind the link header inverted, or nil
+// when there is no memory. b keeps its octets: a sender may lend them, and send
+// them again.
+func damaged(b *packet.Buf, bit uint64) *packet.Buf {
+	c := b.Clone()
+	if c == nil {
+		return nil
+	}
+	body := c.Bytes()[packet.EtherLen:]
+	bit %= uint64(8 * len(body))
+	body[bit/8] ^= 1 << (bit % 8)
+	c.Csum = packet.CsumNone // what was known of it is known no more
+	return c
 }
 
 // park sends a frame over the link and has it wait for its time.

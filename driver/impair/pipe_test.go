@@ -174,7 +174,12 @@ func TestCorruptInvertsOneBit(t *testing.T) {
 		b.in++
 		f := b.frame(0, 64)
 		f.Csum = packet.CsumVerified
+		lent := f.Bytes()
+		before := bytes.Clone(lent)
 		b.pipe.enter(int64(i), f)
+		if !bytes.Equal(lent, before) {
+			t.Fatal("the sender's octets are damaged, not a copy")
+		}
 		b.until(int64(i))
 		clean := b.frame(0, 64)
 		flips := 0
@@ -345,6 +350,12 @@ func TestCopyWithoutMemory(t *testing.T) {
 		t.Errorf("%d dropped", drops)
 	}
 	b.in = 1
+	bad := newBench(t, Profile{Corrupt: 100}, 1)
+	f = bad.frame(0, 60)
+	bad.pool.SetLimit(0)
+	if drops := bad.pipe.enter(0, f); drops != 1 || bad.pool.Bufs() != 0 || bad.pipe.counts().NoBuffer != 1 {
+		t.Errorf("%d dropped, %+v", drops, bad.pipe.counts())
+	}
 	if c := b.end(); c.Passed != 1 || c.NoBuffer != 1 || c.Duplicated != 0 {
 		t.Errorf("%+v", c)
 	}
