@@ -111,17 +111,7 @@ func (d *daemon) status(field string) float64 {
 }
 
 // cpu is the processor time the daemon has taken.
-func (d *daemon) cpu() time.Duration {
-	total := time.Duration(0)
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", d.cmd.Process.Pid))
-	for _, t := range tasks {
-		if b, err := os.ReadFile(t); err == nil {
-			ns, _ := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
-			total += time.Duration(ns)
-		}
-	}
-	return total
-}
+func (d *daemon) cpu() time.Duration { return cpuOf(d.cmd.Process.Pid) }
 
 func (d *daemon) stop() {
 	_ = d.cmd.Process.Signal(unix.SIGTERM)

@@ -130,7 +130,7 @@ func (t *bare) read(fd uintptr, one bool) bool {
 }
 
 func tapBare([]string) error {
-	fd, err := openTap()
+	fd, err := openTap(0)
 	if err != nil {
 		return err
 	}

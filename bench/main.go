@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -34,6 +35,11 @@ var measures = []measure{
 	{"route", "adding, dumping, looking up 1,000,000 routes", routeMeasure},
 	{"wire", "frames/s over the wire between two processes, beside a bare stream relay", wireMeasure},
 	{"tap", "ping round trips over TAP, beside a bare TAP echo loop and gVisor", tapMeasure},
+	{"tcp-mem", "one TCP stream between two stacks in memory, beside gVisor's netstack", tcpMemMeasure},
+	{"tcp-tap", "one TCP stream to and from a kernel host over TAP, beside bare TAP loops and gVisor", tcpTapMeasure},
+	{"tcp-conn", "TCP connections/s in memory beside gVisor, and one-octet round trips over TAP beside gVisor and the kernel", tcpConnMeasure},
+	{"tcp-idle", "memory of idle TCP endpoints, beside gVisor", tcpIdleMeasure},
+	{"tcp-door", "one TCP stream between clients of two daemons, beside a bare chain of relays", tcpDoorMeasure},
 	{"tools", "processor time of ifconfig -a and netstat -rn, and 1,000,000 routes by netstat -rn", toolsMeasure},
 }
 
@@ -106,8 +112,41 @@ func rates(contenders ...func(d time.Duration) float64) samples {
 	return all
 }
 
+// contender is one who does a measure's work. A run answers its figure.
+type contender struct {
+	name string
+	run  func(d time.Duration) (float64, error)
+}
+
+// figures runs the contenders by turns.
+func figures(contenders []contender) (samples, error) {
+	var errs []error
+	run := make([]func(time.Duration) float64, len(contenders))
+	for i, c := range contenders {
+		run[i] = func(d time.Duration) float64 {
+			v, err := c.run(d)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
+			}
+			return v
+		}
+	}
+	r := rates(run...)
+	return r, errors.Join(errs...)
+}
+
 // median is the median of contender i.
 func (s samples) median(i int) float64 { return median(slices.Clone(s[i])) }
+
+// best is the contender with the largest median of the first n.
+func (s samples) best(n int) (best int) {
+	for i := range n {
+		if s.median(i) > s.median(best) {
+			best = i
+		}
+	}
+	return best
+}
 
 // ratio is the median over the rounds of contender i's outcome by j's.
 func (s samples) ratio(i, j int) float64 {

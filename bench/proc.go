@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +36,17 @@ var roles = map[string]func(args []string) error{
 	"tap-bare":      tapBare,
 	"tap-gvisor":    tapGvisor,
 	"tap-ping":      kernelPing,
+
+	"tcp-tap-bare":   tcpTapBare,
+	"tcp-tap-gvisor": tcpTapGvisor,
+	"kernel-stream":  kernelStream,
+	"chain-source":   chainSource,
+	"chain-relay":    chainRelay,
+	"chain-sink":     chainSink,
+	"idle-gvisor":    idleGvisor,
+	"tcp-ping":       tcpPing,
+	"veth-echo":      vethEcho,
+	"veth-ping":      vethPing,
 }
 
 func child(args []string) error {
@@ -152,8 +165,32 @@ func (p *process) kill() {
 	_ = p.wait()
 }
 
+// serveLines calls f with each line of the input until its end.
+func serveLines(f func(line string) error) error {
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		if err := f(in.Text()); err != nil {
+			return err
+		}
+	}
+	return in.Err()
+}
+
 // untilEnd waits for the end of the input.
 func untilEnd() { _, _ = io.Copy(io.Discard, os.Stdin) }
+
+// cpuOf is the processor time that the living threads of a process have taken.
+func cpuOf(pid int) time.Duration {
+	total := time.Duration(0)
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, t := range tasks {
+		if b, err := os.ReadFile(t); err == nil {
+			ns, _ := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
+			total += time.Duration(ns)
+		}
+	}
+	return total
+}
 
 // cpuTime is the processor time this process has taken.
 func cpuTime() time.Duration {

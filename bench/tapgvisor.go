@@ -14,7 +14,7 @@ import (
 // tapGvisor is gVisor's netstack on its own link for descriptors, without
 // offloads.
 func tapGvisor([]string) error {
-	fd, err := openTap()
+	fd, err := openTap(0)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,10 @@ const (
 // Segment is an Ethernet segment inside one process: the wire for stacks that
 // one program holds. It is safe for concurrent use.
 type Segment struct {
+	// Without are offloads that the stations do not have; it is set before
+	// the first is attached.
+	Without netif.Caps
+
 	mu       sync.Mutex
 	stations atomic.Pointer[stations]
 	made     int
@@ -231,7 +235,7 @@ func (m *memory) Info() driver.Info {
 	all := m.seg.stations.Load().all
 	i := driver.Info{
 		Family: "en", Description: "Local wire in memory", MAC: m.mac,
-		MTU: m.mtu, MaxMTU: maxMTU, Caps: offloads,
+		MTU: m.mtu, MaxMTU: maxMTU, Caps: offloads &^ m.seg.Without,
 		Details: []driver.Detail{{Name: "Segment Members", Value: strconv.Itoa(len(all))}},
 	}
 	for _, to := range all {

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/link/pipe"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+)
+
+func gmust(err tcpip.Error) {
+	if err != nil {
+		panic(err.String())
+	}
+}
+
+// gvisorStack is a netstack at 10.0.0.n on the link.
+func gvisorStack(link gstack.LinkEndpoint, n byte) *gstack.Stack {
+	return gvisorOn(link, [][4]byte{{10, 0, 0, n}}, udp.NewProtocol, icmp.NewProtocol4)
+}
+
+func gvisorOn(link gstack.LinkEndpoint, addrs [][4]byte, transports ...gstack.TransportProtocolFactory) *gstack.Stack {
+	s := gstack.New(gstack.Options{
+		NetworkProtocols:   []gstack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol},
+		TransportProtocols: transports,
+	})
+	gmust(s.CreateNIC(1, link))
+	for _, a := range addrs {
+		gmust(s.AddProtocolAddress(1, tcpip.ProtocolAddress{
+			Protocol:          ipv4.ProtocolNumber,
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4(a), PrefixLen: 8},
+		}, gstack.AddressProperties{}))
+	}
+	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: 1}})
+	return s
+}
+
+// gvisorTCP is a netstack with TCP as its fastest users set it up: SACK, cubic
+// and large buffers. Its TIME_WAIT lasts wait.
+func gvisorTCP(link gstack.LinkEndpoint, wait time.Duration, addrs ...[4]byte) *gstack.Stack {
+	s := gvisorOn(link, addrs, tcp.NewProtocol)
+	sack, cubic, moderate := tcpip.TCPSACKEnabled(true), tcpip.CongestionControlOption("cubic"), tcpip.TCPModerateReceiveBufferOption(true)
+	tw := tcpip.TCPTimeWaitTimeoutOption(wait)
+	for _, o := range []tcpip.SettableTransportProtocolOption{
+		&sack, &cubic, &moderate, &tw,
+		&tcpip.TCPSendBufferSizeRangeOption{Min: 1 << 12, Default: 4 << 20, Max: 8 << 20},
+		&tcpip.TCPReceiveBufferSizeRangeOption{Min: 1 << 12, Default: 4 << 20, Max: 8 << 20},
+	} {
+		gmust(s.SetTransportProtocolOption(tcp.ProtocolNumber, o))
+	}
+	return s
+}
+
+func gvisorAddr(a [4]byte, port uint16) tcpip.FullAddress {
+	return tcpip.FullAddress{NIC: 1, Addr: tcpip.AddrFrom4(a), Port: port}
+}
+
+// gvisorNetwork is two netstacks that links join.
+func gvisorNetwork(name string, client, server gstack.LinkEndpoint, wait time.Duration, clients ...[4]byte) *network {
+	c, s := gvisorTCP(client, wait, clients...), gvisorTCP(server, wait, serverAddr)
+	return &network{
+		name: name,
+		dial: func(from [4]byte) (net.Conn, error) {
+			return gonet.DialTCPWithBind(context.Background(), c, gvisorAddr(from, 0), gvisorAddr(serverAddr, streamPort), ipv4.ProtocolNumber)
+		},
+		listen: func() (net.Listener, error) {
+			return gonet.ListenTCP(s, gvisorAddr(serverAddr, streamPort), ipv4.ProtocolNumber)
+		},
+		frames: func() uint64 {
+			return c.Stats().IP.PacketsSent.Value() + s.Stats().IP.PacketsSent.Value()
+		},
+		close: func() error {
+			c.Close()
+			s.Close()
+			c.Wait()
+			s.Wait()
+			return nil
+		},
+	}
+}
+
+// gvisorPipe joins two netstacks by their pipe link, which calls the other
+// stack from within the sender.
+func gvisorPipe(wait time.Duration, clients ...[4]byte) *network {
+	a, b := pipe.New("\x02\x00\x00\x00\x00\x01", "\x02\x00\x00\x00\x00\x02", 1500)
+	return gvisorNetwork("gVisor, pipe", a, b, wait, clients...)
+}
+
+// gvisorChannel joins them by their channel link, with a goroutine each way
+// that passes packets on. With super-packets neither side computes checksums.
+func gvisorChannel(super bool) *network {
+	a, b := channel.New(1024, 1500, "\x02\x00\x00\x00\x00\x01"), channel.New(1024, 1500, "\x02\x00\x00\x00\x00\x02")
+	var la, lb gstack.LinkEndpoint = a, b
+	if super {
+		for _, l := range []*channel.Endpoint{a, b} {
+			l.SupportedGSOKind = gstack.HostGSOSupported
+			l.LinkEPCapabilities = gstack.CapabilityRXChecksumOffload | gstack.CapabilityTXChecksumOffload
+		}
+		la, lb = superLink{a}, superLink{b}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	pass := func(from, to *channel.Endpoint) {
+		for pkt := from.ReadContext(ctx); pkt != nil; pkt = from.ReadContext(ctx) {
+			in := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: pkt.ToBuffer()})
+			to.InjectInbound(pkt.NetworkProtocolNumber, in)
+			in.DecRef()
+			pkt.DecRef()
+		}
+	}
+	go pass(a, b)
+	go pass(b, a)
+	n := gvisorNetwork("gVisor, channel", la, lb, time.Second, clientAddr)
+	end := n.close
+	n.close = func() error {
+		cancel()
+		return end()
+	}
+	return n
+}
+
+// superLink is the channel link with super-packets of the largest size, where
+// the channel by itself has half of it.
+type superLink struct{ *channel.Endpoint }
+
+func (superLink) GSOMaxSize() uint32 { return gstack.GVisorGSOMaxSize }
