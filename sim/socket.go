@@ -128,3 +128,60 @@ func (nd *Node) Route(dst, gateway string) {
 		panic(fmt.Sprintf("sim: %s: route %s via %s: %v", nd.Name, dst, gateway, err))
 	}
 }
+
+// TCP makes a stream socket.
+func (nd *Node) TCP() *Socket { return nd.Socket(socket.Stream, 0) }
+
+// Listen makes a stream socket that listens on local.
+func (nd *Node) Listen(local string, backlog int) *Socket {
+	s := nd.TCP()
+	err := s.Bind(local)
+	if err == nil {
+		err = nd.Call(func(w *netif.Work) error { return s.Socket.Listen(w, backlog) })
+	}
+	if err != nil {
+		panic(fmt.Sprintf("sim: %s: listen %s: %v", nd.Name, local, err))
+	}
+	return s
+}
+
+// Accept takes a connection; nil: there is none.
+func (s *Socket) Accept() *Socket {
+	var n *socket.Socket
+	err := s.node.Call(func(w *netif.Work) (err error) { n, err = s.Socket.Accept(w); return err })
+	if err != nil {
+		return nil
+	}
+	a := &Socket{Socket: n, node: s.node}
+	s.node.socks = append(s.node.socks, a)
+	return a
+}
+
+// Write sends what the socket takes of b and answers how much that was.
+func (s *Socket) Write(b []byte) (n int, err error) {
+	err = s.node.Call(func(w *netif.Work) (err error) {
+		n, err = s.Socket.Send(w, &socket.Msg{Data: b})
+		return err
+	})
+	return n, err
+}
+
+// Read takes what there is, up to len(b); 0 without an error is the end.
+func (s *Socket) Read(b []byte) (int, error) {
+	m := socket.Msg{Data: b}
+	err := s.node.Call(func(w *netif.Work) error { return s.Socket.Recv(w, &m) })
+	if err != nil {
+		return 0, err
+	}
+	return m.Size, nil
+}
+
+// Shutdown ends sending.
+func (s *Socket) Shutdown() error {
+	return s.node.Call(func(w *netif.Work) error { return s.Socket.Shutdown(w, false, true) })
+}
+
+// Abort resets the connection.
+func (s *Socket) Abort() {
+	_ = s.node.Call(func(w *netif.Work) error { s.Socket.Abort(w); return nil })
+}

@@ -26,6 +26,7 @@ import (
 	"ionet/stack/rawip"
 	"ionet/stack/route"
 	"ionet/stack/socket"
+	"ionet/stack/tcp"
 	"ionet/stack/udp"
 )
 
@@ -54,6 +55,7 @@ type Stack struct {
 	ARP    *arp.ARP
 	Inet   *inet.Inet
 	UDP    *udp.UDP
+	TCP    *tcp.TCP
 	Raw    *rawip.Raw
 	Lo     *netif.Interface
 
@@ -87,6 +89,7 @@ func New(c Config) (*Stack, error) {
 	s.Ether = ether.New(env)
 	s.ARP = arp.New(env, s.Ether, s.Inet.HostUnreachable)
 	s.UDP = udp.New(env, udp.Config{ReuseportUnicast: c.ReuseportUnicast, SocketMemory: &s.sockMem})
+	s.TCP = tcp.New(env, tcp.Config{SocketMemory: &s.sockMem, NewSocket: s.newSocket, Closed: s.socketClosed})
 	s.Raw = rawip.New(env, s.Inet, &s.sockMem)
 
 	s.Ether.Handle(packet.EtherIPv4, s.Inet)
@@ -96,6 +99,8 @@ func New(c Config) (*Stack, error) {
 	s.Inet.SetRaw(s.Raw)
 	s.Inet.Handle(packet.ProtoUDP, s.UDP)
 	s.UDP.Over(false, s.Inet)
+	s.Inet.Handle(packet.ProtoTCP, s.TCP)
+	s.TCP.Over(false, s.Inet)
 	s.Inet.AddrChanged = s.addrChanged
 
 	if err := env.Ifs.Add(s.Lo); err != nil {
@@ -134,6 +139,7 @@ func (s *Stack) Next() (at int64, ok bool) { return s.Env.Wheel.Next() }
 // gone and its clock has stopped. Sockets are their owners' to close.
 func (s *Stack) Close() {
 	w := s.Env.Begin(s.Env.Now())
+	s.TCP.Close(w)
 	s.Inet.Close(w)
 	w.End()
 }
@@ -147,13 +153,14 @@ func (s *Stack) Socket(w *netif.Work, family, typ, proto int, cred socket.Cred) 
 	if family != socket.AFInet {
 		return nil, syscall.EAFNOSUPPORT
 	}
-	if s.sockets.Add(1) > s.Env.MIB.Int(nodeMaxSockets) {
-		s.sockets.Add(-1)
+	id, ok := s.newSocket()
+	if !ok {
 		return nil, syscall.ENFILE
 	}
-	id := s.lastID.Add(1)
 	so, err := (*socket.Socket)(nil), error(syscall.EPROTONOSUPPORT)
 	switch {
+	case typ == socket.Stream && (proto == 0 || proto == packet.ProtoTCP):
+		so, err = s.TCP.Socket(w, family, cred, id)
 	case typ == socket.Dgram && (proto == 0 || proto == protoUDP):
 		so, err = s.UDP.Socket(w, family, cred, id)
 	case typ == socket.Dgram && proto == packet.ProtoICMP:
@@ -164,12 +171,23 @@ func (s *Stack) Socket(w *netif.Work, family, typ, proto int, cred socket.Cred) 
 		err = syscall.ESOCKTNOSUPPORT
 	}
 	if err != nil {
-		s.sockets.Add(-1)
+		s.socketClosed()
 		return nil, err
 	}
-	so.OnClose(func() { s.sockets.Add(-1) })
+	so.OnClose(s.socketClosed)
 	return so, nil
 }
+
+// newSocket counts one more socket and numbers it; false: kern.maxsockets.
+func (s *Stack) newSocket() (id uint64, ok bool) {
+	if s.sockets.Add(1) > s.Env.MIB.Int(nodeMaxSockets) {
+		s.sockets.Add(-1)
+		return 0, false
+	}
+	return s.lastID.Add(1), true
+}
+
+func (s *Stack) socketClosed() { s.sockets.Add(-1) }
 
 // Sockets is the number of open sockets, SocketMemory the storage they hold.
 func (s *Stack) Sockets() int        { return int(s.sockets.Load()) }
@@ -178,7 +196,8 @@ func (s *Stack) SocketMemory() int64 { return s.sockMem.Load() }
 // SocketInfo describes a socket for netstat.
 type SocketInfo struct {
 	ID             uint64
-	Proto          string // "udp", "icmp", "ip"
+	Proto          string // "tcp", "udp", "icmp", "ip"
+	State          string // of a TCP connection, else ""
 	Family         int
 	RecvQ, SendQ   int
 	Local, Foreign socket.Addr
@@ -191,6 +210,14 @@ func (s *Stack) SocketTable() []SocketInfo {
 	add := func(so *socket.Socket, proto string) {
 		out = append(out, SocketInfo{ID: so.ID, Proto: proto, Family: so.Family, RecvQ: so.Queued(),
 			Local: so.H.Local(), Foreign: so.H.Peer(), Cred: so.Cred})
+	}
+	for _, r := range s.TCP.Rows() {
+		i := SocketInfo{Proto: "tcp", Family: socket.FamilyOf(r.Local.IP), RecvQ: r.RecvQ, SendQ: r.SendQ,
+			Local: r.Local, Foreign: r.Foreign, State: r.State}
+		if r.So != nil {
+			i.ID, i.Family, i.Cred = r.So.ID, r.So.Family, r.So.Cred
+		}
+		out = append(out, i)
 	}
 	for _, p := range s.UDP.PCBs() {
 		add(p.So, "udp")

@@ -8,16 +8,16 @@ import (
 
 	"ionet/protocol"
 	"ionet/stack/mib"
+	"ionet/stack/tcp"
 	"ionet/tool/cli"
 )
 
 var (
-	nodeHostname  = mib.String("kern.hostname", "", "The stack's name for this host.")
-	_             = mib.String("kern.ostype", "ionet", "The system's name.", mib.ReadOnly())
-	nodeRelease   = mib.String("kern.osrelease", "", "The system's release.", mib.ReadOnly())
-	nodeVersion   = mib.String("kern.version", "", "The system's release in words.", mib.ReadOnly())
-	nodeHeap      = mib.Int("kern.heap", 0, "Octets of live heap after a garbage collection made for the question, which only the superuser may ask (ionet's own).", mib.ReadOnly())
-	nodeSoMaxConn = mib.Int("kern.somaxconn", defaultSoMaxConn, "Connections that may wait at a listening socket.", mib.Range(defaultSoMaxConn, 1<<20), mib.RaiseOnly())
+	nodeHostname = mib.String("kern.hostname", "", "The stack's name for this host.")
+	_            = mib.String("kern.ostype", "ionet", "The system's name.", mib.ReadOnly())
+	nodeRelease  = mib.String("kern.osrelease", "", "The system's release.", mib.ReadOnly())
+	nodeVersion  = mib.String("kern.version", "", "The system's release in words.", mib.ReadOnly())
+	nodeHeap     = mib.Int("kern.heap", 0, "Octets of live heap after a garbage collection made for the question, which only the superuser may ask (ionet's own).", mib.ReadOnly())
 )
 
 // setKern fills in the nodes that say who we are.
@@ -28,7 +28,7 @@ func (e *engine) setKern(t *TCPIP) {
 	release := cli.BuildVersion()
 	v.PutStr(nodeRelease, release)
 	v.PutStr(nodeVersion, "ionet "+release)
-	v.Put(nodeSoMaxConn, int64(t.SoMaxConn))
+	v.Put(tcp.NodeSoMaxConn, int64(t.SoMaxConn))
 }
 
 // sysctl serves TypeSysctl.

@@ -282,6 +282,7 @@ func TestPathMTU(t *testing.T) {
 		packet.IPv4(q).SetTotalLen(n)
 		return q
 	}
+	r.Sysctl("net.inet.ip.mtudisc", "0")
 	r.Send(icmpErr(3, 4, 1000, quote(1428)))
 	if n := count(); n != 1 {
 		t.Errorf("mtudisc=0: %d pieces", n)

@@ -40,7 +40,7 @@ var (
 	nodeAllowSrcRt  = mib.Int("net.inet.ip.allowsrcrt", 1, "1: accept source-routed packets for this host.", mib.Bool())
 	nodeDirBcast    = mib.Int("net.inet.ip.directed-broadcast", 0, "1: forward broadcasts into a directly connected network.", mib.Bool())
 	nodeHostZero    = mib.Int("net.inet.ip.hostzerobroadcast", 1, "1: the all-zeroes host address is a broadcast address too.", mib.Bool())
-	nodeMTUDisc     = mib.Int("net.inet.ip.mtudisc", 0, "1: learn path MTUs from ICMP.", mib.Bool())
+	nodeMTUDisc     = mib.Int("net.inet.ip.mtudisc", 1, "1: learn path MTUs from ICMP.", mib.Bool())
 	nodeMTUDiscTime = mib.Int("net.inet.ip.mtudisctimeout", 600, "Seconds a learnt path MTU is believed.", mib.Range(1, 1<<30))
 	nodeAnonMin     = mib.Int("net.inet.ip.anonportmin", 49152, "Lowest ephemeral port.", mib.Range(1024, 65535))
 	nodeAnonMax     = mib.Int("net.inet.ip.anonportmax", 65535, "Highest ephemeral port.", mib.Range(1024, 65535))

@@ -325,6 +325,9 @@ func (in *Inet) Source(f *socket.Flow) (netip.Addr, error) {
 	return f.Route.Src, nil
 }
 
+// PathMTUs is socket.Network.
+func (in *Inet) PathMTUs() bool { return in.env.MIB.On(nodeMTUDisc) }
+
 // Addrs is socket.Network.
 func (in *Inet) Addrs(pkt *packet.Buf) (src, dst netip.Addr) {
 	h := packet.IPv4(pkt.L3())

@@ -12,6 +12,16 @@ import (
 // done before the call ends.
 type Waker interface{ Wake(w *Work) }
 
+// Flusher is who sends packets that must leave in order although several
+// goroutines have cause to send them: a connection. It is on the list of one
+// Work at a time, whose owner alone sends for it until Flushed answers false.
+type Flusher interface {
+	// Flush sends what there is to send.
+	Flush(w *Work)
+	// Flushed is told that all of it has been transmitted; true: there is more.
+	Flushed(w *Work) bool
+}
+
 // Work is the list of what a call into the stack has still to do: turns,
 // frames to transmit, sockets to wake, counters to publish (laws 2, 3, 7).
 // It belongs to one goroutine.
@@ -22,6 +32,8 @@ type Work struct {
 	reader *epoch.Reader
 	turns  []turn
 	tx     []txQueue
+	flush  []Flusher
+	sent   int // flush[:sent] have sent
 	wakes  []Waker
 	posts  []func(*Work)
 	delta  []uint32
@@ -62,7 +74,9 @@ func (w *Work) finish() (more bool) {
 			t.fn(w, t.pkt)
 		}
 		w.turns = w.turns[:0]
-		w.flushTx()
+		if w.flushAll() {
+			continue
+		}
 		if len(w.posts) == 0 {
 			break
 		}
@@ -87,8 +101,33 @@ func (w *Work) finish() (more bool) {
 		k.Wake(w)
 	}
 	w.wakes = w.wakes[:0]
-	return len(w.turns)+len(w.tx)+len(w.posts)+len(w.dirty) > 0
+	return len(w.turns)+len(w.tx)+len(w.flush)+len(w.posts)+len(w.dirty) > 0
 }
+
+// flushAll has the flushers send, transmits, and lets go of those who have
+// nothing more. It reports that there are turns again, or flushers.
+func (w *Work) flushAll() (again bool) {
+	for ; w.sent < len(w.flush); w.sent++ {
+		w.flush[w.sent].Flush(w)
+	}
+	if len(w.turns) > 0 {
+		return true
+	}
+	w.flushTx()
+	more := w.flush[:0]
+	for _, f := range w.flush {
+		if f.Flushed(w) {
+			more = append(more, f)
+		}
+	}
+	clear(w.flush[len(more):])
+	w.flush, w.sent = more, 0
+	return len(more) > 0
+}
+
+// FlushLater has f send at the end of the call. f sees to it that it is on one
+// list only.
+func (w *Work) FlushLater(f Flusher) { w.flush = append(w.flush, f) }
 
 // End is Finish for a Work that came from [Env.Begin]; it goes back.
 func (w *Work) End() {

@@ -6,6 +6,8 @@
 // packet is on its way.
 package packet
 
+import "sync/atomic"
+
 // CsumState says what is known about a packet's transport checksum.
 type CsumState uint8
 
@@ -72,7 +74,36 @@ type Buf struct {
 	class      uint8
 	free       bool
 	pool       *Pool
+
+	root *Buf  // whose storage this is, or nil: its own
+	lent int32 // notLent, lentOut or orphaned; atomic
 }
+
+// States of a buffer that lends its storage ([Buf.Share]).
+const (
+	notLent  = iota
+	lentOut  // to one other
+	orphaned // and freed meanwhile: the other one frees it
+)
+
+// Share answers a second buffer over the same storage: the first n octets of b
+// with the headroom in front of them, to be sent while b is kept to be sent
+// again. The octets must not be written by anybody from now on; the headroom
+// is the new one's until it is freed, and so b cannot be shared twice at a
+// time: nil.
+func (b *Buf) Share(n int) *Buf {
+	if b.root != nil || !atomic.CompareAndSwapInt32(&b.lent, notLent, lentOut) {
+		return nil
+	}
+	s := b.pool.shell()
+	s.store, s.root = b.store, b
+	s.off, s.end = b.off, b.off+n
+	return s
+}
+
+// Shared reports that the octets in the window are another's too and must not
+// be written.
+func (b *Buf) Shared() bool { return b.root != nil }
 
 // Bytes is the data window. It is the packet's own memory.
 func (b *Buf) Bytes() []byte { return b.store[b.off:b.end] }

@@ -12,6 +12,12 @@ var classSize = [...]int{512, 2048, 12 * 1024, MaxPacket + Headroom + 1}
 
 const nclass = len(classSize)
 
+// shellClass is of buffers that have no storage of their own.
+const shellClass = uint8(nclass)
+
+// maxShells bounds the idle ones.
+const maxShells = 4096
+
 // keepFree bounds the octets a pool keeps in idle buffers of one class.
 const keepFree = 4 << 20
 
@@ -19,11 +25,11 @@ const keepFree = 4 << 20
 // refused because the budget was spent. It is safe for concurrent use.
 type Pool struct {
 	limit   atomic.Int64
-	inUse   atomic.Int64 // octets of storage handed out
-	bufs    [nclass]atomic.Int64
+	inUse   atomic.Int64             // octets of storage handed out
+	bufs    [nclass + 1]atomic.Int64 // the last: shared ones
 	denied  atomic.Uint64
 	nocache atomic.Bool
-	class   [nclass]freelist
+	class   [nclass + 1]freelist
 }
 
 type freelist struct {
@@ -125,8 +131,54 @@ func (b *Buf) reset() {
 	b.GSO, b.Csum, b.Flags, b.free = 0, 0, 0, false
 }
 
+// shell is a buffer without storage.
+func (p *Pool) shell() *Buf {
+	p.bufs[shellClass].Add(1)
+	l := &p.class[shellClass]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := len(l.free); k > 0 {
+		b := l.free[k-1]
+		l.free = l.free[:k-1]
+		b.reset()
+		return b
+	}
+	return &Buf{class: shellClass, pool: p}
+}
+
+// putShell gives a shared buffer back, and the one it borrows from if that has
+// been waiting for it.
+func (p *Pool) putShell(b *Buf) {
+	root := b.root
+	b.root, b.store = nil, nil
+	p.bufs[shellClass].Add(-1)
+	if !p.nocache.Load() {
+		l := &p.class[shellClass]
+		l.mu.Lock()
+		if len(l.free) < maxShells {
+			l.free = append(l.free, b)
+		}
+		l.mu.Unlock()
+	}
+	if !atomic.CompareAndSwapInt32(&root.lent, lentOut, notLent) {
+		atomic.StoreInt32(&root.lent, notLent)
+		p.putBack(root)
+	}
+}
+
 func (p *Pool) put(b *Buf) {
 	b.release()
+	if b.class == shellClass {
+		p.putShell(b)
+		return
+	}
+	if atomic.CompareAndSwapInt32(&b.lent, lentOut, orphaned) {
+		return // who borrowed it gives it back
+	}
+	p.putBack(b)
+}
+
+func (p *Pool) putBack(b *Buf) {
 	c := int(b.class)
 	p.inUse.Add(-int64(classSize[c]))
 	p.bufs[c].Add(-1)
@@ -162,8 +214,13 @@ func FreeBurst(bs []*Buf) {
 			i++
 			continue
 		}
+		if b.class == shellClass || atomic.LoadInt32(&b.lent) != notLent {
+			b.Free()
+			i++
+			continue
+		}
 		j := i
-		for j < len(bs) && bs[j] != nil && bs[j].pool == b.pool && bs[j].class == b.class {
+		for j < len(bs) && bs[j] != nil && bs[j].pool == b.pool && bs[j].class == b.class && atomic.LoadInt32(&bs[j].lent) == notLent {
 			bs[j].release()
 			j++
 		}

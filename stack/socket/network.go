@@ -72,6 +72,9 @@ type Network interface {
 	IsBroadcast(a netip.Addr) bool
 	// PortRange is the range of ephemeral ports, or of the privileged ones.
 	PortRange(low bool) (min, max uint16)
+	// PathMTUs reports whether path MTUs are learnt, so that packets are best
+	// sent with DontFrag.
+	PathMTUs() bool
 	// NewOptions makes the network level's socket options.
 	NewOptions(so *Socket) NetOptions
 	// PortUnreachable answers a datagram that nobody wanted; it only looks at pkt.

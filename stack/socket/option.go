@@ -9,7 +9,8 @@ import (
 	"ionet/stack/netif"
 )
 
-var nodeSbMax = mib.Int("kern.sbmax", 8<<20, "Largest socket buffer that SO_SNDBUF or SO_RCVBUF may ask for, in octets.", mib.Range(4096, 1<<30))
+// NodeSbMax bounds socket buffers.
+var NodeSbMax = mib.Int("kern.sbmax", 8<<20, "Largest socket buffer that SO_SNDBUF or SO_RCVBUF may ask for, in octets.", mib.Range(4096, 1<<30))
 
 // Int32 is the text of an option value of four octets; EINVAL when it is not.
 // Byte order is the host's, as in any socket call; the protocol fixes it as
@@ -61,7 +62,7 @@ func (so *Socket) SetOption(w *netif.Work, level, name int, value []byte) error 
 		if n <= 0 {
 			return syscall.EINVAL
 		}
-		if int64(n) > so.env.MIB.Int(nodeSbMax) {
+		if int64(n) > so.env.MIB.Int(NodeSbMax) {
 			return syscall.ENOBUFS
 		}
 		if st := so.stream(); st != nil {

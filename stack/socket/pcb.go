@@ -21,12 +21,18 @@ type PCB struct {
 	conn bool // in the connection hash
 	port bool // in the port hash
 	gone bool // removed: in no hash any more
+	// light: a stream whose port nobody bound to, an accepted one or one with
+	// an ephemeral port. It is in the connection hash only, and counted in
+	// uses: its port may be shared as long as the peers differ.
+	light bool
 }
+
+var noEnds Ends
 
 // Init ties the block to its socket.
 func (p *PCB) Init(so *Socket, user any) {
 	p.So, p.User = so, user
-	p.ends.Store(&Ends{})
+	p.ends.Store(&noEnds)
 }
 
 // Ends are the block's ends now.
@@ -34,19 +40,26 @@ func (p *PCB) Ends() *Ends { return p.ends.Load() }
 
 // PCBTable finds control blocks: those with a peer by both ends, the others by
 // local port. A look-up takes no lock. Invariants: a block with a local port
-// is in the port hash; one with a foreign address is in the connection hash
-// too; no two blocks have the same four values.
+// is in the port hash, unless it is light; one with a foreign address is in the
+// connection hash too; no two blocks have the same four values.
 type PCBTable struct {
+	// Busy, if set, reports ends that are spoken for although no block has them
+	// (TIME_WAIT); without foreign end it is asked of a local one that is to be
+	// bound. Streams: blocks with ephemeral ports are light.
+	Busy    func(Ends) bool
+	Streams bool
+
 	mu    sync.Mutex // writers
 	key   uint64     // secret, so that no stranger chooses a bucket
 	conns cmap.Map[*PCB]
 	ports cmap.Map[*PCB]
 	all   map[*PCB]struct{}
+	uses  map[uint16]int32 // light blocks by local port
 }
 
 // Init makes the table ready; key is a secret random value.
 func (t *PCBTable) Init(key uint64) {
-	t.key, t.all = key, map[*PCB]struct{}{}
+	t.key, t.all, t.uses = key, map[*PCB]struct{}{}, map[uint16]int32{}
 	t.conns.Init()
 	t.ports.Init()
 }
@@ -68,6 +81,9 @@ func addrWords(a netip.Addr) (hi, lo uint64) {
 	}
 	return hi, lo
 }
+
+// Hash is the hash of both ends, for tables of the protocol's own.
+func (t *PCBTable) Hash(local, foreign Addr) uint64 { return t.connHash(local, foreign) }
 
 func (t *PCBTable) connHash(local, foreign Addr) uint64 {
 	lh, ll := addrWords(local.IP)
@@ -99,8 +115,17 @@ func (t *PCBTable) Remove(p *PCB) {
 	if p.port {
 		t.ports.Remove(t.portHash(e.Local.Port), p)
 	}
+	if p.light && p.conn {
+		t.use(e.Local.Port, -1)
+	}
 	p.conn, p.port, p.gone = false, false, true
 	delete(t.all, p)
+}
+
+func (t *PCBTable) use(port uint16, n int32) {
+	if t.uses[port] += n; t.uses[port] == 0 {
+		delete(t.uses, port)
+	}
 }
 
 // link gives p other ends. The new places are taken before the old ones are
@@ -109,9 +134,12 @@ func (t *PCBTable) link(p *PCB, e *Ends) {
 	old, conn, port := p.Ends(), p.conn, p.port
 	if p.conn = e.Foreign.IP.IsValid(); p.conn {
 		t.conns.Add(t.connHash(e.Local, e.Foreign), p)
+		if p.light && !conn {
+			t.use(e.Local.Port, 1)
+		}
 	}
 	stays := port && old.Local.Port == e.Local.Port
-	if p.port = e.Local.Port != 0; p.port && !stays {
+	if p.port = e.Local.Port != 0 && !p.light; p.port && !stays {
 		t.ports.Add(t.portHash(e.Local.Port), p)
 	}
 	p.ends.Store(e)
@@ -155,12 +183,12 @@ func (t *PCBTable) Bind(p *PCB, local Addr, ports Ports) error {
 		return syscall.EINVAL
 	}
 	if local.Port == 0 {
-		port, ok := t.pick(p, local, ports, func(a Addr) bool { return t.bindConflict(p, a) })
+		port, ok := t.pick(p, local, ports, func(a Addr) bool { return t.bindConflict(p, a) || t.inUse(p, a) })
 		if !ok {
 			return syscall.EADDRNOTAVAIL
 		}
 		local.Port = port
-	} else if t.bindConflict(p, local) {
+	} else if t.bindConflict(p, local) || t.inUse(p, local) {
 		return syscall.EADDRINUSE
 	}
 	e.Local = local
@@ -210,6 +238,37 @@ func (t *PCBTable) bindConflict(p *PCB, a Addr) bool {
 	return false
 }
 
+// inUse reports that a stream without a port of its own, or one in TIME_WAIT,
+// has the local end a, which only SO_REUSEADDR may then have too.
+func (t *PCBTable) inUse(p *PCB, a Addr) bool {
+	if p.So.Opt(SOReuseAddr) || p.So.Opt(SOReusePort) {
+		return false
+	}
+	if t.uses[a.Port] > 0 {
+		for q := range t.all { // map order: any will do
+			e := q.Ends()
+			if q != p && q.light && e.Local.Port == a.Port && (!a.IP.IsValid() || a.IP == e.Local.IP) {
+				return true
+			}
+		}
+	}
+	return t.Busy != nil && t.Busy(Ends{Local: a})
+}
+
+// Adopt gives a block that has just been made for a connection of a listening
+// socket its ends. EADDRINUSE: another block has them.
+func (t *PCBTable) Adopt(p *PCB, e Ends) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.taken(p, e) {
+		return syscall.EADDRINUSE
+	}
+	p.light = true
+	t.all[p] = struct{}{}
+	t.link(p, &e)
+	return nil
+}
+
 // Connect gives p both ends. A local port of 0 asks for an ephemeral one.
 // EADDRINUSE: another block has these four values; EBADF: p was removed.
 func (t *PCBTable) Connect(p *PCB, e Ends, ports Ports) error {
@@ -226,6 +285,7 @@ func (t *PCBTable) Connect(p *PCB, e Ends, ports Ports) error {
 			return syscall.EADDRNOTAVAIL
 		}
 		e.Local.Port = port
+		p.light = t.Streams
 	} else if t.taken(p, e) {
 		return syscall.EADDRINUSE
 	}
@@ -235,7 +295,7 @@ func (t *PCBTable) Connect(p *PCB, e Ends, ports Ports) error {
 
 func (t *PCBTable) taken(p *PCB, e Ends) bool {
 	q, ok := t.conns.Find(t.connHash(e.Local, e.Foreign), func(q *PCB) bool { return q != p && *q.Ends() == e })
-	return ok && q != nil
+	return ok && q != nil || t.Busy != nil && t.Busy(e)
 }
 
 // Disconnect takes the foreign end away; keepLocal says whether the local
@@ -257,7 +317,14 @@ func (t *PCBTable) Disconnect(p *PCB, keepLocal bool) {
 // Lookup finds the block for a unicast packet that came in by interface
 // ifindex: the exact pair first, then the address, then the wildcard.
 func (t *PCBTable) Lookup(local, foreign Addr, ifindex uint32) *PCB {
-	h := t.connHash(local, foreign)
+	if p := t.LookupConn(t.connHash(local, foreign), local, foreign, ifindex); p != nil {
+		return p
+	}
+	return t.LookupBound(local, ifindex)
+}
+
+// LookupConn finds the block with both ends, whose [PCBTable.Hash] is h.
+func (t *PCBTable) LookupConn(h uint64, local, foreign Addr, ifindex uint32) *PCB {
 	b := t.conns.Bucket(h)
 	for i := 0; i < b.Len(); i++ {
 		if k, p := b.At(i); k == h {
@@ -266,11 +333,11 @@ func (t *PCBTable) Lookup(local, foreign Addr, ifindex uint32) *PCB {
 			}
 		}
 	}
-	return t.lookupBound(local, ifindex)
+	return nil
 }
 
-// lookupBound finds the block without a peer that listens on local.
-func (t *PCBTable) lookupBound(local Addr, ifindex uint32) *PCB {
+// LookupBound finds the block without a peer that listens on local.
+func (t *PCBTable) LookupBound(local Addr, ifindex uint32) *PCB {
 	var wild *PCB
 	h := t.portHash(local.Port)
 	b := t.ports.Bucket(h)

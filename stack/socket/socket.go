@@ -398,6 +398,20 @@ func (so *Socket) SetError(w *netif.Work, err syscall.Errno) {
 	so.mu.Unlock()
 }
 
+// PendingError answers the pending error, and clears it if asked to.
+func (so *Socket) PendingError(take bool) error {
+	so.mu.Lock()
+	defer so.mu.Unlock()
+	err := so.err
+	if take {
+		so.err = 0
+	}
+	if err != 0 {
+		return err
+	}
+	return nil
+}
+
 // TakeError answers and clears the pending error.
 func (so *Socket) TakeError() error {
 	so.mu.Lock()

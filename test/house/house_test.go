@@ -72,6 +72,7 @@ var plan = map[string][]string{
 	"ionet/stack/rawip":  protocolRoom("ionet/stack/socket"),
 	"ionet/stack/route":  protocolRoom("ionet/stack/epoch"),
 	"ionet/stack/socket": protocolRoom(),
+	"ionet/stack/tcp":    protocolRoom("ionet/stack/socket"),
 	"ionet/stack/udp":    protocolRoom("ionet/stack/socket"),
 	// What only tests import.
 	"ionet/stack/stacktest":        {"ionet/stack"},

@@ -1,0 +1,253 @@
+package tcp
+
+import (
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+// dataInput takes over a segment's data and FIN, which lie inside the window.
+func (c *conn) dataInput(w *netif.Work, s *segment) {
+	p := s.pkt
+	n := p.Len()
+	fin := s.is(packet.TCPFin)
+	if !c.state.canReceive() {
+		if c.state == closeWait || c.state == closing || c.state == lastAck { // behind its own FIN
+			c.on(fAckNow)
+		}
+		p.Free()
+		return
+	}
+	if n > 0 && c.has(fDetached|fCantRecv) && c.has(fDetached) {
+		// Nobody will ever read it (RFC 9293 §3.6.1, RFC 2525 §2.17).
+		w.Count(cntInClosed)
+		c.t.resetConn(w, c)
+		c.drop(w, 0)
+		p.Free()
+		return
+	}
+	if n > 0 {
+		c.rcvMSS = uint16(min(max(uint32(c.rcvMSS), uint32(min(n, int(c.mss)))), 65535))
+	}
+	if s.seq != c.rcvNxt {
+		c.outOfOrder(w, s, fin)
+		return
+	}
+	if n > 0 && !c.room(w, p) {
+		w.Drop(p, cntInFull)
+		c.on(fAckNow)
+		return
+	}
+	w.Count(cntInData)
+	w.CountN(cntInOctets, uint32(n))
+	c.inOrder(p)
+	c.ackPolicy(w, s, n)
+	if c.ooo != nil && len(c.ooo.ranges) > 0 {
+		fin = c.pull(w) || fin
+		c.on(fAckNow)
+	}
+	if fin {
+		c.finInput(w)
+	}
+	if low, _ := c.So.Lowat(); c.rcv.len >= low || fin || c.rcv.mark >= 0 {
+		c.So.Changed(w)
+	}
+}
+
+// inOrder gives the octets of p, which begin at rcvNxt, to the user.
+func (c *conn) inOrder(p *packet.Buf) {
+	n := p.Len()
+	c.rcvNxt += seq(n)
+	if n == 0 || c.has(fCantRecv) {
+		p.Free()
+		return
+	}
+	// Small pieces go together: a stream of single octets is not one of
+	// buffers (law 4).
+	if t := c.rcv.tail; t != nil && n <= t.Tailroom() && n <= smallPiece && !t.Shared() {
+		copy(t.Append(n), p.Bytes())
+		c.rcv.len += n
+		p.Free()
+		return
+	}
+	p = p.Shrink()
+	c.rcv.charge += p.Cap()
+	c.So.Charge(p.Cap())
+	c.rcv.link(p)
+}
+
+// smallPiece is what is rather copied to the last buffer than kept in its own.
+const smallPiece = 512
+
+// room makes sure that a packet can be kept: what is out of order makes way
+// for what is in order.
+func (c *conn) room(w *netif.Work, p *packet.Buf) bool {
+	full := func() bool {
+		charge := c.rcv.charge + p.ShrunkCap()
+		if c.ooo != nil {
+			charge += c.ooo.charge
+		}
+		return charge > 2*c.rcv.hiwat+slack || c.So.Full() && c.rcv.charge > 0
+	}
+	for full() {
+		if c.ooo == nil || len(c.ooo.ranges) == 0 {
+			return false
+		}
+		w.Count(cntPruned)
+		c.ooo.pruneLast(c)
+	}
+	return true
+}
+
+// slack is what one super-packet's buffer may be too much.
+const slack = packet.MaxPacket
+
+// ackPolicy decides when data that came in order is acknowledged (RFC 9293
+// §3.8.6.3): at once at the start and for each second segment.
+func (c *conn) ackPolicy(w *netif.Work, s *segment, n int) {
+	if n == 0 {
+		return
+	}
+	v := c.t.env.MIB
+	owed := uint32(c.rcvNxt - c.lastAck)
+	switch {
+	case c.has(fAckNow):
+	case owed >= 2*uint32(max(c.rcvMSS, 1)), v.Int(nodeDelack) == 0,
+		s.is(packet.TCPPsh) && v.On(nodeAckOnPush):
+		c.on(fAckNow)
+	case c.quick > 0:
+		c.quick--
+		c.on(fAckNow)
+	default:
+		if !c.has(fDelAck) {
+			c.on(fDelAck)
+			c.setTimer(tDelAck, w.Now+v.Int(nodeDelack)*millisecond, w.Now)
+		}
+	}
+}
+
+// outOfOrder keeps a segment until what is missing has come.
+func (c *conn) outOfOrder(w *netif.Work, s *segment, fin bool) {
+	p := s.pkt
+	w.Count(cntInOOO)
+	c.on(fAckNow)
+	if !c.has(fSACK) && c.dupOwed < maxDupOwed { // its sender counts them (RFC 5681 §3.2)
+		c.dupOwed++
+	}
+	if c.has(fCantRecv) { // it will be thrown away when it is its turn; the peer sends it again then
+		p.Free()
+		return
+	}
+	if c.ooo == nil {
+		c.ooo = &reassembly{}
+	}
+	if !c.room(w, p) || len(c.ooo.ranges) >= maxRanges {
+		w.Drop(p, cntInFull)
+		return
+	}
+	if dup := c.ooo.add(c, p, s.seq, fin); dup != (packet.SACKBlock{}) && c.has(fSACK) {
+		c.dsack = dup
+	}
+}
+
+// maxDupOwed bounds the duplicate acknowledgements for one burst.
+const maxDupOwed = 8
+
+// pull takes over what has become in order. It reports the peer's FIN.
+func (c *conn) pull(w *netif.Work) (fin bool) {
+	a := c.ooo
+	for len(a.ranges) > 0 && a.ranges[0].from.leq(c.rcvNxt) {
+		r := a.ranges[0]
+		a.cut(0)
+		for p := r.head; p != nil; {
+			next := p.Next
+			p.Next = nil
+			a.charge -= p.Cap()
+			c.So.Charge(-p.Cap())
+			from := r.from
+			r.from += seq(p.Len())
+			if over := c.rcvNxt - from; int32(over) > 0 { // it has come twice
+				p.TrimFront(int(min(uint32(over), uint32(p.Len()))))
+			}
+			w.CountN(cntInOctets, uint32(p.Len()))
+			c.inOrder(p)
+			p = next
+		}
+		if r.fin && r.from == c.rcvNxt {
+			fin = true
+		}
+	}
+	if len(a.ranges) == 0 {
+		c.ooo = nil
+	}
+	return fin
+}
+
+// finInput: the peer has ended sending (RFC 9293 §3.10.7.4, eighth).
+func (c *conn) finInput(w *netif.Work) {
+	c.rcvNxt++
+	c.on(fFinSeen | fAckNow)
+	if c.ooo != nil { // nothing follows a FIN
+		c.ooo.drop(c)
+		c.ooo = nil
+	}
+	switch c.state {
+	case established:
+		c.setState(closeWait)
+	case finWait1:
+		c.setState(closing)
+	case finWait2:
+		c.enterTimeWait(w)
+	}
+	c.So.Changed(w)
+}
+
+// urgentInput is RFC 9293 §3.8.5 with RFC 6093's reading of the pointer: it
+// stands behind the urgent octet.
+func (c *conn) urgentInput(w *netif.Work, s *segment) {
+	up := s.seq + seq(s.urgent)
+	if up.leq(c.rcvUp) && c.rcvUp.gt(c.rcvNxt) || up.leq(c.rcvNxt) {
+		return
+	}
+	if up.gt(c.rcvUp) {
+		c.rcvUp = up
+		c.rcv.mark = c.rcv.len + int(up-c.rcvNxt) - 1
+		c.off(fOOBHave | fOOBTaken)
+		c.So.Changed(w)
+	}
+	// The octet itself, if this is the segment that has it.
+	if c.So.Opt(soOOBInline) || s.pkt.Len() == 0 {
+		return
+	}
+	at := int(up - 1 - s.seq)
+	if at < 0 || at >= s.pkt.Len() {
+		return
+	}
+	c.pullOOB(w, s, at)
+}
+
+// pullOOB takes the urgent octet out of the stream. Its place in sequence
+// space stays: the segment's data moves up to it.
+func (c *conn) pullOOB(w *netif.Work, s *segment, at int) {
+	if s.seq != c.rcvNxt { // it comes again in its turn
+		return
+	}
+	p := s.pkt
+	if p.Shared() {
+		q := p.Clone()
+		if q == nil {
+			return
+		}
+		p.Free()
+		p, s.pkt = q, q
+	}
+	b := p.Bytes()
+	c.oob = b[at]
+	c.on(fOOBHave)
+	copy(b[1:], b[:at])
+	p.TrimFront(1)
+	s.seq++
+	c.rcvNxt++
+	c.rcvAdv = maxSeq(c.rcvAdv, c.rcvNxt)
+	c.on(fAckNow)
+	c.So.Changed(w)
+}

@@ -1,0 +1,167 @@
+package tcp
+
+import (
+	"errors"
+	"syscall"
+
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+)
+
+// IP's ECN field (RFC 3168 §5).
+const (
+	ecnMask = 0x03
+	ecnECT0 = 0x02
+	ecnCE   = 0x03
+)
+
+// Flush is netif.Flusher: packets are made under the lock and sent without it.
+func (c *conn) Flush(w *netif.Work) {
+	var out [burst]outgoing
+	for {
+		c.mu.Lock()
+		c.want = false
+		n := c.fill(w, out[:])
+		more := c.want
+		if n > 0 && c.flow == nil {
+			c.flow = c.t.flows.get()
+		}
+		f := c.flow
+		c.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		c.route(f)
+		tos := f.TOS
+		for _, o := range out[:n] {
+			f.TOS = tos &^ ecnMask
+			if o.ect {
+				f.TOS |= ecnECT0
+			}
+			if err := c.net.Output(w, o.pkt, f); err != nil {
+				c.outputFailed(w, f, err)
+			}
+		}
+		f.TOS = tos
+		if !more {
+			return
+		}
+	}
+}
+
+// Flushed is netif.Flusher.
+func (c *conn) Flushed(w *netif.Work) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.want && !c.gone {
+		return true
+	}
+	c.flusher = false
+	if c.flow != nil && (c.sb == nil || c.gone) {
+		c.t.flows.put(c.flow)
+		c.flow = nil
+	}
+	return false
+}
+
+// route fills in the flow; what it has found out about the way stays if it is
+// the same one.
+func (c *conn) route(f *socket.Flow) {
+	e := c.Ends()
+	f.Src, f.Dst, f.Scope = e.Local.IP, e.Foreign.IP, e.Foreign.Scope
+	f.Proto = packet.ProtoTCP
+	c.mu.Lock()
+	o := c.opts
+	f.DontFrag = !c.has(fNoMTUDisc) && c.net.PathMTUs()
+	c.mu.Unlock()
+	if o != nil {
+		df := f.DontFrag
+		o.Fill(f)
+		f.DontFrag = f.DontFrag || df
+		return
+	}
+	f.TOS, f.TTL, f.Options, f.Broadcast, f.NoLoop = 0, 0, nil, false, false
+	f.DontRoute = c.So.Opt(socket.SODontRoute)
+	f.IfIndex = c.So.BoundIf()
+}
+
+// outputFailed is what the network layer says at once: too large, or no way.
+// The segment counts as sent; the timer sees to it.
+func (c *conn) outputFailed(w *netif.Work, f *socket.Flow, err error) {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	if !ok || errno == syscall.ENOBUFS {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return
+	}
+	if errno == syscall.EMSGSIZE {
+		if f.Route.MTU > 0 {
+			c.pathMTU(w, f.Route.MTU)
+		}
+		return
+	}
+	c.soft = errno
+}
+
+// maxSegment is the most payload that a packet of mtu octets carries, without
+// options.
+func (c *conn) maxSegment(mtu int) int {
+	h := packet.IPv4Len + packet.TCPLen
+	if c.So.Family != afInet {
+		h = 40 + packet.TCPLen
+	}
+	return max(mtu-h, 32)
+}
+
+// setMSS works out the segment size from the path and what the peer takes.
+func (c *conn) setMSS() {
+	m := c.maxSegment(int(c.mtu))
+	if c.peerMSS != 0 {
+		m = min(m, int(c.peerMSS))
+	}
+	if c.userMSS != 0 {
+		m = min(m, int(c.userMSS))
+	}
+	if c.has(fTimestamps) {
+		m -= packet.TCPTimestampLen
+	}
+	c.mss = uint16(min(max(m, 8), 65483))
+}
+
+// begin sets up sending when the peer's SYN is known.
+func (c *conn) begin() {
+	c.setMSS()
+	c.cc.begin(c.t.env.MIB.Int(nodeInitWin), uint32(c.mss))
+	c.snd.base = c.iss + 1
+	// RFC 6928 counts in octets for large segments; a buffer holds some of them.
+	if !c.has(fSndFixed) {
+		c.snd.hiwat = max(c.snd.hiwat, min(8*int(c.mss), 1<<20))
+	}
+	if !c.has(fRcvFixed) {
+		c.rcv.hiwat = max(c.rcv.hiwat, min(8*int(c.mss), 1<<20))
+	}
+}
+
+// pathMTU is told of a smaller way: what is in flight and too large is lost.
+func (c *conn) pathMTU(w *netif.Work, mtu int) {
+	if mtu >= int(c.mtu) && c.mtu != 0 || c.state == listen || c.state == closed {
+		return
+	}
+	old := c.mss
+	c.mtu = uint16(min(mtu, 65535))
+	c.setMSS()
+	w.Count(cntPMTU)
+	if c.sb != nil && c.mss < old {
+		r := c.sb.live()
+		for i := range r {
+			if r[i].flags&(rSacked|rLost) == 0 {
+				c.sb.setLost(i)
+			}
+		}
+	}
+	c.kick(w)
+}

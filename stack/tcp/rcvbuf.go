@@ -1,0 +1,200 @@
+package tcp
+
+import (
+	"ionet/stack/packet"
+)
+
+// recvQueue is what has come in order and waits for the user: the packets
+// themselves, their windows the payload. Owner: the connection. Bound: hiwat
+// octets, which is what the peer is offered; what comes beyond that is trimmed,
+// and a packet whose storage has no room (twice hiwat) is dropped and counted.
+type recvQueue struct {
+	head, tail *packet.Buf
+	len        int // octets
+	charge     int
+	hiwat      int
+	mark       int // octets until the urgent mark; -1: none
+	// Receive buffer tuning: what the user took since tunedAt.
+	taken   int
+	tunedAt int64
+}
+
+// space is what may still come.
+func (q *recvQueue) space() int { return max(q.hiwat-q.len, 0) }
+
+// link appends a packet.
+func (q *recvQueue) link(p *packet.Buf) {
+	p.Next = nil
+	if q.tail == nil {
+		q.head = p
+	} else {
+		q.tail.Next = p
+	}
+	q.tail = p
+	q.len += p.Len()
+}
+
+// take unlinks the first packet.
+func (q *recvQueue) take() *packet.Buf {
+	p := q.head
+	if q.head = p.Next; q.head == nil {
+		q.tail = nil
+	}
+	p.Next = nil
+	q.len -= p.Len()
+	return p
+}
+
+// drop frees all.
+func (q *recvQueue) drop(c *conn) {
+	c.So.Charge(-q.charge)
+	q.charge = 0
+	for q.head != nil {
+		q.take().Free()
+	}
+	q.mark = -1
+}
+
+// reassembly is what has come out of order: ranges that do not touch, in
+// order, each a list of packets. Owner: the connection. Bound: with the
+// receive queue, and maxRanges; full: the highest range goes (RFC 2018 §8
+// allows it).
+type reassembly struct {
+	ranges []rng
+	charge int
+	recent seq // a sequence number in the range that changed last: the first SACK block
+}
+
+type rng struct {
+	from, to   seq
+	head, tail *packet.Buf
+	fin        bool // the peer's FIN is its last octet
+}
+
+// maxRanges bounds the holes that a peer can make us keep.
+const maxRanges = 256
+
+func (r *rng) free() (charge int) {
+	for p := r.head; p != nil; {
+		next := p.Next
+		p.Next = nil
+		charge += p.Cap()
+		p.Free()
+		p = next
+	}
+	return charge
+}
+
+func (a *reassembly) drop(c *conn) {
+	for i := range a.ranges {
+		a.ranges[i].free()
+	}
+	c.So.Charge(-a.charge)
+	a.ranges, a.charge = nil, 0
+}
+
+// pruneLast gives up the highest range.
+func (a *reassembly) pruneLast(c *conn) {
+	n := len(a.ranges) - 1
+	k := a.ranges[n].free()
+	a.charge -= k
+	c.So.Charge(-k)
+	a.ranges[n] = rng{}
+	a.ranges = a.ranges[:n]
+}
+
+// add takes over packet p with the octets [from, from+len) and perhaps the FIN
+// behind them. What is there already stays. dup is the first range of octets
+// that were there, for a DSACK (RFC 2883).
+func (a *reassembly) add(c *conn, p *packet.Buf, from seq, fin bool) (dup packet.SACKBlock) {
+	to := from + seq(p.Len())
+	end := to
+	if fin {
+		end++
+	}
+	a.recent = from
+	// The first range that reaches up to from; in nearly every case the last.
+	i := len(a.ranges)
+	for i > 0 && a.ranges[i-1].to.geq(from) {
+		i--
+	}
+	if i < len(a.ranges) && a.ranges[i].from.leq(from) { // it goes on here, or begins inside
+		r := &a.ranges[i]
+		if r.fin || r.to.geq(end) { // nothing new, or nothing may follow
+			p.Free()
+			return packet.SACKBlock{Start: uint32(from), End: uint32(minSeq(end, r.to))}
+		}
+		if over := r.to - from; over > 0 {
+			dup = packet.SACKBlock{Start: uint32(from), End: uint32(r.to)}
+			over = seq(min(uint32(over), uint32(p.Len())))
+			p.TrimFront(int(over))
+			from += over
+		}
+	} else {
+		a.ranges = append(a.ranges, rng{})
+		copy(a.ranges[i+1:], a.ranges[i:])
+		a.ranges[i] = rng{from: from, to: from}
+	}
+	r := &a.ranges[i]
+	// What follows and begins inside the new octets goes: the new packet has
+	// all of it, or ends where that begins.
+	for i+1 < len(a.ranges) && a.ranges[i+1].from.lt(end) {
+		next := &a.ranges[i+1]
+		if dup == (packet.SACKBlock{}) {
+			dup = packet.SACKBlock{Start: uint32(next.from), End: uint32(minSeq(next.to, end))}
+		}
+		if next.to.leq(end) && !next.fin {
+			k := next.free()
+			a.charge -= k
+			c.So.Charge(-k)
+			a.cut(i + 1)
+			continue
+		}
+		p.TrimTo(int(next.from - from))
+		to, end, fin = next.from, next.from, false
+	}
+	p = p.Shrink()
+	a.charge += p.Cap()
+	c.So.Charge(p.Cap())
+	p.Next = nil
+	if r.tail == nil {
+		r.head = p
+	} else {
+		r.tail.Next = p
+	}
+	r.tail, r.to, r.fin = p, end, fin
+	if i+1 < len(a.ranges) && a.ranges[i+1].from == r.to { // they touch now
+		next := a.ranges[i+1]
+		r.tail.Next = next.head
+		r.tail, r.to, r.fin = next.tail, next.to, next.fin
+		a.cut(i + 1)
+	}
+	return dup
+}
+
+func (a *reassembly) cut(i int) {
+	copy(a.ranges[i:], a.ranges[i+1:])
+	a.ranges[len(a.ranges)-1] = rng{}
+	a.ranges = a.ranges[:len(a.ranges)-1]
+}
+
+// blocks writes the SACK blocks, the one that changed last first (RFC 2018
+// §4), and answers how many there are.
+func (a *reassembly) blocks(b []packet.SACKBlock) (n int) {
+	first := -1
+	for i := range a.ranges {
+		if r := &a.ranges[i]; r.from.leq(a.recent) && r.to.gt(a.recent) {
+			first = i
+			b[0] = packet.SACKBlock{Start: uint32(r.from), End: uint32(r.to)}
+			n = 1
+			break
+		}
+	}
+	for i := len(a.ranges) - 1; i >= 0 && n < len(b); i-- {
+		if i != first {
+			b[n] = packet.SACKBlock{Start: uint32(a.ranges[i].from), End: uint32(a.ranges[i].to)}
+			n++
+		}
+	}
+	return n
+}

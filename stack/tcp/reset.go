@@ -1,0 +1,69 @@
+package tcp
+
+import (
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+)
+
+// respond sends a segment without data that no connection keeps the books of,
+// when the present walk is done.
+func (t *TCP) respond(w *netif.Work, local, foreign socket.Addr, q, ack uint32, flags uint8, wnd uint16, o *packet.TCPOptions, ifindex uint32) {
+	var ob [packet.TCPMaxLen - packet.TCPLen]byte
+	hlen := packet.TCPLen + o.Put(ob[:])
+	p := t.env.Pool.Get(hlen)
+	if p == nil {
+		w.Count(cntOutNoMem)
+		return
+	}
+	sum := packet.Fold(packet.PseudoSum(local.IP, foreign.IP, packet.ProtoTCP, hlen))
+	h := p.Append(hlen)
+	packet.PutTCP(h, local.Port, foreign.Port, q, ack, hlen, flags, wnd, sum, 0)
+	copy(h[packet.TCPLen:], ob[:hlen-packet.TCPLen])
+	p.SetPartial(0, packet.TCPCsumOffset)
+	w.Count(cntOut)
+	net := t.net(socket.FamilyOf(local.IP))
+	w.Turn(func(w *netif.Work, p *packet.Buf) {
+		f := t.flows.get()
+		f.Src, f.Dst, f.Scope, f.IfIndex = local.IP, foreign.IP, foreign.Scope, ifindex
+		f.TOS, f.TTL, f.Options, f.Broadcast, f.DontRoute, f.DontFrag = 0, 0, nil, false, false, false
+		_ = net.Output(w, p, f) // who cannot be reached is not told so
+		t.flows.put(f)
+	}, p)
+}
+
+// reset answers a segment that belongs to nobody, or cannot (RFC 9293
+// §3.5.2), as often as the stack allows. It only looks at the packet.
+func (t *TCP) reset(w *netif.Work, s *segment) {
+	if s.is(packet.TCPRst) {
+		return
+	}
+	if !t.resets.allow(w.Now, t.env.MIB.Int(nodeRstPPS)) {
+		w.Count(cntRstRate)
+		return
+	}
+	n := t.nets[0]
+	if s.pkt.L3()[0]>>4 == 6 {
+		n = t.nets[1]
+	}
+	local, foreign := peerOf(n, s.pkt, packet.TCP(s.pkt.L4()))
+	if s.pkt.RcvIf != 0 && foreign.IP.Is6() && foreign.IP.IsLinkLocalUnicast() {
+		foreign.Scope = s.pkt.RcvIf
+	}
+	w.Count(cntRstOut)
+	var o packet.TCPOptions
+	if s.is(packet.TCPAck) {
+		t.respond(w, local, foreign, uint32(s.ack), 0, packet.TCPRst, 0, &o, 0)
+	} else {
+		t.respond(w, local, foreign, 0, uint32(s.seq)+s.len(), packet.TCPRst|packet.TCPAck, 0, &o, 0)
+	}
+}
+
+// resetConn resets a connection's peer (RFC 9293 §3.10.5). The caller holds
+// c.mu.
+func (t *TCP) resetConn(w *netif.Work, c *conn) {
+	w.Count(cntRstOut)
+	e := c.Ends()
+	var o packet.TCPOptions
+	t.respond(w, e.Local, e.Foreign, uint32(c.sndNxt), uint32(c.rcvNxt), packet.TCPRst|packet.TCPAck, 0, &o, c.So.BoundIf())
+}

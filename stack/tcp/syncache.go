@@ -1,0 +1,416 @@
+package tcp
+
+import (
+	"net/netip"
+	"sync"
+
+	"ionet/stack/callout"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+)
+
+// synEntry is a connection that somebody else is opening: what its SYN said,
+// until the handshake is complete.
+type synEntry struct {
+	local, foreign socket.Addr
+	lis            *conn
+	iss, irs       seq
+	tsRecent       uint32
+	tsOffset       uint32
+	mss            uint16 // the peer's option
+	mtu            uint16
+	wnd            uint16
+	sndScale       uint8
+	rcvScale       uint8
+	flags          uint32 // fTimestamps, fSACK, fECN
+	tries          uint8
+	gone           bool
+	ifindex        uint32
+	at             int64 // when our SYN and ACK was sent first
+	next           *synEntry
+	bucket         *synBucket
+	timer          callout.Timer[*netif.Work]
+}
+
+// synBuckets is the size of NetBSD's cache.
+const synBuckets = 293
+
+// synTries is how often our SYN and ACK is sent again, after 1, 2, 4 … s.
+const synTries = 5
+
+// synCache holds them. Owner: the room. Bound: syn_cache_limit in all,
+// syn_bucket_limit a bucket; full: cookies, or the oldest of the bucket goes.
+type synCache struct {
+	t       *TCP
+	buckets [synBuckets]synBucket
+	n       counter
+	cookies cookieJar
+}
+
+type synBucket struct {
+	mu    sync.Mutex
+	first *synEntry // the newest
+	n     int
+}
+
+func (sc *synCache) init(t *TCP) { sc.t = t }
+
+func (sc *synCache) bucket(local, foreign socket.Addr) *synBucket {
+	return &sc.buckets[sc.t.table.Hash(local, foreign)%synBuckets]
+}
+
+// find answers the entry of both ends; the caller holds the bucket.
+func (b *synBucket) find(local, foreign socket.Addr) *synEntry {
+	for e := b.first; e != nil; e = e.next {
+		if e.foreign == foreign && e.local == local {
+			return e
+		}
+	}
+	return nil
+}
+
+// unlink takes e out; the caller holds the bucket.
+func (sc *synCache) unlink(e *synEntry) {
+	if e.gone {
+		return
+	}
+	e.gone = true
+	for p := &e.bucket.first; *p != nil; p = &(*p).next {
+		if *p == e {
+			*p = e.next
+			break
+		}
+	}
+	e.bucket.n--
+	sc.n.add(-1)
+	sc.t.env.Wheel.Stop(&e.timer)
+}
+
+// listenInput takes a segment for a listening socket (RFC 9293 §3.10.7.2).
+func (t *TCP) listenInput(w *netif.Work, lis *conn, s *segment, local, foreign socket.Addr) {
+	b := t.syn.bucket(local, foreign)
+	switch {
+	case s.is(packet.TCPRst):
+		t.syn.reset(w, b, s, local, foreign)
+		s.pkt.Free()
+	case s.is(packet.TCPSyn) && s.is(packet.TCPAck):
+		w.Count(cntBadSyn)
+		t.reset(w, s)
+		s.pkt.Free()
+	case s.is(packet.TCPAck):
+		t.complete(w, lis, b, s, local, foreign)
+	case s.is(packet.TCPSyn):
+		t.synInput(w, lis, b, s, local, foreign)
+		s.pkt.Free()
+	default:
+		s.pkt.Free()
+	}
+}
+
+// synInput makes an entry, or a cookie.
+func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local, foreign socket.Addr) {
+	if foreign.Port == 0 || local == foreign {
+		w.Count(cntBadSyn)
+		return
+	}
+	if lis.backlogFull() {
+		w.Count(cntListenFull)
+		return
+	}
+	v := t.env.MIB
+	b.mu.Lock()
+	if e := b.find(local, foreign); e != nil {
+		if e.irs == s.seq { // the same SYN once more
+			w.Count(cntScDup)
+			if s.opt.HasTimestamp && e.flags&fTimestamps != 0 {
+				e.tsRecent = s.opt.TSVal
+			}
+			b.mu.Unlock()
+			t.synAck(w, e)
+			return
+		}
+		t.syn.unlink(e) // another connection, from the same port
+	}
+	e := t.newEntry(w, lis, s, local, foreign)
+	full := t.syn.n.get() >= v.Int(nodeSynLimit) || int64(b.n) >= v.Int(nodeSynBucket)
+	if full && v.On(nodeSynCookies) {
+		b.mu.Unlock()
+		w.Count(cntScOverflow)
+		t.syn.cookies.seal(t, e, w.Now)
+		w.Count(cntCookieOut)
+		t.synAck(w, e)
+		return
+	}
+	if full {
+		w.Count(cntScOverflow)
+		old := b.first
+		if old == nil { // the cache is full of others
+			b.mu.Unlock()
+			return
+		}
+		for old.next != nil {
+			old = old.next
+		}
+		t.syn.unlink(old)
+	}
+	w.Count(cntScAdded)
+	e.bucket, e.next, b.first = b, b.first, e
+	b.n++
+	t.syn.n.add(1)
+	e.timer.Fn = func(w *netif.Work) { t.syn.timeout(w, e) }
+	t.env.Wheel.Reset(&e.timer, w.Now+second)
+	b.mu.Unlock()
+	t.synAck(w, e)
+}
+
+// newEntry is what a SYN asks for and is granted.
+func (t *TCP) newEntry(w *netif.Work, lis *conn, s *segment, local, foreign socket.Addr) *synEntry {
+	flags, scale := t.wishes()
+	o := &s.opt
+	e := &synEntry{local: local, foreign: foreign, lis: lis, irs: s.seq, mss: o.MSS, wnd: uint16(min(s.wnd, 65535)),
+		tsOffset: t.tsOffset(local, foreign), rcvScale: scale, ifindex: lis.So.BoundIf(), at: w.Now}
+	if foreign.IP.Is6() && foreign.IP.IsLinkLocalUnicast() {
+		e.ifindex = s.pkt.RcvIf
+	}
+	if o.HasTimestamp && flags&fTimestamps != 0 {
+		e.flags |= fTimestamps
+		e.tsRecent = o.TSVal
+	}
+	if o.SACKOK {
+		e.flags |= flags & fSACK
+	}
+	if o.HasWScale && scale != noScale {
+		e.sndScale = o.WScale
+	} else {
+		e.rcvScale = noScale
+	}
+	if t.env.MIB.Int(nodeECN) != 0 && s.flags&(packet.TCPEce|packet.TCPCwr) == packet.TCPEce|packet.TCPCwr {
+		e.flags |= fECN
+	}
+	e.iss = t.isn(local, foreign, w.Now)
+	e.mtu = t.mtuTo(w, local, foreign, e.ifindex)
+	return e
+}
+
+// mtuTo is the MTU of the path to foreign, as far as it is known.
+func (t *TCP) mtuTo(w *netif.Work, local, foreign socket.Addr, ifindex uint32) uint16 {
+	f := t.flows.get()
+	defer t.flows.put(f)
+	f.Src, f.Dst, f.Scope, f.IfIndex, f.DontRoute = netip.Addr{}, foreign.IP, foreign.Scope, ifindex, false
+	if _, err := t.net(socket.FamilyOf(local.IP)).Source(f); err != nil || f.Route.MTU == 0 {
+		return 576
+	}
+	return uint16(min(f.Route.MTU, 65535))
+}
+
+// synAck sends our half of the handshake.
+func (t *TCP) synAck(w *netif.Work, e *synEntry) {
+	ipLen := packet.IPv4Len
+	if e.foreign.IP.Is6() {
+		ipLen = 40
+	}
+	mss := max(int(e.mtu)-ipLen-packet.TCPLen, 32)
+	if m := int(e.lis.userMSS); m != 0 {
+		mss = min(mss, m)
+	}
+	o := packet.TCPOptions{MSS: uint16(min(mss, 65495)), SACKOK: e.flags&fSACK != 0}
+	if e.flags&fTimestamps != 0 {
+		o.HasTimestamp, o.TSVal, o.TSEcr = true, clock32(w.Now)+e.tsOffset, e.tsRecent
+		if e.bucket == nil {
+			o.TSVal = t.syn.cookies.stamp(e, o.TSVal)
+		}
+	}
+	if e.rcvScale != noScale {
+		o.HasWScale, o.WScale = true, e.rcvScale
+	}
+	flags := uint8(packet.TCPSyn | packet.TCPAck)
+	if e.flags&fECN != 0 && e.tries == 0 {
+		flags |= packet.TCPEce
+	}
+	w.Count(cntOutCtl)
+	t.respond(w, e.local, e.foreign, uint32(e.iss), uint32(e.irs+1), flags, e.window(), &o, e.ifindex)
+}
+
+// window is what the SYN and ACK offers.
+func (e *synEntry) window() uint16 { return uint16(min(e.lis.rcv.hiwat, 65535)) }
+
+func (sc *synCache) timeout(w *netif.Work, e *synEntry) {
+	e.bucket.mu.Lock()
+	if e.gone {
+		e.bucket.mu.Unlock()
+		return
+	}
+	if e.tries++; e.tries > synTries || !e.lis.Listening() {
+		w.Count(cntScTimedOut)
+		w.Count(cntConnDrops)
+		sc.unlink(e)
+		e.bucket.mu.Unlock()
+		return
+	}
+	sc.t.env.Wheel.Reset(&e.timer, w.Now+second<<e.tries)
+	e.bucket.mu.Unlock()
+	w.Count(cntRexmtTimeo)
+	sc.t.synAck(w, e)
+}
+
+// reset is a RST for an entry: believed if it hits the next octet.
+func (sc *synCache) reset(w *netif.Work, b *synBucket, s *segment, local, foreign socket.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.find(local, foreign); e != nil && s.seq == e.irs+1 {
+		w.Count(cntScReset)
+		sc.unlink(e)
+	}
+}
+
+// unreachable is an ICMP error about our SYN and ACK.
+func (sc *synCache) unreachable(w *netif.Work, src, dst netip.Addr, transport []byte) {
+	if len(transport) < 8 {
+		return
+	}
+	h := packet.TCP(transport)
+	local, foreign := socket.Addr{IP: src, Port: h.SrcPort()}, socket.Addr{IP: dst, Port: h.DstPort()}
+	b := sc.bucket(local, foreign)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	// It has to quote the right number, and more than once (sc_flags in BSD).
+	if e := b.find(local, foreign); e != nil && seq(h.Seq()) == e.iss && e.tries >= 1 {
+		w.Count(cntScUnreach)
+		sc.unlink(e)
+	}
+}
+
+// drain forgets every entry.
+func (sc *synCache) drain(w *netif.Work) {
+	for i := range sc.buckets {
+		b := &sc.buckets[i]
+		b.mu.Lock()
+		for b.first != nil {
+			sc.unlink(b.first)
+		}
+		b.mu.Unlock()
+	}
+}
+
+// complete takes the ACK that ends a handshake, and makes the connection.
+func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local, foreign socket.Addr) {
+	b.mu.Lock()
+	e := b.find(local, foreign)
+	switch {
+	case e == nil:
+		b.mu.Unlock()
+		if e = t.syn.cookies.open(t, lis, s, local, foreign, w.Now); e == nil {
+			if t.syn.cookies.used(w.Now) {
+				w.Count(cntCookieBad)
+			}
+			t.reset(w, s)
+			s.pkt.Free()
+			return
+		}
+		w.Count(cntCookieOK)
+	case s.ack != e.iss+1:
+		b.mu.Unlock()
+		t.reset(w, s)
+		s.pkt.Free()
+		return
+	case s.seq.lt(e.irs+1) || s.seq.gt(e.irs+1+seq(e.window())),
+		e.flags&fTimestamps != 0 && s.opt.HasTimestamp && int32(s.opt.TSVal-e.tsRecent) < 0:
+		b.mu.Unlock()
+		t.synAck(w, e) // RFC 9293 §3.10.7.4, first
+		s.pkt.Free()
+		return
+	default:
+		b.mu.Unlock()
+	}
+	c := t.accept(w, lis, e, s)
+	if c == nil { // no room: the peer will ask again
+		s.pkt.Free()
+		return
+	}
+	if e.bucket != nil {
+		b.mu.Lock()
+		t.syn.unlink(e)
+		b.mu.Unlock()
+		w.Count(cntScCompleted)
+	}
+	c.mu.Lock()
+	c.segment(w, s)
+	c.mu.Unlock()
+}
+
+// accept makes the connection of an entry and queues it at its listener; nil
+// when there is no room.
+func (t *TCP) accept(w *netif.Work, lis *conn, e *synEntry, s *segment) *conn {
+	l := lis.lis
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.queue) >= l.backlog {
+		w.Count(cntListenFull)
+		return nil
+	}
+	c := t.spawn(lis, e.local, e.foreign)
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	c.mtu = e.mtu
+	c.tsOffset = e.tsOffset
+	c.irs, c.rcvNxt = e.irs, e.irs+1
+	c.lastAck, c.rcvUp = c.rcvNxt, c.rcvNxt
+	c.rcvAdv = c.rcvNxt + seq(e.window())
+	c.iss, c.sndUna, c.sndNxt = e.iss, e.iss+1, e.iss+1
+	c.on(e.flags)
+	if e.flags&fTimestamps != 0 {
+		c.tsRecent, c.tsRecentAt = e.tsRecent, w.Now
+	}
+	if e.rcvScale != noScale {
+		c.sndScale, c.rcvScale = e.sndScale, e.rcvScale
+	}
+	c.peerMSS = t.peerMSS(e.mss)
+	c.begin()
+	if e.tries == 0 && e.at != 0 {
+		c.rtt.sample(w.Now-e.at, w.Now)
+	} else if e.tries > 1 {
+		c.cc.cwnd = uint32(c.mss)
+	}
+	c.sndWnd = s.wnd << c.sndScale
+	c.maxWnd = c.sndWnd
+	c.sndWl1, c.sndWl2 = s.seq-1, s.ack
+	w.Count(cntAccept)
+	c.establish(w)
+	c.mu.Unlock()
+	l.queue = append(l.queue, c)
+	lis.So.Changed(w)
+	return c
+}
+
+// spawn makes the socket and the block of a connection that comes in.
+func (t *TCP) spawn(lis *conn, local, foreign socket.Addr) *conn {
+	id, ok := t.conf.NewSocket()
+	if !ok {
+		return nil
+	}
+	so := socket.New(t.env, lis.So.Family, socket.Stream, packet.ProtoTCP, lis.So.Cred, 0, 0, id, t.conf.SocketMemory)
+	so.Inherit(lis.So)
+	so.OnClose(t.conf.Closed)
+	c := t.newConn(so, lis.net)
+	c.inherit(lis)
+	if err := t.table.Adopt(&c.PCB, socket.Ends{Local: local, Foreign: foreign}); err != nil {
+		t.conf.Closed()
+		return nil
+	}
+	return c
+}
+
+// inherit takes over the options of the listening socket.
+func (c *conn) inherit(lis *conn) {
+	lis.mu.Lock()
+	defer lis.mu.Unlock()
+	c.on(lis.flags & (fNoDelay | fNoPush | fSndFixed | fRcvFixed))
+	c.snd.hiwat, c.rcv.hiwat = lis.snd.hiwat, lis.rcv.hiwat
+	c.userMSS, c.keep, c.opts = lis.userMSS, lis.keep, lis.opts
+	if c.cc.alg != lis.cc.alg {
+		c.cc.alg = lis.cc.alg
+	}
+}

@@ -1,0 +1,328 @@
+// Package tcp is the Transmission Control Protocol (RFC 9293), for any network
+// layer.
+//
+// The walk up:
+//
+//	1 TCP.Input          checksum, header, options                    input.go
+//	2 demultiplexing     connection, TIME_WAIT, listener, in order    demux.go
+//	3 conn.segment       RFC 9293 §3.10.7.4 under the lock            segment.go
+//	4 conn.ackInput      what arrived there: scoreboard, RTT, loss    ack.go, rack.go, recovery.go
+//	5 conn.dataInput     in order to the socket, else kept            reass.go
+//	  conn.kick          there is something to send: the connection goes on the Work's list
+//
+// The walk down, at the end of the call, whoever made it:
+//
+//	1 conn.Flush         the only one that sends for this connection  flush.go
+//	2 conn.fill          what may be sent, as super-packets           output.go
+//	3 Network.Output
+//
+// A segment to a listener walks through syncache.go; one that belongs to
+// nobody is answered by reset.go. A connection that is over but for stray
+// segments is a few words in timewait.go.
+//
+// Locks: listener → connection → leaves. Everything of a connection is under
+// conn.mu; what it wants to send it sends after that is let go, in order,
+// since one Work at a time has it on its list (netif.Flusher).
+package tcp
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+)
+
+const (
+	millisecond = int64(1e6)
+	second      = int64(1e9)
+)
+
+var (
+	nodeRFC1323    = mib.Int("net.inet.tcp.rfc1323", 1, "1: ask for window scaling and timestamps (RFC 7323), as far as win_scale and timestamps say.", mib.Bool())
+	nodeWinScale   = mib.Int("net.inet.tcp.win_scale", 1, "1: ask for window scaling.", mib.Bool())
+	nodeTimestamps = mib.Int("net.inet.tcp.timestamps", 1, "1: ask for timestamps.", mib.Bool())
+	nodeSACK       = mib.Int("net.inet.tcp.sack", 1, "1: ask for selective acknowledgements (RFC 2018).", mib.Bool())
+	nodeECN        = mib.Int("net.inet.tcp.ecn", 1, "Explicit congestion notification (RFC 3168): 0 off, 1 asked for and granted, 2 granted only.", mib.Range(0, 2))
+	nodeSendSpace  = mib.Int("net.inet.tcp.sendspace", 65536, "Send buffer of a new socket, in octets.", mib.Range(2048, 1<<30))
+	nodeRecvSpace  = mib.Int("net.inet.tcp.recvspace", 65536, "Receive buffer of a new socket, in octets.", mib.Range(2048, 1<<30))
+	nodeSendAuto   = mib.Int("net.inet.tcp.sendbuf_auto", 1, "1: send buffers grow with the path, up to kern.sbmax.", mib.Bool())
+	nodeRecvAuto   = mib.Int("net.inet.tcp.recvbuf_auto", 1, "1: receive buffers grow with the path, up to kern.sbmax.", mib.Bool())
+	nodeMSSDflt    = mib.Int("net.inet.tcp.mssdflt", 512, "Segment size towards a peer that names none.", mib.Range(64, 65495))
+	nodeMSSIfMTU   = mib.Int("net.inet.tcp.mss_ifmtu", 0, "1: the segment size we ask for comes from the interface alone, 0: from the route too.", mib.Bool())
+	nodeMinMSS     = mib.Int("net.inet.tcp.minmss", 216, "Smallest segment size that a peer may ask for.", mib.Range(48, 1460))
+	nodeInitWin    = mib.Int("net.inet.tcp.init_win", 10, "Initial window in segments (RFC 6928).", mib.Range(1, 100))
+	nodeAckOnPush  = mib.Int("net.inet.tcp.ack_on_push", 0, "1: a segment with PSH is acknowledged at once.", mib.Bool())
+	nodeDelack     = mib.Int("net.inet.tcp.delack", 40, "Milliseconds an acknowledgement waits for company; 0: it does not.", mib.Range(0, 500))
+	nodeKeepIdle   = mib.Int("net.inet.tcp.keepidle", 14400, "Half seconds without traffic before SO_KEEPALIVE asks.", mib.Range(1, 1<<30))
+	nodeKeepIntvl  = mib.Int("net.inet.tcp.keepintvl", 150, "Half seconds between its questions.", mib.Range(1, 1<<30))
+	nodeKeepCnt    = mib.Int("net.inet.tcp.keepcnt", 8, "Questions without an answer before the connection ends.", mib.Range(1, 1000))
+	nodeKeepInit   = mib.Int("net.inet.tcp.keepinit", 150, "Half seconds a connection attempt may take.", mib.Range(1, 1<<30))
+	_              = mib.Int("net.inet.tcp.slowhz", 2, "Units a second of the times above.", mib.ReadOnly())
+	nodeMSL        = mib.Int("net.inet.tcp.msl", 60, "Half seconds of a maximum segment lifetime; TIME_WAIT lasts two.", mib.Range(1, 1200))
+	nodeMaxTW      = mib.Int("net.inet.tcp.maxtimewait", 1<<18, "Connections in TIME_WAIT at most; the oldest makes room.", mib.Range(0, 1<<24))
+	nodeFinWait2   = mib.Int("net.inet.tcp.finwait2_timeout", 120, "Half seconds a closed socket waits for the other side's end.", mib.Range(1, 1<<30))
+	nodeSynLimit   = mib.Int("net.inet.tcp.syn_cache_limit", 10255, "Connections being opened by others at most; more are answered with cookies.", mib.Range(0, 1<<24))
+	nodeSynBucket  = mib.Int("net.inet.tcp.syn_bucket_limit", 105, "The same in one of the cache's 293 buckets.", mib.Range(1, 1<<20))
+	nodeSynCookies = mib.Int("net.inet.tcp.syn_cookies", 1, "1: answer with a cookie when the cache is full (RFC 4987 §3.6).", mib.Bool())
+	nodeLogRefused = mib.Int("net.inet.tcp.log_refused", 0, "1: log connections to ports where nobody listens.", mib.Bool())
+	nodeRstPPS     = mib.Int("net.inet.tcp.rstppslimit", 100, "Resets sent to strangers a second at most; negative: no limit.", mib.Range(-1, 1<<30))
+	nodeStrictRFC  = mib.Int("net.inet.tcp.strict_rfc", 0, "1: a reset anywhere in the window is believed, as RFC 793 has it, instead of RFC 5961's stricter rule.", mib.Bool())
+	nodeAckPPS     = mib.Int("net.inet.tcp.ackppslimit", 100, "Challenge acknowledgements sent a second at most (RFC 5961 §7); negative: no limit.", mib.Range(-1, 1<<30))
+	nodeCong       = mib.String("net.inet.tcp.congctl.selected", "cubic", "Congestion control of new connections: cubic or newreno.")
+	_              = mib.String("net.inet.tcp.congctl.available", "cubic newreno", "Congestion controls there are.", mib.ReadOnly())
+	nodeHyStart    = mib.Int("net.inet.tcp.hystart", 1, "1: slow start ends by growing delay (HyStart++, RFC 9406).", mib.Bool())
+	nodeRTOMin     = mib.Int("net.inet.tcp.rtomin", 200, "Milliseconds of the shortest retransmission timeout.", mib.Range(2, 60000))
+	nodeFRTO       = mib.Int("net.inet.tcp.frto", 1, "1: find out whether a timeout was needless (RFC 5682), and undo it.", mib.Bool())
+	nodeTLP        = mib.Int("net.inet.tcp.tlp", 1, "1: probe for lost tails (RFC 8985 §7).", mib.Bool())
+	nodeBlackhole  = mib.Int("net.inet.tcp.mtudisc_blackhole", 1, "1: find smaller path MTUs that no router tells of (RFC 4821).", mib.Bool())
+)
+
+// NodeSoMaxConn bounds the backlog of listening sockets.
+var NodeSoMaxConn = mib.Int("kern.somaxconn", 128, "Connections that may wait at a listening socket.", mib.Range(128, 1<<20), mib.RaiseOnly())
+
+var (
+	cntOut         = mib.NewCounter("tcp", "sent", "# packet{s} sent")
+	cntOutData     = mib.NewCounter("tcp", "data sent", "# data packet{s}")
+	cntOutOctets   = mib.NewCounter("tcp", "octets sent", "(# byte{s})")
+	cntRexmit      = mib.NewCounter("tcp", "retransmitted", "# data packet{s} retransmitted")
+	cntRexmitBytes = mib.NewCounter("tcp", "octets retransmitted", "(# byte{s} retransmitted)")
+	cntOutAck      = mib.NewCounter("tcp", "acks sent", "# ack-only packet{s}")
+	cntDelAck      = mib.NewCounter("tcp", "acks delayed", "(# delayed)")
+	cntOutUrg      = mib.NewCounter("tcp", "urgent sent", "# URG only packet{s}")
+	cntOutProbe    = mib.NewCounter("tcp", "window probes sent", "# window probe packet{s}")
+	cntOutWin      = mib.NewCounter("tcp", "window updates sent", "# window update packet{s}")
+	cntOutCtl      = mib.NewCounter("tcp", "control sent", "# control packet{s}")
+	cntOutNoMem    = mib.NewCounter("tcp", "no memory", "# packet{s} not sent for want of memory")
+	cntIn          = mib.NewCounter("tcp", "received", "# packet{s} received")
+	cntInAcks      = mib.NewCounter("tcp", "acks received", "# ack{s}")
+	cntInAckOctets = mib.NewCounter("tcp", "octets acknowledged", "(for # byte{s})")
+	cntInDupAck    = mib.NewCounter("tcp", "duplicate acks", "# duplicate ack{s}")
+	cntInAckTooNew = mib.NewCounter("tcp", "ack of unsent data", "# ack{s} for unsent data")
+	cntInData      = mib.NewCounter("tcp", "data received", "# packet{s} received in-sequence")
+	cntInOctets    = mib.NewCounter("tcp", "octets received", "(# byte{s} received in-sequence)")
+	cntInDup       = mib.NewCounter("tcp", "duplicate", "# completely duplicate packet{s}")
+	cntInPAWS      = mib.NewCounter("tcp", "old duplicate", "# old duplicate packet{s} (PAWS)")
+	cntInPartDup   = mib.NewCounter("tcp", "partial duplicate", "# packet{s} with some dup. data")
+	cntInOOO       = mib.NewCounter("tcp", "out of order", "# out-of-order packet{s}")
+	cntInAfterWin  = mib.NewCounter("tcp", "beyond window", "# packet{s} of data after window")
+	cntInProbe     = mib.NewCounter("tcp", "window probes", "# window probe{s}")
+	cntInWinUpd    = mib.NewCounter("tcp", "window updates", "# window update packet{s}")
+	cntInClosed    = mib.NewCounter("tcp", "after close", "# packet{s} received after close")
+	cntInSum       = mib.NewCounter("tcp", "bad TCP checksum", "# discarded for bad checksum{s}")
+	cntInHdr       = mib.NewCounter("tcp", "bad header", "# discarded for bad header offset field{s}")
+	cntInShort     = mib.NewCounter("tcp", "too short", "# discarded because packet too short")
+	cntInBcast     = mib.NewCounter("tcp", "not for one host", "# discarded because not for one host")
+	cntInFull      = mib.NewCounter("tcp", "full socket buffer", "# packet{s} dropped for want of buffer space")
+	cntPruned      = mib.NewCounter("tcp", "pruned", "# out-of-order packet{s} given up for want of buffer space")
+	cntConnect     = mib.NewCounter("tcp", "connection requests", "# connection request{s}")
+	cntAccept      = mib.NewCounter("tcp", "connection accepts", "# connection accept{s}")
+	cntEstablished = mib.NewCounter("tcp", "established", "# connection{s} established (including accepts)")
+	cntClosed      = mib.NewCounter("tcp", "closed", "# connection{s} closed")
+	cntDrops       = mib.NewCounter("tcp", "dropped", "(including # drop{s})")
+	cntConnDrops   = mib.NewCounter("tcp", "embryonic dropped", "# embryonic connection{s} dropped")
+	cntSegsTimed   = mib.NewCounter("tcp", "rtt samples", "# round-trip time{s} measured")
+	cntRexmtTimeo  = mib.NewCounter("tcp", "retransmit timeouts", "# retransmit timeout{s}")
+	cntTimeoDrop   = mib.NewCounter("tcp", "dropped by timeout", "# connection{s} dropped by rexmit timeout")
+	cntSpurious    = mib.NewCounter("tcp", "needless timeouts", "# timeout{s} found needless and undone")
+	cntUndone      = mib.NewCounter("tcp", "needless recoveries", "# recover{y} found needless and undone")
+	cntPersist     = mib.NewCounter("tcp", "persist timeouts", "# persist timeout{s}")
+	cntPersistDrop = mib.NewCounter("tcp", "dropped by persist", "# connection{s} dropped by persist timeout")
+	cntKeepTimeo   = mib.NewCounter("tcp", "keepalive timeouts", "# keepalive timeout{s}")
+	cntKeepProbe   = mib.NewCounter("tcp", "keepalive probes", "# keepalive probe{s} sent")
+	cntKeepDrop    = mib.NewCounter("tcp", "dropped by keepalive", "# connection{s} dropped by keepalive")
+	cntFin2Drop    = mib.NewCounter("tcp", "dropped in FIN_WAIT_2", "# connection{s} dropped in FIN_WAIT_2")
+	cntRecovery    = mib.NewCounter("tcp", "recoveries", "# loss recover{y} without timeout")
+	cntTLPSent     = mib.NewCounter("tcp", "tail probes", "# tail loss probe{s} sent")
+	cntReorder     = mib.NewCounter("tcp", "reordering seen", "# segment{s} that the network had reordered")
+	cntSACKIn      = mib.NewCounter("tcp", "sack received", "# ack{s} with SACK blocks")
+	cntDSACKIn     = mib.NewCounter("tcp", "dsack received", "# report{s} of needless retransmissions (DSACK)")
+	cntECNShook    = mib.NewCounter("tcp", "ecn connections", "# connection{s} with ECN")
+	cntECNCE       = mib.NewCounter("tcp", "ce received", "# packet{s} with congestion experienced")
+	cntECNEce      = mib.NewCounter("tcp", "ece received", "# window{s} reduced for congestion experienced")
+	cntBadSyn      = mib.NewCounter("tcp", "bad SYN", "# bad connection attempt{s}")
+	cntNoPort      = mib.NewCounter("tcp", "no socket", "# packet{s} for ports where nobody listens")
+	cntRstOut      = mib.NewCounter("tcp", "resets sent", "# reset{s} sent")
+	cntRstRate     = mib.NewCounter("tcp", "resets withheld", "# reset{s} not sent because of rate limitation")
+	cntRstBad      = mib.NewCounter("tcp", "resets not believed", "# reset{s} out of place (RFC 5961)")
+	cntRstDrop     = mib.NewCounter("tcp", "reset by peer", "# connection{s} reset by the peer")
+	cntChallenge   = mib.NewCounter("tcp", "challenge acks", "# challenge ack{s} sent")
+	cntChallRate   = mib.NewCounter("tcp", "challenge acks withheld", "# challenge ack{s} not sent because of rate limitation")
+	cntListenFull  = mib.NewCounter("tcp", "listen queue full", "# connection{s} refused for a full listen queue")
+	cntScAdded     = mib.NewCounter("tcp", "syn cache added", "# SYN cache entr{y} added")
+	cntScCompleted = mib.NewCounter("tcp", "syn cache completed", "(# completed)")
+	cntScTimedOut  = mib.NewCounter("tcp", "syn cache timed out", "# SYN cache entr{y} timed out")
+	cntScOverflow  = mib.NewCounter("tcp", "syn cache overflow", "# dropped due to overflow")
+	cntScReset     = mib.NewCounter("tcp", "syn cache reset", "# dropped due to RST")
+	cntScUnreach   = mib.NewCounter("tcp", "syn cache unreachable", "# dropped due to ICMP unreachable")
+	cntScDup       = mib.NewCounter("tcp", "syn cache duplicate", "# duplicate SYN{s} received for entries already in the cache")
+	cntCookieOut   = mib.NewCounter("tcp", "cookies sent", "# SYN cookie{s} sent")
+	cntCookieOK    = mib.NewCounter("tcp", "cookies good", "# good SYN cookie{s} received")
+	cntCookieBad   = mib.NewCounter("tcp", "cookies bad", "# SYN cookie{s} not believed")
+	cntTWReuse     = mib.NewCounter("tcp", "time_wait reused", "# connection{s} in TIME_WAIT reused (RFC 6191)")
+	cntTWFull      = mib.NewCounter("tcp", "time_wait full", "# connection{s} left TIME_WAIT early for want of room")
+	cntPMTU        = mib.NewCounter("tcp", "path MTU changes", "# change{s} of a path MTU noticed")
+	cntBlackhole   = mib.NewCounter("tcp", "black holes", "# path MTU black hole{s} suspected")
+	cntMTUProbe    = mib.NewCounter("tcp", "MTU probes", "# path MTU probe{s} sent")
+	cntMTUProbeOK  = mib.NewCounter("tcp", "MTU probes good", "(# of them good)")
+)
+
+// TCP is one stack's TCP.
+type TCP struct {
+	env   *netif.Env
+	table socket.PCBTable
+	nets  [2]socket.Network // IPv4, IPv6
+	conf  Config
+	key   [2]uint64 // secret of initial sequence numbers, timestamps and cookies
+
+	syn    synCache
+	tw     timeWaits
+	resets limiter
+	chall  limiter
+	flows  flowList
+	boards boardList
+}
+
+// Config is what assembly decides.
+type Config struct {
+	SocketMemory *atomic.Int64
+	// NewSocket is asked for every socket that a listening one accepts: its
+	// number, or false when the stack has no room for more.
+	NewSocket func() (id uint64, ok bool)
+	// Closed is told when such a socket is closed.
+	Closed func()
+}
+
+// New makes the room.
+func New(env *netif.Env, c Config) *TCP {
+	t := &TCP{env: env, conf: c}
+	word := func() uint64 { return uint64(env.Rand32())<<32 | uint64(env.Rand32()) }
+	t.table.Init(word())
+	t.key = [2]uint64{word(), word()}
+	t.table.Streams = true
+	t.table.Busy = t.busy
+	t.syn.init(t)
+	t.tw.init(t)
+	env.MIB.OnChangeStr(nodeCong, func(_, name string) error {
+		_, err := algorithmOf(name)
+		return err
+	})
+	return t
+}
+
+// Over says which network layer carries family v6 or IPv4.
+func (t *TCP) Over(v6 bool, n socket.Network) {
+	if v6 {
+		t.nets[1] = n
+	} else {
+		t.nets[0] = n
+	}
+}
+
+func (t *TCP) net(family int) socket.Network {
+	if family == socket.AFInet {
+		return t.nets[0]
+	}
+	return t.nets[1]
+}
+
+// Close ends what goes on without a socket: connections that were closed, and
+// those that nobody has accepted.
+func (t *TCP) Close(w *netif.Work) {
+	t.syn.drain(w)
+	t.tw.drain()
+	for _, p := range t.table.All() {
+		c := p.User.(*conn)
+		c.mu.Lock()
+		c.drop(w, 0)
+		c.mu.Unlock()
+	}
+}
+
+// limiter lets a number of events a second pass.
+type limiter struct {
+	mu     sync.Mutex
+	second int64
+	n      int64
+}
+
+// allow reports whether one more event may happen at now; a negative limit is
+// none.
+func (l *limiter) allow(now, limit int64) bool {
+	if limit < 0 {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := now / second; s != l.second {
+		l.second, l.n = s, 0
+	}
+	l.n++
+	return l.n <= limit
+}
+
+// flowList keeps the flows of connections that have nothing to send: an idle
+// connection has none.
+type flowList struct {
+	mu   sync.Mutex
+	free []*socket.Flow
+}
+
+// maxFreeFlows bounds the list; more are left to the collector.
+const maxFreeFlows = 1024
+
+func (l *flowList) get() *socket.Flow {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.free); n > 0 {
+		f := l.free[n-1]
+		l.free = l.free[:n-1]
+		return f
+	}
+	return &socket.Flow{Proto: packet.ProtoTCP}
+}
+
+func (l *flowList) put(f *socket.Flow) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.free) < maxFreeFlows {
+		l.free = append(l.free, f)
+	}
+}
+
+// boardList keeps scoreboards of connections that have nothing in flight.
+type boardList struct {
+	mu   sync.Mutex
+	free []*scoreboard
+}
+
+// maxFreeBoards bounds the list, maxBoard the records that one keeps.
+const (
+	maxFreeBoards = 256
+	maxBoard      = 256
+)
+
+func (l *boardList) get() *scoreboard {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.free); n > 0 {
+		s := l.free[n-1]
+		l.free = l.free[:n-1]
+		return s
+	}
+	return &scoreboard{rec: make([]record, 0, 4)}
+}
+
+func (l *boardList) put(s *scoreboard) {
+	if cap(s.rec) > maxBoard {
+		return
+	}
+	*s = scoreboard{rec: s.rec[:0]}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.free) < maxFreeBoards {
+		l.free = append(l.free, s)
+	}
+}

@@ -1,0 +1,624 @@
+package tcp
+
+import (
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
+)
+
+const (
+	afInet      = socket.AFInet
+	soKeepAlive = socket.SOKeepAlive
+	soOOBInline = socket.SOOOBInline
+	lowPort     = 1024 // the first that anybody may bind (IPPORT_RESERVED)
+)
+
+// listener is what a listening socket has beside a connection. Lock order:
+// before every connection's.
+type listener struct {
+	mu      sync.Mutex
+	queue   []*conn // established, not accepted; bound: backlog; full: the peer asks again
+	backlog int
+	closed  bool
+}
+
+// Socket makes a stream socket.
+func (t *TCP) Socket(w *netif.Work, family int, cred socket.Cred, id uint64) (*socket.Socket, error) {
+	net := t.net(family)
+	if net == nil {
+		return nil, syscall.EAFNOSUPPORT
+	}
+	so := socket.New(t.env, family, socket.Stream, packet.ProtoTCP, cred, 0, 0, id, t.conf.SocketMemory)
+	c := t.newConn(so, net)
+	t.table.Add(&c.PCB)
+	return so, nil
+}
+
+func (c *conn) ports() socket.Ports {
+	c.mu.Lock()
+	low, ok := c.opts.(interface{ LowPorts() bool })
+	c.mu.Unlock()
+	min, max := c.net.PortRange(ok && low.LowPorts())
+	return socket.Ports{Min: min, Max: max, Rand: c.t.env.Rand32}
+}
+
+// Bind is socket.Handler. Errors: EAFNOSUPPORT, EADDRNOTAVAIL, EACCES (a low
+// port, not the superuser), EADDRINUSE, EINVAL (bound already).
+func (c *conn) Bind(w *netif.Work, a socket.Addr) error {
+	if a.IP.IsValid() {
+		if socket.FamilyOf(a.IP) != c.So.Family {
+			return syscall.EAFNOSUPPORT
+		}
+		if err := c.net.CheckBind(a.IP); err != nil {
+			return err
+		}
+		if a.IP.IsMulticast() || c.net.IsBroadcast(a.IP) {
+			return syscall.EADDRNOTAVAIL
+		}
+		if a.IP.IsUnspecified() {
+			a.IP = netip.Addr{}
+		}
+	}
+	ports := c.ports()
+	if !c.So.Cred.Super && (a.Port != 0 && a.Port < lowPort || a.Port == 0 && ports.Max < lowPort) {
+		return syscall.EACCES
+	}
+	return c.t.table.Bind(&c.PCB, a, ports)
+}
+
+// Connect is socket.Handler. Errors: EINPROGRESS (always, when it has begun),
+// EALREADY, EISCONN, EOPNOTSUPP (listening), EAFNOSUPPORT, EADDRNOTAVAIL,
+// ENETUNREACH and the like, EINVAL (the socket has had its connection).
+func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
+	c.mu.Lock()
+	st, gone := c.state, c.gone
+	c.mu.Unlock()
+	switch {
+	case gone:
+		return syscall.EINVAL
+	case st == listen:
+		return syscall.EOPNOTSUPP
+	case st == synSent, st == synReceived:
+		return syscall.EALREADY
+	case st != closed:
+		return syscall.EISCONN
+	case !a.IP.IsValid():
+		return syscall.ENOTCONN
+	case socket.FamilyOf(a.IP) != c.So.Family:
+		return syscall.EAFNOSUPPORT
+	case a.Port == 0, a.IP.IsMulticast():
+		return syscall.EADDRNOTAVAIL
+	case c.net.IsBroadcast(a.IP):
+		return syscall.EACCES
+	}
+	e := *c.Ends()
+	f := c.t.flows.get()
+	defer c.t.flows.put(f)
+	f.Src, f.Dst, f.Scope = e.Local.IP, a.IP, a.Scope
+	f.TOS, f.TTL, f.Options, f.Broadcast, f.NoLoop = 0, 0, nil, false, false
+	f.DontRoute, f.IfIndex = c.So.Opt(socket.SODontRoute), c.So.BoundIf()
+	src, err := c.net.Source(&socket.Flow{Dst: a.IP, Scope: a.Scope, IfIndex: f.IfIndex, DontRoute: f.DontRoute})
+	if err != nil {
+		return err
+	}
+	if !e.Local.IP.IsValid() {
+		e.Local.IP, e.Local.Scope = src, a.Scope
+	}
+	if a.IP.IsUnspecified() { // this host, in_pcbconnect
+		a.IP = e.Local.IP
+	}
+	e.Foreign = a
+	if e.Local == e.Foreign {
+		return syscall.EADDRINUSE
+	}
+	ifindex := f.IfIndex
+	if err := c.t.table.Connect(&c.PCB, e, c.ports()); err != nil {
+		return err
+	}
+	e = *c.Ends()
+	if tw := c.t.tw.find(c.t.table.Hash(e.Local, e.Foreign), e.Local, e.Foreign); tw != nil {
+		c.t.tw.retire(tw)
+	}
+	mtu := c.t.mtuTo(w, e.Local, e.Foreign, ifindex)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.startConnect(w, int(mtu))
+	return syscall.EINPROGRESS
+}
+
+// Listen is socket.StreamHandler. A socket that is not bound gets a port.
+func (c *conn) Listen(w *netif.Work, backlog int) error {
+	limit := int(c.t.env.MIB.Int(NodeSoMaxConn))
+	if backlog < 0 || backlog > limit {
+		backlog = limit
+	}
+	backlog = max(backlog, 1)
+	c.mu.Lock()
+	st, gone, l := c.state, c.gone, c.lis
+	c.mu.Unlock()
+	switch {
+	case gone || st != closed && st != listen:
+		return syscall.EINVAL
+	case l != nil:
+		l.mu.Lock()
+		l.backlog = backlog
+		l.mu.Unlock()
+		return nil
+	}
+	if c.Ends().Local.Port == 0 {
+		if err := c.t.table.Bind(&c.PCB, c.Ends().Local, c.ports()); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	c.setState(listen)
+	c.mtu = 0
+	c.lis = &listener{backlog: backlog}
+	c.mu.Unlock()
+	return nil
+}
+
+// Listening is socket.StreamHandler.
+func (c *conn) Listening() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state == listen
+}
+
+// backlogFull reports that a handshake would end before a full queue.
+func (c *conn) backlogFull() bool {
+	l := c.lis
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed || len(l.queue) >= l.backlog
+}
+
+// Accept is socket.StreamHandler.
+func (c *conn) Accept(w *netif.Work) (*socket.Socket, error) {
+	l := c.lis
+	if l == nil {
+		return nil, syscall.EINVAL
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, syscall.EINVAL
+	}
+	if len(l.queue) == 0 {
+		return nil, syscall.EWOULDBLOCK
+	}
+	n := l.queue[0]
+	l.queue[0] = nil
+	l.queue = l.queue[1:]
+	if len(l.queue) == 0 {
+		l.queue = nil
+	}
+	return n.So, nil
+}
+
+// closeListener resets what nobody has accepted.
+func (c *conn) closeListener(w *netif.Work) {
+	l := c.lis
+	l.mu.Lock()
+	l.closed = true
+	queue := l.queue
+	l.queue = nil
+	l.mu.Unlock()
+	for _, n := range queue {
+		n.So.Abort(w)
+	}
+}
+
+// Send is socket.Handler. Errors: EWOULDBLOCK, ENOTCONN, EPIPE (shut down, or
+// the connection has ended), ENOBUFS.
+func (c *conn) Send(w *netif.Work, m *socket.Msg) (int, error) {
+	if m.Addr.IP.IsValid() && m.Addr != c.foreign() {
+		return 0, syscall.EISCONN
+	}
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	data := m.Data
+	taken := 0
+	for {
+		n, size, err := c.reserve(data)
+		taken += n
+		data = data[n:]
+		if err != nil {
+			if taken > 0 {
+				break
+			}
+			return 0, err
+		}
+		if size == 0 {
+			break
+		}
+		// What does not fit the last buffer is copied without the lock.
+		b := c.t.env.Pool.Get(size)
+		if b == nil {
+			if taken > 0 {
+				break
+			}
+			return 0, syscall.ENOBUFS
+		}
+		k := min(len(data), size)
+		copy(b.Append(k), data)
+		c.mu.Lock()
+		if c.gone || c.has(fFinQueued) {
+			c.mu.Unlock()
+			b.Free()
+			break
+		}
+		c.snd.link(c, b)
+		c.sendMore(w)
+		c.mu.Unlock()
+		data = data[k:]
+		taken += k
+		if len(data) == 0 {
+			break
+		}
+	}
+	if m.Flags&socket.MsgOOB != 0 && taken == len(m.Data) && taken > 0 {
+		c.mu.Lock()
+		c.sndUp = c.snd.base + seq(c.snd.len)
+		c.on(fUrgent)
+		c.kick(w)
+		c.mu.Unlock()
+		return taken, nil
+	}
+	if taken > 0 {
+		c.mu.Lock()
+		c.sendMore(w)
+		c.mu.Unlock()
+	}
+	return taken, nil
+}
+
+// sendMore has what was queued sent if it may be; the caller holds mu.
+func (c *conn) sendMore(w *netif.Work) {
+	if c.state.synchronized() && !c.flusher {
+		c.kick(w)
+	} else if c.state.synchronized() {
+		c.want = true
+	}
+}
+
+// reserve fills the last buffer with what of data fits, and answers how much
+// that was and how large a next buffer is to be: 0 when data is used up.
+func (c *conn) reserve(data []byte) (n, size int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state == synSent, c.state == synReceived:
+		return 0, 0, syscall.EWOULDBLOCK
+	case c.has(fFinQueued):
+		return 0, 0, syscall.EPIPE
+	case c.gone && c.has(fActive), c.gone && c.irs != 0:
+		return 0, 0, syscall.EPIPE
+	case !c.state.canSend():
+		return 0, 0, syscall.ENOTCONN
+	}
+	if len(data) == 0 {
+		return 0, 0, nil
+	}
+	space := c.snd.space()
+	if space <= 0 || c.So.Full() && c.snd.len > 0 {
+		c.on(fSndFull)
+		return 0, 0, syscall.EWOULDBLOCK
+	}
+	space = min(space, len(data))
+	if t := c.snd.tail; t != nil {
+		if n = min(c.roomBehind(t), space); n > 0 {
+			copy(t.Append(n), data)
+			c.snd.len += n
+			space -= n
+		}
+	}
+	if space == 0 {
+		if n < len(data) {
+			c.on(fSndFull)
+		}
+		return n, 0, nil
+	}
+	return n, c.bufferFor(space), nil
+}
+
+// roomBehind is how much may be appended to a buffer of the send queue so that
+// it holds whole segments.
+func (c *conn) roomBehind(b *packet.Buf) int {
+	room := b.Cap() - packet.Headroom
+	filled := room - b.Tailroom()
+	return max(min(c.wholeSegments(room)-filled, b.Tailroom()), 0)
+}
+
+// wholeSegments is the largest number of octets below n that is a number of
+// segments, or n when it is less than one.
+func (c *conn) wholeSegments(n int) int {
+	n = min(n, maxSuper)
+	if mss := int(c.mss); mss > 0 && n >= mss {
+		return n - n%mss
+	}
+	return n
+}
+
+// bufferFor is the size of the next buffer for n octets that are there. It is
+// what of them the buffer will take.
+func (c *conn) bufferFor(n int) int {
+	if whole := c.wholeSegments(maxSuper); n >= whole {
+		return whole
+	}
+	return n
+}
+
+// Recv is socket.StreamHandler.
+func (c *conn) Recv(w *netif.Work, m *socket.Msg) error {
+	if m.Flags&socket.MsgOOB != 0 {
+		return c.recvOOB(m)
+	}
+	peek := m.Flags&socket.MsgPeek != 0
+	want := len(m.Data)
+	c.mu.Lock()
+	if c.rcv.len == 0 {
+		return c.recvNothing(m, peek)
+	}
+	m.Flags, m.Addr = 0, c.foreign()
+	if c.rcv.mark > 0 { // a read stops at the mark
+		want = min(want, c.rcv.mark)
+	}
+	if peek {
+		n := 0
+		for p := c.rcv.head; p != nil && n < want; p = p.Next {
+			n += copy(m.Data[n:want], p.Bytes())
+		}
+		c.mu.Unlock()
+		m.Data, m.Size = m.Data[:n], n
+		return nil
+	}
+	// Whole packets are taken out and copied without the lock.
+	var head, tail *packet.Buf
+	n, charge := 0, 0
+	for c.rcv.head != nil && n+c.rcv.head.Len() <= want {
+		p := c.rcv.take()
+		n += p.Len()
+		charge += p.Cap()
+		if tail == nil {
+			head = p
+		} else {
+			tail.Next = p
+		}
+		tail = p
+	}
+	rest := 0
+	if p := c.rcv.head; p != nil && n < want {
+		rest = copy(m.Data[n:want], p.Bytes())
+		p.TrimFront(rest)
+		c.rcv.len -= rest
+	}
+	c.rcv.charge -= charge
+	if c.rcv.mark >= 0 {
+		if c.rcv.mark -= n + rest; c.rcv.mark < 0 {
+			c.rcv.mark = -1
+		}
+	}
+	c.tuneRecv(w, n+rest)
+	if c.windowMoved() {
+		c.on(fForceWin)
+		c.kick(w)
+	}
+	c.mu.Unlock()
+	c.So.Charge(-charge)
+	at := 0
+	for p := head; p != nil; {
+		at += copy(m.Data[at:], p.Bytes())
+		next := p.Next
+		p.Next = nil
+		p.Free()
+		p = next
+	}
+	m.Data, m.Size = m.Data[:n+rest], n+rest
+	m.Time = w.Now
+	return nil
+}
+
+// recvNothing is Recv when there is no data: why. It lets the lock go.
+func (c *conn) recvNothing(m *socket.Msg, peek bool) error {
+	end := c.has(fFinSeen|fCantRecv|fDetached) || c.gone
+	fresh := !c.gone && (c.state == closed || c.state == listen)
+	c.mu.Unlock()
+	if err := c.So.PendingError(!peek); err != nil {
+		return err
+	}
+	switch {
+	case end:
+		m.Data, m.Size, m.Flags = m.Data[:0], 0, 0
+		return nil
+	case fresh:
+		return syscall.ENOTCONN
+	}
+	return syscall.EWOULDBLOCK
+}
+
+// recvOOB takes the octet that was sent as urgent (soreceive's MSG_OOB).
+func (c *conn) recvOOB(m *socket.Msg) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.So.Opt(soOOBInline), c.has(fOOBTaken), !c.has(fOOBHave) && c.rcv.mark < 0:
+		return syscall.EINVAL
+	case !c.has(fOOBHave):
+		return syscall.EWOULDBLOCK
+	case len(m.Data) == 0:
+		return nil
+	}
+	m.Data[0] = c.oob
+	m.Data, m.Size = m.Data[:1], 1
+	if m.Flags&socket.MsgPeek == 0 {
+		c.off(fOOBHave)
+		c.on(fOOBTaken)
+	}
+	m.Flags = socket.MsgOOB
+	return nil
+}
+
+// tuneRecv lets the receive buffer follow the path: it holds twice what the
+// user took in the last round trip (Linux calls this dynamic right-sizing).
+func (c *conn) tuneRecv(w *netif.Work, n int) {
+	q := &c.rcv
+	if c.has(fRcvFixed) || !c.t.env.MIB.On(nodeRecvAuto) {
+		return
+	}
+	q.taken += n
+	if q.tunedAt == 0 {
+		q.tunedAt = w.Now
+		return
+	}
+	if w.Now-q.tunedAt < max(c.rtt.srtt, millisecond) {
+		return
+	}
+	if want := min(2*q.taken, int(c.t.env.MIB.Int(socket.NodeSbMax))); want > q.hiwat && !c.So.Full() {
+		q.hiwat = want
+	}
+	q.taken, q.tunedAt = 0, w.Now
+}
+
+// Poll is socket.StreamHandler.
+func (c *conn) Poll() (ev socket.Events) {
+	low, slow := c.So.Lowat()
+	if l := c.lis; l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.queue) > 0 {
+			ev |= socket.Readable
+		}
+		return ev
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state == synSent || c.state == synReceived {
+		return 0
+	}
+	if c.rcv.len >= low && c.rcv.len > 0 || c.has(fFinSeen|fCantRecv) || c.gone {
+		ev |= socket.Readable
+	}
+	if c.has(fOOBHave) || c.rcv.mark == 0 && !c.has(fOOBTaken) {
+		ev |= socket.Urgent
+	}
+	if c.gone || c.has(fFinQueued) || c.state.canSend() && c.snd.space() >= min(slow, c.snd.hiwat) {
+		ev |= socket.Writable
+	} else if c.state.canSend() {
+		c.on(fSndFull)
+	}
+	if c.gone || c.has(fFinSeen) && c.has(fFinQueued) {
+		ev |= socket.HangUp
+	}
+	return ev
+}
+
+// Queued is socket.StreamHandler.
+func (c *conn) Queued() (recv, send int) {
+	if l := c.lis; l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.queue), 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	send = c.snd.len
+	if !c.gone && c.has(fFinQueued) && !(c.has(fFinSent) && c.sndUna == c.sndNxt) {
+		send++
+	}
+	return c.rcv.len, send
+}
+
+// Shutdown is socket.Handler.
+func (c *conn) Shutdown(w *netif.Work, read, write bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state < established && c.state != synReceived || c.lis != nil {
+		return syscall.ENOTCONN
+	}
+	if read {
+		c.on(fCantRecv)
+		c.rcv.drop(c)
+		if c.ooo != nil {
+			c.ooo.drop(c)
+			c.ooo = nil
+		}
+		c.So.Changed(w)
+	}
+	if write && !c.has(fFinQueued) {
+		c.endSend(w)
+	}
+	return nil
+}
+
+// endSend queues our FIN; the caller holds mu.
+func (c *conn) endSend(w *netif.Work) {
+	c.on(fFinQueued)
+	c.So.Changed(w)
+	if c.state.synchronized() {
+		c.kick(w)
+	}
+}
+
+// Close is socket.Handler: the user goes, the connection ends in its own time.
+func (c *conn) Close(w *netif.Work) {
+	if c.lis != nil {
+		c.closeListener(w)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.on(fDetached)
+	unread := c.rcv.len > 0
+	c.rcv.drop(c)
+	switch {
+	case c.gone:
+		return
+	case c.state <= synSent:
+		c.drop(w, 0)
+		return
+	case unread && !c.has(fCantRecv): // RFC 2525 §2.17
+		c.t.resetConn(w, c)
+		c.drop(w, 0)
+		return
+	}
+	if c.ooo != nil {
+		c.ooo.drop(c)
+		c.ooo = nil
+	}
+	if !c.has(fFinQueued) {
+		c.endSend(w)
+	}
+	if c.state == finWait2 {
+		c.setTimer(tKeep, w.Now+c.t.env.MIB.Int(nodeFinWait2)*halfSecond, w.Now)
+	}
+}
+
+// Abort is socket.StreamHandler.
+func (c *conn) Abort(w *netif.Work) {
+	if c.lis != nil {
+		c.closeListener(w)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return
+	}
+	if c.state.synchronized() && c.state != closing && c.state != lastAck || c.state == synReceived {
+		c.t.resetConn(w, c)
+	}
+	c.rcv.drop(c)
+	c.drop(w, 0)
+}
+
+// Local is socket.Handler.
+func (c *conn) Local() socket.Addr { return c.Ends().Local }
+
+// Peer is socket.Handler.
+func (c *conn) Peer() socket.Addr { return c.Ends().Foreign }
+
+// Describe is socket.Handler; a stream's packets are not described.
+func (c *conn) Describe(*packet.Buf, *socket.Msg) {}
