@@ -1,20 +1,17 @@
 package netstat
 
 import (
-	"bufio"
 	"context"
-	"io"
 	"iter"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"ionet/client"
 	"ionet/protocol"
 	"ionet/tool/cli"
+	"ionet/tool/services"
 )
 
 // Command is netstat.
@@ -85,7 +82,7 @@ var Command = cli.Command{
 		{Name: "netstat -I en0 -w 1", Text: "What en0 carries, every second."},
 		{Name: "netstat -ss -p ip", Text: "The counters of IP that are not 0."},
 	},
-	Files:   []cli.Item{{Name: "/etc/services", Text: "Names of ports."}},
+	Files:   []cli.Item{{Name: services.File, Text: "Names of ports."}},
 	SeeAlso: []string{"arp(8)", "ifconfig(8)", "ping(8)", "route(8)", "sysctl(8)"},
 	Run:     run,
 }
@@ -144,15 +141,7 @@ func host() Host {
 	if name, err := os.Hostname(); err == nil {
 		_, h.Domain, _ = strings.Cut(name, ".")
 	}
-	services := sync.OnceValue(func() map[string]string {
-		f, err := os.Open("/etc/services")
-		if err != nil {
-			return nil
-		}
-		defer f.Close()
-		return readServices(f)
-	})
-	h.Service = func(port int, proto string) string { return services()[strconv.Itoa(port)+"/"+proto] }
+	h.Service = func(port int, proto string) string { return services.Host().Name(port, proto) }
 	return h
 }
 
@@ -165,16 +154,4 @@ func wait(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	}
-}
-
-// readServices reads services(5): names by "port/protocol", the first counts.
-func readServices(r io.Reader) map[string]string {
-	m := map[string]string{}
-	for sc := bufio.NewScanner(r); sc.Scan(); {
-		line, _, _ := strings.Cut(sc.Text(), "#")
-		if f := strings.Fields(line); len(f) >= 2 && m[f[1]] == "" {
-			m[f[1]] = f[0]
-		}
-	}
-	return m
 }

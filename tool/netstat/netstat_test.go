@@ -16,6 +16,7 @@ import (
 
 	"ionet/protocol"
 	"ionet/tool/cli/golden"
+	"ionet/tool/services"
 )
 
 type fake struct {
@@ -184,13 +185,11 @@ func testHost(lines int) Host {
 			return nil
 		},
 		Service: func(port int, proto string) string {
-			return readServices(strings.NewReader("syslog 514/udp # log\ndomain 53/udp x\nssh 22/tcp\na-very-long-name 123/udp\n"))[itoa(port)+"/"+proto]
+			return services.Read(strings.NewReader("syslog 514/udp # log\ndomain 53/udp x\nssh 22/tcp\na-very-long-name 123/udp\n")).Name(port, proto)
 		},
 		Domain: "example.com",
 	}
 }
-
-func itoa(n int) string { return portText(n) }
 
 func TestRun(t *testing.T) {
 	for _, c := range []struct {
