@@ -132,6 +132,17 @@ func (s *Stack) Close() error {
 	return err
 }
 
+// Done is closed when the connection to the stack has ended, and Err says
+// why: net.ErrClosed after [Stack.Close], nil before the end.
+func (s *Stack) Done() <-chan struct{} { return s.done }
+
+// Err is the reason of [Stack.Done].
+func (s *Stack) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
 // fail answers everything that waits with err, and whatever comes later. The
 // first error stays.
 func (s *Stack) fail(err error) {
