@@ -32,7 +32,9 @@ func (e *end) Transmit(_ *netif.Interface, burst []*packet.Buf) {
 	e.p.line[e.to] = append(e.p.line[e.to], burst...)
 }
 
-func newPair(t testing.TB) *pair {
+func newPair(t testing.TB) *pair { return newPairWith(t, netif.CapCsum) }
+
+func newPairWith(t testing.TB, caps netif.Caps) *pair {
 	p := &pair{now: 1, seed: 1}
 	for i := range p.s {
 		s, err := stack.New(stack.Config{
@@ -45,7 +47,7 @@ func newPair(t testing.TB) *pair {
 		p.s[i] = s
 		p.w[i] = s.Env.NewWork()
 		p.ifp[i] = netif.New(netif.Config{
-			Name: "en0", MTU: 1500, MAC: netif.MAC{2, 0, 0, 0, 0, byte(1 + i)}, Caps: netif.CapCsum,
+			Name: "en0", MTU: 1500, MAC: netif.MAC{2, 0, 0, 0, 0, byte(1 + i)}, Caps: caps,
 			Flags:  netif.FlagBroadcast | netif.FlagSimplex | netif.FlagMulticast | netif.FlagRunning,
 			Driver: &end{p, 1 - i},
 		})

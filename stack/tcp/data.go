@@ -78,8 +78,8 @@ func (c *conn) inOrder(p *packet.Buf) {
 // smallPiece is what is rather copied to the last buffer than kept in its own.
 const smallPiece = 512
 
-// room makes sure that a packet can be kept: what is out of order makes way
-// for what is in order.
+// room makes sure that a packet can be kept: what is in the queue moves
+// together, and what is out of order makes way.
 func (c *conn) room(w *netif.Work, p *packet.Buf) bool {
 	full := func() bool {
 		charge := c.rcv.charge + p.ShrunkCap()
@@ -87,6 +87,9 @@ func (c *conn) room(w *netif.Work, p *packet.Buf) bool {
 			charge += c.ooo.charge
 		}
 		return charge > 2*c.rcv.hiwat+slack || c.So.Full() && c.rcv.charge > 0
+	}
+	if full() {
+		c.rcv.collapse(c)
 	}
 	for full() {
 		if c.ooo == nil || len(c.ooo.ranges) == 0 {

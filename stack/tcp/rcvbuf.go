@@ -6,8 +6,9 @@ import (
 
 // recvQueue is what has come in order and waits for the user: the packets
 // themselves, their windows the payload. Owner: the connection. Bound: hiwat
-// octets, which is what the peer is offered; what comes beyond that is trimmed,
-// and a packet whose storage has no room (twice hiwat) is dropped and counted.
+// octets, which is what the peer is offered; what comes beyond that is trimmed.
+// Full in storage (twice hiwat): the octets move together; when that does not
+// help, the packet is dropped and counted.
 type recvQueue struct {
 	head, tail *packet.Buf
 	len        int // octets
@@ -53,6 +54,47 @@ func (q *recvQueue) drop(c *conn) {
 		q.take().Free()
 	}
 	q.mark = -1
+}
+
+// collapse moves the octets together when their storage is more than twice what
+// they need: super-packets that are mostly empty, or have been read in part.
+// Each octet is copied again only when as much waste has come after it.
+func (q *recvQueue) collapse(c *conn) {
+	if q.charge < 2*q.len || q.head == nil {
+		return
+	}
+	left, before := q.len, q.charge
+	list := q.head
+	q.head, q.tail, q.len, q.charge = nil, nil, 0, 0
+	for p := list; p != nil; {
+		next, n := p.Next, p.Len()
+		p.Next = nil
+		if t := q.tail; t != nil && !t.Shared() && n <= t.Tailroom() {
+			copy(t.Append(n), p.Bytes())
+			q.len += n
+			p.Free()
+		} else if fresh := q.fresh(c, p, left); fresh != nil {
+			copy(fresh.Append(n), p.Bytes())
+			p.Free()
+			q.charge += fresh.Cap()
+			q.link(fresh)
+		} else {
+			q.charge += p.Cap()
+			q.link(p)
+		}
+		left -= n
+		p = next
+	}
+	c.So.Charge(q.charge - before)
+}
+
+// fresh is a buffer for p's octets and what follows, if that is smaller than p
+// or has room for more than p.
+func (q *recvQueue) fresh(c *conn, p *packet.Buf, left int) *packet.Buf {
+	if 2*p.Len() >= p.Cap() {
+		return nil
+	}
+	return c.t.env.Pool.Get(max(min(left, packet.MaxPacket), p.Len()))
 }
 
 // reassembly is what has come out of order: ranges that do not touch, in
@@ -151,7 +193,7 @@ func (a *reassembly) add(c *conn, p *packet.Buf, from seq, fin bool) (dup packet
 			continue
 		}
 		p.TrimTo(int(next.from - from))
-		to, end, fin = next.from, next.from, false
+		end, fin = next.from, false
 	}
 	p = p.Shrink()
 	a.charge += p.Cap()

@@ -106,10 +106,6 @@ func (s *scoreboard) nextLost() int {
 	return -1
 }
 
-// gone is told of each record, or part of one, that the peer says it has for
-// the first time.
-type gone func(r *record)
-
 // ack drops what lies before una and tells f of it.
 func (s *scoreboard) ack(una seq, f func(r *record)) {
 	k := 0

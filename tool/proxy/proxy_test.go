@@ -229,8 +229,6 @@ func expectEOF(t *testing.T, c io.Reader) {
 	}
 }
 
-func portOf(a net.Addr) uint16 { return addrPort(a).Port() }
-
 // socksTo is a CONNECT to a name.
 func socksTo(host string, port uint16) string {
 	return "\x05\x01\x00\x03" + string(rune(len(host))) + host + string([]byte{byte(port >> 8), byte(port)})
@@ -491,10 +489,11 @@ func TestMax(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			if _, err := c.Write([]byte("x")); err == nil {
-				_, err = io.ReadFull(c, make([]byte, 1))
+			if _, err := c.Write([]byte("x")); err != nil {
+				t.Error(err)
+				return
 			}
-			if err != nil {
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				t.Error(err)
 			}
 		})
