@@ -45,6 +45,7 @@ type Faults struct {
 	Reorder   float64       // held back for up to ten times Delay+Jitter
 	Delay     time.Duration // of every frame; 0 means a microsecond
 	Jitter    time.Duration // up to this much more, so frames may overtake
+	MaxLen    int           // octets; longer frames vanish: a black hole
 }
 
 // none reports a segment that leaves frames as they are.
@@ -232,7 +233,7 @@ func (p *Port) Transmit(_ *netif.Interface, burst []*packet.Buf) {
 // carry decides one copy's fate.
 func (s *Segment) carry(to *Port, b *packet.Buf) {
 	n, f := s.net, &s.Faults
-	if f.Loss > 0 && n.rng.Float64() < f.Loss {
+	if f.MaxLen > 0 && b.Len() > f.MaxLen || f.Loss > 0 && n.rng.Float64() < f.Loss {
 		n.note("lost", to, nil)
 		return
 	}

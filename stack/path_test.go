@@ -14,13 +14,14 @@ import (
 // pair is two stacks joined by a wire without loss, in one goroutine: what a
 // driver is handed waits in a queue until deliver.
 type pair struct {
-	now  int64
-	s    [2]*stack.Stack
-	ifp  [2]*netif.Interface
-	w    [2]*netif.Work
-	line [2][]*packet.Buf // frames on their way to s[i]
-	seed uint32
-	msg  socket.Msg
+	now   int64
+	s     [2]*stack.Stack
+	ifp   [2]*netif.Interface
+	w     [2]*netif.Work
+	line  [2][]*packet.Buf // frames on their way to s[i]
+	spare []*packet.Buf
+	seed  uint32
+	msg   socket.Msg
 }
 
 type end struct {
@@ -66,11 +67,10 @@ func newPairWith(t testing.TB, caps netif.Caps) *pair {
 func (p *pair) deliver() {
 	for len(p.line[0])+len(p.line[1]) > 0 {
 		for i := range p.line {
-			burst := p.line[i]
-			p.line[i] = nil
-			if len(burst) > 0 {
+			if burst := p.line[i]; len(burst) > 0 {
+				p.line[i] = p.spare
 				p.s[i].Input(p.w[i], p.now, p.ifp[i], burst)
-				p.line[i] = append(burst[:0], p.line[i]...)
+				p.spare = burst[:0]
 			}
 		}
 	}

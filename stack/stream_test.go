@@ -41,23 +41,23 @@ func (p *pair) streams(t testing.TB) (a, b *socket.Socket) {
 	return a, b
 }
 
-// stream carries n octets from a to b.
-func (p *pair) stream(t testing.TB, a, b *socket.Socket, n int, data, buf []byte) {
-	m := &p.msg
+// stream carries n octets from a, of stack i, to b of the other.
+func (p *pair) stream(t testing.TB, i int, a, b *socket.Socket, n int, data, buf []byte) {
+	m, w, peer := &p.msg, p.w[i], p.w[1-i]
 	for got := 0; got < n; {
-		p.w[0].Start(p.now)
+		w.Start(p.now)
 		*m = socket.Msg{Data: data}
-		if _, err := a.Send(p.w[0], m); err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
+		if _, err := a.Send(w, m); err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
 			t.Fatal(err)
 		}
-		p.w[0].Finish()
+		w.Finish()
 		p.deliver()
 		p.now += 10000
 		for {
-			p.w[1].Start(p.now)
+			peer.Start(p.now)
 			*m = socket.Msg{Data: buf}
-			err := b.Recv(p.w[1], m)
-			p.w[1].Finish()
+			err := b.Recv(peer, m)
+			peer.Finish()
 			if errors.Is(err, syscall.EWOULDBLOCK) {
 				break
 			}
@@ -70,18 +70,42 @@ func (p *pair) stream(t testing.TB, a, b *socket.Socket, n int, data, buf []byte
 	}
 }
 
+var streamCaps = map[string]netif.Caps{"MTU": 0, "super": netif.CapCsum | netif.CapTSO4}
+
+// TestStreamAllocatesNothing: a connection that has settled sends, receives
+// and acknowledges without the allocator.
+func TestStreamAllocatesNothing(t *testing.T) {
+	for name, caps := range streamCaps {
+		t.Run(name, func(t *testing.T) {
+			p := newPairWith(t, caps)
+			x, y := p.streams(t)
+			data, buf := make([]byte, 1<<18), make([]byte, 1<<18)
+			p.stream(t, 0, x, y, 16<<20, data, buf)
+			p.stream(t, 1, y, x, 16<<20, data, buf)
+			if n := testing.AllocsPerRun(20, func() {
+				p.stream(t, 0, x, y, 1<<20, data, buf)
+				p.stream(t, 1, y, x, 1<<20, data, buf)
+			}); n != 0 {
+				t.Fatalf("%v allocations in 2 MiB", n)
+			}
+		})
+	}
+}
+
+// BenchmarkStream is a stream between two stacks on one goroutine, without a
+// driver.
 func BenchmarkStream(b *testing.B) {
-	for name, caps := range map[string]netif.Caps{"MTU": 0, "super": netif.CapCsum | netif.CapTSO4} {
+	for name, caps := range streamCaps {
 		b.Run(name, func(b *testing.B) {
 			p := newPairWith(b, caps)
 			x, y := p.streams(b)
 			data, buf := make([]byte, 1<<18), make([]byte, 1<<18)
-			p.stream(b, x, y, 16<<20, data, buf)
+			p.stream(b, 0, x, y, 16<<20, data, buf)
 			const size = 1 << 20
 			b.SetBytes(size)
 			b.ReportAllocs()
 			for b.Loop() {
-				p.stream(b, x, y, size, data, buf)
+				p.stream(b, 0, x, y, size, data, buf)
 			}
 		})
 	}

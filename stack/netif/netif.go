@@ -350,9 +350,9 @@ func (ifp *Interface) tooBig(p *packet.Buf) bool {
 
 var gsoCaps = [...]Caps{packet.GSOTCPv4: CapTSO4, packet.GSOTCPv6: CapTSO6, packet.GSOUDPv4: CapUSO, packet.GSOUDPv6: CapUSO}
 
-// cut makes segments of the super-packets that the driver does not take.
-func (ifp *Interface) cut(burst []*packet.Buf) []*packet.Buf {
-	out := make([]*packet.Buf, 0, 2*cap(burst))
+// cut appends burst to out, with segments for the super-packets that the
+// driver does not take.
+func (ifp *Interface) cut(out, burst []*packet.Buf) []*packet.Buf {
 	for _, p := range burst {
 		if !ifp.tooBig(p) {
 			out = append(out, p)
@@ -375,7 +375,9 @@ func (ifp *Interface) transmit(w *Work, burst []*packet.Buf) {
 		return
 	}
 	if slices.ContainsFunc(burst, ifp.tooBig) {
-		burst = ifp.cut(burst)
+		burst = ifp.cut(w.segs[:0], burst)
+		w.segs = nil // until the driver has done with it
+		defer func() { w.segs = burst[:0] }()
 	}
 	var octets, mcast uint64
 	for _, p := range burst {

@@ -39,6 +39,7 @@ type Work struct {
 	delta  []uint32
 	dirty  []mib.Counter
 	one    [1]*packet.Buf
+	segs   []*packet.Buf // room for what a super-packet is cut into
 }
 
 type turn struct {

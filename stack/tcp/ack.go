@@ -50,6 +50,9 @@ func (c *conn) ackInput(w *netif.Work, s *segment) bool {
 	arrived := func(r *record) {
 		a.octets += r.len()
 		sb.rack.arrived(r, w.Now, c.rtt.min)
+		if r.flags&rProbe != 0 {
+			c.mtuPassed(w)
+		}
 		if r.flags&rResent == 0 {
 			a.original = true
 			if r.at >= a.sentAt {
@@ -223,7 +226,7 @@ func (c *conn) control(w *netif.Work, s *segment, advance uint32, a arrivals, pr
 			lost = c.detectLoss(w.Now)
 		}
 	} else {
-		lost = c.renoLoss(advance)
+		lost = c.renoLoss(advance, w.Now)
 	}
 	if lost {
 		c.lossFound(w)
@@ -256,7 +259,7 @@ const maxCwnd = 1 << 29
 
 // renoLoss finds losses without SACK (RFC 6582): three duplicates, or in
 // recovery an acknowledgement that stops short of its end.
-func (c *conn) renoLoss(advance uint32) bool {
+func (c *conn) renoLoss(advance uint32, now int64) bool {
 	s := c.sb
 	if s.len() == 0 {
 		return false
@@ -275,6 +278,11 @@ func (c *conn) renoLoss(advance uint32) bool {
 		s.split(0, first.seq+seq(c.mss))
 	}
 	s.setLost(0)
+	if first.flags&rProbe != 0 {
+		c.mtuLost(now)
+		c.want = true
+		return false
+	}
 	return true
 }
 

@@ -94,7 +94,6 @@ const (
 	fKeepProbe              // send a keepalive probe
 	fTuned                  // the receive buffer is being measured
 	fActive                 // opened by connect
-	fNoMTUDisc              // a black hole: let routers fragment
 )
 
 // conn is a connection's control block (tcpcb). It is one allocation with the
@@ -155,8 +154,9 @@ type conn struct {
 	userMSS         uint16           // TCP_MAXSEG
 	tlpData         bool             // the probe was new data
 
-	keep *keepOptions
-	soft syscall.Errno // what the network last said (RFC 9293 §3.9.2.2)
+	keep   *keepOptions
+	search *mtuSearch    // after a black hole
+	soft   syscall.Errno // what the network last said (RFC 9293 §3.9.2.2)
 
 	timer callout.Timer[*netif.Work]
 	due   [ntimers]int64 // when what is due, 0: not; the timer is at or before the earliest

@@ -73,7 +73,7 @@ func (c *conn) route(f *socket.Flow) {
 	f.Proto = packet.ProtoTCP
 	c.mu.Lock()
 	o := c.opts
-	f.DontFrag = !c.has(fNoMTUDisc) && c.net.PathMTUs()
+	f.DontFrag = c.net.PathMTUs()
 	c.mu.Unlock()
 	if o != nil {
 		df := f.DontFrag
@@ -144,24 +144,4 @@ func (c *conn) begin() {
 	if !c.has(fRcvFixed) {
 		c.rcv.hiwat = max(c.rcv.hiwat, min(8*int(c.mss), 1<<20))
 	}
-}
-
-// pathMTU is told of a smaller way: what is in flight and too large is lost.
-func (c *conn) pathMTU(w *netif.Work, mtu int) {
-	if mtu >= int(c.mtu) && c.mtu != 0 || c.state == listen || c.state == closed {
-		return
-	}
-	old := c.mss
-	c.mtu = uint16(min(mtu, 65535))
-	c.setMSS()
-	w.Count(cntPMTU)
-	if c.sb != nil && c.mss < old {
-		r := c.sb.live()
-		for i := range r {
-			if r[i].flags&(rSacked|rLost) == 0 {
-				c.sb.setLost(i)
-			}
-		}
-	}
-	c.kick(w)
 }

@@ -211,6 +211,9 @@ func (c *conn) newAllowed() int {
 
 // fillNew sends what has not been sent yet.
 func (c *conn) fillNew(w *netif.Work, out []outgoing) (n int) {
+	if c.search != nil && len(out) > 0 {
+		n = c.probeMTU(w, out)
+	}
 	for n < len(out) {
 		unsent := c.unsent()
 		fin := c.has(fFinQueued) && !c.has(fFinSent)
@@ -242,23 +245,28 @@ func (c *conn) fillNew(w *netif.Work, out []outgoing) (n int) {
 		if p == nil {
 			return n
 		}
-		if c.sb == nil {
-			c.sb = c.t.boards.get()
-			c.sb.fack = c.sndUna
-		}
-		end := c.sndNxt + seq(size)
-		if fin {
-			end++
-			c.finGoes()
-		}
-		c.sb.push(c.sndNxt, end, w.Now)
-		c.cc.prrOut += uint32(end - c.sndNxt)
-		c.sndNxt = end
-		c.lastSent = w.Now
+		c.sentNew(w, size, fin, 0)
 		out[n] = outgoing{pkt: p, ect: c.has(fECN)}
 		n++
 	}
 	return n
+}
+
+// sentNew notes what has been sent for the first time.
+func (c *conn) sentNew(w *netif.Work, size int, fin bool, flags uint8) {
+	if c.sb == nil {
+		c.sb = c.t.boards.get()
+		c.sb.fack = c.sndUna
+	}
+	end := c.sndNxt + seq(size)
+	if fin {
+		end++
+		c.finGoes()
+	}
+	c.sb.push(c.sndNxt, end, w.Now, flags)
+	c.cc.prrOut += uint32(end - c.sndNxt)
+	c.sndNxt = end
+	c.lastSent = w.Now
 }
 
 // finGoes: our FIN is sent for the first time.

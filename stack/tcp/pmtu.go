@@ -2,6 +2,147 @@ package tcp
 
 import (
 	"ionet/stack/netif"
+	"ionet/stack/packet"
 )
 
-func (c *conn) blackhole(w *netif.Work) {}
+// mtuSearch finds a path's MTU without the help of routers (RFC 4821, RFC
+// 8899), after a black hole has been suspected: the connection goes down to a
+// size that passes nearly everywhere, and feels its way up again with single
+// segments that are larger.
+type mtuSearch struct {
+	low, high int   // what has passed; the largest that may
+	top       int   // what it was before the black hole
+	size      int   // of the probe in flight; 0: none
+	tries     uint8 // of the next size that have been lost
+	begun     bool  // the top has been tried
+	at        int64 // no probe before
+}
+
+const (
+	baseMTU    = 1200 // RFC 8899 §5.1.2's BASE_PLPMTU
+	floorMTU   = 576  // RFC 791: every host takes it
+	maxMTUTry  = 2    // probes of a size that may be lost
+	mtuNear    = 16   // the search ends within so many octets
+	mtuRaise   = 600 * second
+	mtuAgain   = 100 * millisecond // after a lost probe, at least
+	blackAfter = 2                 // timeouts in a row that make a black hole
+)
+
+// blackhole is called at a retransmission timeout. A second one in a row for
+// segments that are larger than the base may mean that the path drops those and
+// no router says so (RFC 2923 §2.1, RFC 4821 §7.7).
+func (c *conn) blackhole(w *netif.Work) {
+	if !c.t.env.MIB.On(nodeBlackhole) || !c.net.PathMTUs() {
+		return
+	}
+	mtu := baseMTU
+	if c.search != nil && int(c.mtu) <= baseMTU {
+		mtu = floorMTU
+	}
+	size := min(int(c.sb.live()[0].len()), int(c.mss))
+	if int(c.shift)%blackAfter != 0 || int(c.mtu) <= mtu || size <= c.maxSegment(mtu)-packet.TCPTimestampLen {
+		return
+	}
+	w.Count(cntBlackhole)
+	if c.search == nil {
+		c.search = &mtuSearch{top: int(c.mtu)}
+	}
+	m := c.search
+	*m = mtuSearch{low: mtu, high: m.top, top: m.top}
+	c.resize(mtu)
+}
+
+// resize makes mtu the path's.
+func (c *conn) resize(mtu int) {
+	c.mtu = uint16(min(mtu, 65535))
+	c.setMSS()
+}
+
+// next is the size to try: at first the top, as most black holes are none but a
+// link that was down for a while.
+func (m *mtuSearch) next() int {
+	if !m.begun {
+		return m.high
+	}
+	return (m.low + m.high + 1) / 2
+}
+
+// probeMTU sends a probe if one is due and there is so much to send that its
+// loss would be noticed. 0: no.
+func (c *conn) probeMTU(w *netif.Work, out []outgoing) int {
+	m := c.search
+	if m.size != 0 || w.Now < m.at || c.cc.phase != open || c.sb != nil && c.sb.lost > 0 || c.ooo != nil {
+		return 0
+	}
+	if m.low >= m.top { // it is what it was
+		c.search = nil
+		return 0
+	}
+	if m.high-m.low < mtuNear { // found; perhaps the path gets better
+		m.high, m.at, m.begun = m.top, w.Now+mtuRaise, false
+		return 0
+	}
+	mtu := m.next()
+	size := c.maxSegment(mtu)
+	if c.has(fTimestamps) {
+		size -= packet.TCPTimestampLen
+	}
+	if c.newAllowed() < size+dupThresh*int(c.mss) {
+		return 0
+	}
+	p := c.data(w, c.sndNxt, int(c.sndNxt-c.snd.base), size, false)
+	if p == nil {
+		return 0
+	}
+	p.GSO, p.GSOSize = packet.GSONone, 0
+	w.Count(cntMTUProbe)
+	m.size, m.begun = mtu, true
+	c.sentNew(w, size, false, rProbe)
+	out[0] = outgoing{pkt: p, ect: c.has(fECN)}
+	return 1
+}
+
+// mtuPassed: the probe has arrived.
+func (c *conn) mtuPassed(w *netif.Work) {
+	m := c.search
+	if m == nil || m.size == 0 {
+		return
+	}
+	w.Count(cntMTUProbeOK)
+	m.low, m.size, m.tries = max(m.low, m.size), 0, 0
+	if m.low > int(c.mtu) {
+		c.resize(m.low)
+	}
+}
+
+// mtuLost: the probe has not, which says nothing of congestion (RFC 4821 §7.5).
+func (c *conn) mtuLost(now int64) {
+	m := c.search
+	if m == nil || m.size == 0 {
+		return
+	}
+	if m.tries++; m.tries >= maxMTUTry {
+		m.high, m.tries = m.size-1, 0
+	}
+	m.size, m.at = 0, now+max(c.rtt.srtt, mtuAgain)
+}
+
+// pathMTU is told of a smaller way: what is in flight and too large is lost.
+func (c *conn) pathMTU(w *netif.Work, mtu int) {
+	if mtu >= int(c.mtu) && c.mtu != 0 || c.state == listen || c.state == closed {
+		return
+	}
+	old := c.mss
+	c.search = nil // a router tells
+	c.resize(mtu)
+	w.Count(cntPMTU)
+	if c.sb != nil && c.mss < old {
+		r := c.sb.live()
+		for i := range r {
+			if r[i].flags&(rSacked|rLost) == 0 {
+				c.sb.setLost(i)
+			}
+		}
+	}
+	c.kick(w)
+}

@@ -64,6 +64,11 @@ func (c *conn) detectLoss(now int64) (found bool) {
 		left := e.at + s.rack.rtt + wnd - now
 		if left <= 0 {
 			s.setLost(i)
+			if e.flags&rProbe != 0 {
+				c.mtuLost(now)
+				c.want = true
+				continue
+			}
 			found = true
 		} else {
 			soon = max(soon, left)

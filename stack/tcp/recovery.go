@@ -145,6 +145,7 @@ func (c *conn) timedOut(w *netif.Work) {
 		c.sb.renege()
 	}
 	c.sb.loseAll(w.Now)
+	c.mtuLost(w.Now)
 	c.tlp = false
 	c.due[tProbe], c.due[tReorder] = 0, 0
 	c.kick(w)

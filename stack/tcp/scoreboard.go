@@ -9,10 +9,10 @@ type record struct {
 }
 
 const (
-	rSacked   = 1 << iota // the peer has it (RFC 2018)
-	rLost                 // held to be lost, not sent again yet
-	rResent               // sent more than once: no RTT sample (Karn)
-	rUndoable             // sent again in this recovery; a DSACK may show that was needless
+	rSacked = 1 << iota // the peer has it (RFC 2018)
+	rLost               // held to be lost, not sent again yet
+	rResent             // sent more than once: no RTT sample (Karn)
+	rProbe              // of the path's MTU
 )
 
 func (r *record) len() uint32 { return uint32(r.end - r.seq) }
@@ -36,9 +36,9 @@ func (s *scoreboard) len() int { return len(s.rec) - s.head }
 
 // push notes what is sent for the first time. What follows the last record at
 // the same time becomes a part of it.
-func (s *scoreboard) push(from, to seq, at int64) {
+func (s *scoreboard) push(from, to seq, at int64, flags uint8) {
 	if n := len(s.rec); n > s.head {
-		if l := &s.rec[n-1]; l.at == at && l.flags == 0 && l.end == from && uint32(to-l.seq) <= maxSuper {
+		if l := &s.rec[n-1]; l.at == at && l.flags|flags == 0 && l.end == from && uint32(to-l.seq) <= maxSuper {
 			l.end = to
 			return
 		}
@@ -47,7 +47,7 @@ func (s *scoreboard) push(from, to seq, at int64) {
 		n := copy(s.rec, s.rec[s.head:])
 		s.rec, s.head = s.rec[:n], 0
 	}
-	s.rec = append(s.rec, record{seq: from, end: to, at: at})
+	s.rec = append(s.rec, record{seq: from, end: to, at: at, flags: flags})
 }
 
 // split cuts the record i (from head) before at, which lies inside it.
@@ -87,7 +87,7 @@ func (s *scoreboard) resent(i int, at int64) {
 	if r.flags&rLost != 0 {
 		s.lost -= r.len()
 	}
-	r.flags = r.flags&^rLost | rResent | rUndoable
+	r.flags = r.flags&^(rLost|rProbe) | rResent
 	r.at = at
 }
 

@@ -40,7 +40,8 @@ func (t *TCP) wishes() (flags uint32, scale uint8) {
 // offerMSS is the segment size that we ask for: of the interface, or the
 // route's MTU where that is smaller (RFC 9293 §3.7.1: without options).
 func (c *conn) offerMSS() uint16 {
-	m := c.maxSegment(int(c.mtu))
+	e := c.Ends()
+	m := c.maxSegment(int(c.t.offerMTU(e.Foreign, c.So.BoundIf(), c.mtu)))
 	if c.userMSS != 0 {
 		m = min(m, int(c.userMSS))
 	}

@@ -204,13 +204,29 @@ func (t *TCP) mtuTo(w *netif.Work, local, foreign socket.Addr, ifindex uint32) u
 	return uint16(min(f.Route.MTU, 65535))
 }
 
+// offerMTU is the MTU that the segment size we ask for is worked out from: the
+// path's, or with mss_ifmtu the interface's, as the peer's way to us may be
+// another one.
+func (t *TCP) offerMTU(foreign socket.Addr, ifindex uint32, path uint16) uint16 {
+	if !t.env.MIB.On(nodeMSSIfMTU) {
+		return path
+	}
+	f := t.flows.get()
+	defer t.flows.put(f)
+	f.Src, f.Dst, f.Scope, f.IfIndex, f.DontRoute = netip.Addr{}, foreign.IP, foreign.Scope, ifindex, false
+	if _, err := t.net(socket.FamilyOf(foreign.IP)).Source(f); err != nil || f.Route.If == nil {
+		return path
+	}
+	return uint16(min(f.Route.If.MTU(), 65535))
+}
+
 // synAck sends our half of the handshake.
 func (t *TCP) synAck(w *netif.Work, e *synEntry) {
 	ipLen := packet.IPv4Len
 	if e.foreign.IP.Is6() {
 		ipLen = 40
 	}
-	mss := max(int(e.mtu)-ipLen-packet.TCPLen, 32)
+	mss := max(int(t.offerMTU(e.foreign, e.ifindex, e.mtu))-ipLen-packet.TCPLen, 32)
 	if m := int(e.lis.userMSS); m != 0 {
 		mss = min(mss, m)
 	}

@@ -91,7 +91,6 @@ var (
 	cntRexmitBytes = mib.NewCounter("tcp", "octets retransmitted", "(# byte{s} retransmitted)")
 	cntOutAck      = mib.NewCounter("tcp", "acks sent", "# ack-only packet{s}")
 	cntDelAck      = mib.NewCounter("tcp", "acks delayed", "(# delayed)")
-	cntOutUrg      = mib.NewCounter("tcp", "urgent sent", "# URG only packet{s}")
 	cntOutProbe    = mib.NewCounter("tcp", "window probes sent", "# window probe packet{s}")
 	cntOutWin      = mib.NewCounter("tcp", "window updates sent", "# window update packet{s}")
 	cntOutCtl      = mib.NewCounter("tcp", "control sent", "# control packet{s}")
