@@ -100,6 +100,7 @@ func BenchmarkStream(b *testing.B) {
 			p := newPairWith(b, caps)
 			x, y := p.streams(b)
 			data, buf := make([]byte, 1<<18), make([]byte, 1<<18)
+			p.stream(b, 0, x, y, 1, data[:100], buf) // not at the front of a buffer
 			p.stream(b, 0, x, y, 16<<20, data, buf)
 			const size = 1 << 20
 			b.SetBytes(size)

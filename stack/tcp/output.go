@@ -232,7 +232,9 @@ func (c *conn) fillNew(w *netif.Work, out []outgoing) (n int) {
 		}
 		mss := c.segMSS()
 		size = min(size, int(c.superSize()))
-		if size > mss && (size < unsent || !fin) {
+		if rest := c.snd.toEnd(int(c.sndNxt - c.snd.base)); rest < size && rest >= mss {
+			size = rest // so that what follows is the front of a buffer, and shared
+		} else if size > mss && (size < unsent || !fin) {
 			size -= size % mss // the rest may grow to a segment
 		}
 		if size < unsent {

@@ -99,6 +99,19 @@ func (q *sendQueue) find(off int) (*packet.Buf, int) {
 	return b, off - at
 }
 
+// toEnd is how many octets lie between off, which is not the front of a buffer,
+// and that buffer's end; 0: it is a front.
+func (q *sendQueue) toEnd(off int) int {
+	if off >= q.len {
+		return 0
+	}
+	b, at := q.find(off)
+	if at == 0 {
+		return 0
+	}
+	return b.Len() - at
+}
+
 // copyOut copies n octets from off on.
 func (q *sendQueue) copyOut(dst []byte, off int) {
 	b, at := q.find(off)
