@@ -162,9 +162,6 @@ type Socket struct {
 
 	mu       sync.Mutex
 	err      syscall.Errno
-	cantRecv bool
-	closed   bool
-	waking   bool
 	upcall   func(w *netif.Work)
 	onClose  func()
 	rcv      queue
@@ -174,7 +171,10 @@ type Socket struct {
 	sndTimeo time.Duration
 	rcvLowat int32
 	sndLowat int32
-	linger   int32         // seconds; -1: off
+	linger   int32 // seconds; -1: off
+	cantRecv bool
+	closed   bool
+	waking   bool
 	sum      *atomic.Int64 // octets of storage in all sockets of the stack
 }
 

@@ -96,7 +96,7 @@ func (c *conn) ackInput(w *netif.Work, s *segment) bool {
 	}
 	if advance > 0 {
 		c.shift = 0
-		if c.tlp && c.sndUna.geq(c.tlpEnd) {
+		if c.tlp && c.sndUna.geq(sb.tlpEnd) {
 			c.tlpDone(w, dsack)
 		}
 		c.eifel(w, s)
@@ -104,8 +104,7 @@ func (c *conn) ackInput(w *netif.Work, s *segment) bool {
 	c.frtoAck(w, advance > 0, a.original)
 	c.control(w, s, advance, a, priorFlight)
 	if c.sb != nil && c.sb.len() == 0 && c.sndUna == c.sndNxt {
-		c.t.boards.put(c.sb)
-		c.sb = nil
+		c.landed()
 	}
 	if advance > 0 || a.octets > 0 {
 		c.armRexmt(w.Now)
@@ -289,7 +288,7 @@ func (c *conn) renoLoss(advance uint32, now int64) bool {
 // lossFound: there is something to send again.
 func (c *conn) lossFound(w *netif.Work) {
 	if c.cc.phase < recovering {
-		c.rexTS, c.rexTimed = 0, false
+		c.sb.rexTS, c.rexTimed = 0, false
 		c.enterRecovery(w)
 		c.prr(0, false)
 	}
@@ -305,7 +304,7 @@ func (c *conn) eifel(w *netif.Work, s *segment) {
 		return
 	}
 	c.rexTimed = false
-	if s.opt.HasTimestamp && c.has(fTimestamps) && s.opt.TSEcr != 0 && int32(s.opt.TSEcr-c.rexTS) < 0 {
+	if s.opt.HasTimestamp && c.has(fTimestamps) && s.opt.TSEcr != 0 && int32(s.opt.TSEcr-c.sb.rexTS) < 0 {
 		c.undo(w)
 	}
 }
@@ -318,7 +317,7 @@ func (c *conn) tlpDone(w *netif.Work, dsack bool) {
 		return
 	}
 	g := &c.cc
-	g.ssthresh = g.alg.reduce(g, uint32(c.mss), w.Now)
+	g.ssthresh = g.algorithm().reduce(g, uint32(c.mss), w.Now)
 	g.cwnd = g.ssthresh
 }
 

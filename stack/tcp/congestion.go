@@ -27,9 +27,10 @@ type congestion struct {
 
 	prrDelivered, prrOut, prrFlight uint32 // RFC 6937
 
-	alg   algorithm
-	cubic cubic
+	alg   uint8  // index of algorithms
+	acked uint32 // octets acknowledged and not yet turned into growth
 	hs    hystart
+	cubic *cubic // nil while slow start has never ended
 }
 
 // algorithm is a way to grow and to shrink the window.
@@ -43,14 +44,18 @@ type algorithm interface {
 	restart(c *congestion)
 }
 
-func algorithmOf(name string) (algorithm, error) {
-	switch name {
-	case "cubic":
-		return cubicAlgorithm{}, nil
-	case "newreno":
-		return newReno{}, nil
+var algorithms = [...]algorithm{cubicAlgorithm{}, newReno{}}
+
+func (c *congestion) algorithm() algorithm { return algorithms[c.alg] }
+
+// algorithmOf is the index of an algorithm.
+func algorithmOf(name string) (uint8, error) {
+	for i, a := range algorithms {
+		if a.name() == name {
+			return uint8(i), nil
+		}
 	}
-	return nil, fmt.Errorf("no congestion control %q; there are cubic and newreno: %w", name, syscall.ENOENT)
+	return 0, fmt.Errorf("no congestion control %q; there are cubic and newreno: %w", name, syscall.ENOENT)
 }
 
 const infinite = 1 << 30
@@ -84,7 +89,7 @@ func (c *congestion) grow(n, mss uint32, srtt, now int64, max uint32) {
 		n -= k
 	}
 	if n > 0 && !c.slowStart() {
-		c.alg.avoid(c, n, mss, srtt, now)
+		c.algorithm().avoid(c, n, mss, srtt, now)
 	}
 	c.cwnd = min(c.cwnd, max)
 }
@@ -95,9 +100,9 @@ type newReno struct{}
 func (newReno) name() string { return "newreno" }
 
 func (newReno) avoid(c *congestion, n, mss uint32, _, _ int64) {
-	c.cubic.acked += n
-	for c.cubic.acked >= c.cwnd {
-		c.cubic.acked -= c.cwnd
+	c.acked += n
+	for c.acked >= c.cwnd {
+		c.acked -= c.cwnd
 		c.cwnd += mss
 	}
 }
@@ -106,4 +111,4 @@ func (newReno) reduce(c *congestion, mss uint32, _ int64) uint32 {
 	return max(c.cwnd/2, 2*mss)
 }
 
-func (newReno) restart(c *congestion) { c.cubic.acked = 0 }
+func (newReno) restart(c *congestion) { c.acked = 0 }

@@ -101,7 +101,6 @@ const (
 type conn struct {
 	socket.PCB
 	t    *TCP
-	net  socket.Network
 	opts socket.NetOptions // nil until an option at the network's level is set
 	lis  *listener         // of a listening socket
 
@@ -123,7 +122,8 @@ type conn struct {
 	dupOwed            uint8 // duplicate acknowledgements for a peer without SACK
 	frto               uint8
 	tlp                bool // a tail loss probe is on its way
-	rexTimed           bool // rexTS counts
+	tlpData            bool // the probe was new data
+	rexTimed           bool // sb.rexTS counts
 
 	// Send sequence (RFC 9293 §3.3.1). Window sizes are octets.
 	iss, sndUna, sndNxt, sndUp, sndWl1, sndWl2 seq
@@ -132,13 +132,13 @@ type conn struct {
 	irs, rcvNxt, rcvAdv, rcvUp, lastAck seq
 	tsRecent, tsOffset                  uint32
 	tsRecentAt                          int64
-	tlpEnd                              seq    // of the tail loss probe
-	rexTS                               uint32 // our timestamp on the first retransmission (RFC 3522)
 
 	mss     uint16 // payload of a segment with timestamps, without SACK
 	peerMSS uint16 // what the peer asked for
 	rcvMSS  uint16 // its segments' size, as seen
 	mtu     uint16 // of the path, 0: not known yet
+	userMSS uint16 // TCP_MAXSEG
+	soft    uint16 // what the network last said, an errno (RFC 9293 §3.9.2.2)
 
 	snd sendQueue
 	rcv recvQueue
@@ -149,14 +149,11 @@ type conn struct {
 	ooo  *reassembly  // nil when nothing is out of order
 	flow *socket.Flow // the flusher's; nil when there is nothing in flight
 
-	synAt, lastSent int64            // when the SYN, or data, was last sent
-	dsack           packet.SACKBlock // to be reported (RFC 2883)
-	userMSS         uint16           // TCP_MAXSEG
-	tlpData         bool             // the probe was new data
+	lastSent int64            // when data was last sent, or the first SYN; 0: never
+	dsack    packet.SACKBlock // to be reported (RFC 2883)
 
 	keep   *keepOptions
-	search *mtuSearch    // after a black hole
-	soft   syscall.Errno // what the network last said (RFC 9293 §3.9.2.2)
+	search *mtuSearch // after a black hole
 
 	timer callout.Timer[*netif.Work]
 	due   [ntimers]int64 // when what is due, 0: not; the timer is at or before the earliest
@@ -165,13 +162,12 @@ type conn struct {
 }
 
 // newConn makes a connection that is in no table yet.
-func (t *TCP) newConn(so *socket.Socket, net socket.Network) *conn {
-	c := &conn{t: t, net: net}
+func (t *TCP) newConn(so *socket.Socket) *conn {
+	c := &conn{t: t}
 	c.PCB.Init(so, c)
 	c.timer.Fn = c.expire
 	v := t.env.MIB
 	c.snd.hiwat, c.rcv.hiwat = int(v.Int(nodeSendSpace)), int(v.Int(nodeRecvSpace))
-	c.rtt.init()
 	c.cc.init(v.Str(nodeCong))
 	c.quick = quickAcks
 	c.rcv.mark = -1
@@ -182,6 +178,9 @@ func (t *TCP) newConn(so *socket.Socket, net socket.Network) *conn {
 // quickAcks is for how many segments a new connection acknowledges at once, so
 // that the peer's window opens.
 const quickAcks = 16
+
+// net is the network layer of the socket's family.
+func (c *conn) net() socket.Network { return c.t.net(c.So.Family) }
 
 // on and has are for the flags; the caller holds mu.
 func (c *conn) on(f uint32)       { c.flags |= f }
@@ -272,10 +271,15 @@ func (c *conn) drop(w *netif.Work, err syscall.Errno) {
 func (c *conn) dropSend() {
 	c.snd.drop(c)
 	if c.sb != nil {
-		c.t.boards.put(c.sb)
-		c.sb = nil
+		c.landed()
 	}
 	c.want = false
+}
+
+// landed: nothing is in flight any more.
+func (c *conn) landed() {
+	c.t.boards.put(c.sb)
+	c.sb, c.tlp, c.rexTimed = nil, false, false
 }
 
 // local and foreign are the two ends.

@@ -5,13 +5,11 @@ import "math"
 // cubic is the state of CUBIC (RFC 9438). Windows are in segments there, and
 // so here; times are seconds.
 type cubic struct {
-	acked   uint32 // octets acknowledged and not yet turned into growth
-	epoch   int64  // beginning of the present curve; 0: it begins with the next ACK
+	epoch   int64 // beginning of the present curve; 0: it begins with the next ACK
 	wMax    float64
 	k       float64
 	wEst    float64
 	lastCut float64 // W_max of the reduction before, for fast convergence
-	cwndAt  float64 // window at the beginning of the curve
 }
 
 const (
@@ -25,10 +23,10 @@ func (cubicAlgorithm) name() string { return "cubic" }
 
 // avoid is §4.2 to §4.4.
 func (cubicAlgorithm) avoid(c *congestion, n, mss uint32, srtt, now int64) {
-	q, m := &c.cubic, float64(mss)
+	q, m := c.curve(), float64(mss)
 	w := float64(c.cwnd) / m
 	if q.epoch == 0 {
-		q.epoch, q.cwndAt, q.wEst, q.acked = now, w, w, 0
+		q.epoch, q.wEst, c.acked = now, w, 0
 		if w < q.wMax {
 			q.k = math.Cbrt((q.wMax - w) / cubicC)
 		} else {
@@ -49,19 +47,19 @@ func (cubicAlgorithm) avoid(c *congestion, n, mss uint32, srtt, now int64) {
 	if q.wEst > w && q.wEst > q.wMax+cubicC*math.Pow(t-q.k, 3) {
 		grow = max(grow, (q.wEst-w)*m)
 	}
-	q.acked += uint32(grow)
-	if q.acked >= mss {
-		k := q.acked / mss * mss
-		q.acked -= k
+	c.acked += uint32(grow)
+	if c.acked >= mss {
+		k := c.acked / mss * mss
+		c.acked -= k
 		c.cwnd += k
 	} else if grow > 0 && grow < 1 {
-		q.acked++ // rounding never stands still
+		c.acked++ // rounding never stands still
 	}
 }
 
 // reduce is §4.6 and §4.7.
 func (cubicAlgorithm) reduce(c *congestion, mss uint32, _ int64) uint32 {
-	q, w := &c.cubic, float64(c.cwnd)/float64(mss)
+	q, w := c.curve(), float64(c.cwnd)/float64(mss)
 	if w < q.lastCut {
 		q.wMax = w * (1 + cubicBeta) / 2 // fast convergence
 	} else {
@@ -72,4 +70,16 @@ func (cubicAlgorithm) reduce(c *congestion, mss uint32, _ int64) uint32 {
 	return max(uint32(w*cubicBeta*float64(mss)), 2*mss)
 }
 
-func (cubicAlgorithm) restart(c *congestion) { c.cubic.epoch = 0 }
+func (cubicAlgorithm) restart(c *congestion) {
+	if c.cubic != nil {
+		c.cubic.epoch = 0
+	}
+}
+
+// curve is what only a connection that has left slow start needs.
+func (c *congestion) curve() *cubic {
+	if c.cubic == nil {
+		c.cubic = &cubic{}
+	}
+	return c.cubic
+}

@@ -213,7 +213,7 @@ func (c *conn) urgentInput(w *netif.Work, s *segment) {
 	}
 	if up.gt(c.rcvUp) {
 		c.rcvUp = up
-		c.rcv.mark = c.rcv.len + int(up-c.rcvNxt) - 1
+		c.rcv.mark = int32(c.rcv.len) + int32(up-c.rcvNxt) - 1
 		c.off(fOOBHave | fOOBTaken)
 		c.So.Changed(w)
 	}

@@ -39,7 +39,7 @@ func (c *conn) Flush(w *netif.Work) {
 			if o.ect {
 				f.TOS |= ecnECT0
 			}
-			if err := c.net.Output(w, o.pkt, f); err != nil {
+			if err := c.net().Output(w, o.pkt, f); err != nil {
 				c.outputFailed(w, f, err)
 			}
 		}
@@ -73,7 +73,7 @@ func (c *conn) route(f *socket.Flow) {
 	f.Proto = packet.ProtoTCP
 	c.mu.Lock()
 	o := c.opts
-	f.DontFrag = c.net.PathMTUs()
+	f.DontFrag = c.net().PathMTUs()
 	c.mu.Unlock()
 	if o != nil {
 		df := f.DontFrag
@@ -104,7 +104,7 @@ func (c *conn) outputFailed(w *netif.Work, f *socket.Flow, err error) {
 		}
 		return
 	}
-	c.soft = errno
+	c.soft = uint16(errno)
 }
 
 // maxSegment is the most payload that a packet of mtu octets carries, without

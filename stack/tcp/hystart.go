@@ -6,14 +6,14 @@ type hystart struct {
 	css             bool // conservative slow start
 	samples         uint8
 	cssRounds       uint8
-	end             seq // of the round
-	lastMin, curMin int64
-	baseline        int64
+	end             seq    // of the round
+	lastMin, curMin uint32 // of the RTT in a round, microseconds
+	baseline        uint32
 }
 
 const (
-	hsMinThresh = 4 * millisecond
-	hsMaxThresh = 16 * millisecond
+	hsMinThresh = 4000 // microseconds
+	hsMaxThresh = 16000
 	hsSamples   = 8
 	cssDivisor  = 4
 	cssRounds   = 5
@@ -35,8 +35,9 @@ func (h *hystart) ack(una, nxt seq, rtt int64) (over bool) {
 	if rtt == 0 {
 		return false
 	}
-	if h.curMin == 0 || rtt < h.curMin {
-		h.curMin = rtt
+	us := uint32(min(max(rtt/1000, 1), 1<<31))
+	if h.curMin == 0 || us < h.curMin {
+		h.curMin = us
 	}
 	h.samples = min(h.samples+1, 250)
 	if h.samples < hsSamples || h.lastMin == 0 {

@@ -39,10 +39,6 @@ func (t *TCP) Input(w *netif.Work, pkt *packet.Buf) {
 		}
 		pkt.Csum = packet.CsumVerified
 	}
-	if !foreign.IP.IsValid() || foreign.IP.IsUnspecified() || foreign.IP.IsMulticast() || n.IsBroadcast(foreign.IP) {
-		w.Drop(pkt, cntInBcast)
-		return
-	}
 	s := segment{pkt: pkt, seq: seq(h.Seq()), ack: seq(h.Ack()), wnd: uint32(h.Window()), flags: h.Flags(), urgent: h.Urgent(),
 		ce: ecnOf(pkt.L3())&ecnMask == ecnCE}
 	if hlen := h.HeaderLen(); hlen > packet.TCPLen {
@@ -87,6 +83,10 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 		if !t.timeWaitInput(w, tw, s) {
 			return
 		}
+	}
+	if f := foreign.IP; f.IsUnspecified() || f.IsMulticast() || t.net(socket.FamilyOf(f)).IsBroadcast(f) { // no connection is with these
+		w.Drop(s.pkt, cntInBcast)
+		return
 	}
 	if p := t.table.LookupBound(local, s.pkt.RcvIf); p != nil {
 		if c := p.User.(*conn); c.lis != nil {
@@ -152,12 +152,12 @@ func (t *TCP) ControlInput(w *netif.Work, ctl socket.Control, src, dst netip.Add
 	}
 	switch {
 	case ctl.Err == syscall.EMSGSIZE:
-		if c.net.PathMTUs() && ctl.MTU > 0 {
+		if c.net().PathMTUs() && ctl.MTU > 0 {
 			c.pathMTU(w, ctl.MTU)
 		}
 	case c.state == synSent && ctl.Hard:
 		c.fail(w, ctl.Err)
 	default:
-		c.soft = ctl.Err
+		c.soft = uint16(ctl.Err)
 	}
 }

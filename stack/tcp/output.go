@@ -116,7 +116,7 @@ func (c *conn) restart(now int64) {
 	if now-c.lastSent > c.rtt.rto(c.t.env.MIB) {
 		g := &c.cc
 		g.cwnd = min(g.cwnd, uint32(c.t.env.MIB.Int(nodeInitWin))*uint32(c.mss))
-		g.alg.restart(g)
+		g.algorithm().restart(g)
 		g.hs.round = false
 	}
 }
@@ -172,8 +172,8 @@ func (c *conn) noteResent(w *netif.Work, r *record) {
 	g := &c.cc
 	g.prrOut += size
 	g.undoRexmt += size
-	if g.undoable && !c.rexTimed && c.rexTS == 0 {
-		c.rexTS, c.rexTimed = max(c.now32(w.Now), 1), true
+	if g.undoable && !c.rexTimed && c.sb.rexTS == 0 {
+		c.sb.rexTS, c.rexTimed = max(c.now32(w.Now), 1), true
 	}
 }
 
@@ -306,8 +306,12 @@ func (c *conn) worth(size, unsent int, fin bool, mss int) bool {
 // fillTail is a tail loss probe (RFC 8985 §7.3), unless new data has just left,
 // which is one.
 func (c *conn) fillTail(w *netif.Work, out []outgoing, fresh bool) int {
-	c.tlpEnd, c.tlpData = c.sndNxt, fresh
-	if fresh || c.sb == nil || c.sb.len() == 0 {
+	if c.sb == nil || c.sb.len() == 0 {
+		c.tlp = false
+		return 0
+	}
+	c.sb.tlpEnd, c.tlpData = c.sndNxt, fresh
+	if fresh {
 		return 0
 	}
 	mss := uint32(c.segMSS())

@@ -32,7 +32,7 @@ const (
 // segments that are larger than the base may mean that the path drops those and
 // no router says so (RFC 2923 §2.1, RFC 4821 §7.7).
 func (c *conn) blackhole(w *netif.Work) {
-	if !c.t.env.MIB.On(nodeBlackhole) || !c.net.PathMTUs() {
+	if !c.t.env.MIB.On(nodeBlackhole) || !c.net().PathMTUs() {
 		return
 	}
 	mtu := baseMTU

@@ -14,9 +14,9 @@ type recvQueue struct {
 	len        int // octets
 	charge     int
 	hiwat      int
-	mark       int // octets until the urgent mark; -1: none
+	mark       int32 // octets until the urgent mark; -1: none
 	// Receive buffer tuning: what the user took since tunedAt.
-	taken   int
+	taken   int32
 	tunedAt int64
 }
 

@@ -11,7 +11,7 @@ func (c *conn) enterRecovery(w *netif.Work) {
 	}
 	flight := uint32(c.sndNxt - c.sndUna)
 	if g.phase != reducing { // it has been reduced already
-		g.ssthresh = g.alg.reduce(g, uint32(c.mss), w.Now)
+		g.ssthresh = g.algorithm().reduce(g, uint32(c.mss), w.Now)
 	}
 	g.phase, g.point = recovering, c.sndNxt
 	g.prrDelivered, g.prrOut, g.prrFlight = 0, 0, max(flight, 1)
@@ -63,7 +63,7 @@ func (c *conn) congested(w *netif.Work) {
 		return
 	}
 	w.Count(cntECNEce)
-	g.ssthresh = g.alg.reduce(g, uint32(c.mss), w.Now)
+	g.ssthresh = g.algorithm().reduce(g, uint32(c.mss), w.Now)
 	g.cwnd = g.ssthresh
 	g.phase, g.point = reducing, c.sndNxt
 	g.undoable = false
@@ -86,7 +86,7 @@ func (c *conn) endPhase() {
 	}
 	g.phase = open
 	g.undoable = false
-	g.alg.restart(g)
+	g.algorithm().restart(g)
 	if c.sb != nil {
 		c.sb.rack.recovered()
 	}
@@ -107,7 +107,7 @@ func (c *conn) undo(w *netif.Work) {
 	g.cwnd = max(g.cwnd, g.undoCwnd)
 	g.ssthresh = max(g.ssthresh, g.undoThresh)
 	g.phase, g.undoable = open, false
-	g.alg.restart(g)
+	g.algorithm().restart(g)
 	if c.sb != nil {
 		c.sb.unlose()
 	}
@@ -130,14 +130,14 @@ func (c *conn) timedOut(w *netif.Work) {
 			c.remember()
 		}
 		if g.phase != losing && g.phase != recovering {
-			g.ssthresh = g.alg.reduce(g, uint32(c.mss), w.Now)
+			g.ssthresh = g.algorithm().reduce(g, uint32(c.mss), w.Now)
 		}
 	}
 	c.frto = frtoOff
 	if c.shift == 1 && g.phase != recovering && c.t.env.MIB.On(nodeFRTO) && c.sb.sacked == 0 {
 		c.frto = frtoFirst
 	}
-	c.rexTS, c.rexTimed = 0, false
+	c.sb.rexTS, c.rexTimed = 0, false
 	g.phase, g.point = losing, c.sndNxt
 	g.cwnd = uint32(c.mss)
 	g.hs.css = false

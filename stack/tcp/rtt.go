@@ -16,8 +16,6 @@ const (
 	minWindow = 300 * second
 )
 
-func (r *rtt) init() {}
-
 // sample takes a measurement that no retransmission has blurred.
 func (r *rtt) sample(m, now int64) {
 	m = max(m, 1000)

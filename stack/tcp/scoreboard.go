@@ -26,6 +26,8 @@ type scoreboard struct {
 	lost   uint32 // of those with rLost
 	fack   seq    // behind the highest octet that the peer has
 	rack   rack
+	tlpEnd seq    // of the tail loss probe
+	rexTS  uint32 // our timestamp on the first retransmission (RFC 3522)
 	// firstLost: no record in front of this index (from head) is lost.
 	firstLost int
 }

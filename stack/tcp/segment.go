@@ -263,7 +263,7 @@ func (c *conn) synSent(w *netif.Work, s *segment) {
 		return
 	}
 	if c.shift == 0 {
-		c.rtt.sample(w.Now-c.synAt, w.Now)
+		c.rtt.sample(w.Now-c.lastSent, w.Now)
 		w.Count(cntSegsTimed)
 	} else { // RFC 6298 §5.7
 		c.rtt.srtt = 0

@@ -7,17 +7,15 @@ import (
 // sendQueue is what the user has sent and the peer has not acknowledged, a list
 // of buffers. Owner: the connection. Bound: hiwat octets; full: send(2) takes
 // no more. A buffer is filled to a whole number of segments, so that it can
-// leave as a super-packet without being copied: see [conn.segmentAt].
+// leave as a super-packet without being copied: see [conn.roomBehind].
 type sendQueue struct {
 	head, tail *packet.Buf
 	len        int // octets
 	hiwat      int
 	charge     int
-	base       seq // sequence number of the first octet
-	// The buffer that the last packet began in, and its first octet's offset
-	// from base: the next one is behind it.
-	at    *packet.Buf
-	atOff int
+	base       seq         // sequence number of the first octet
+	atOff      int32       // of at's first octet, from base
+	at         *packet.Buf // the buffer that the last packet began in; the next one is behind it
 }
 
 // maxSuper is the most payload that one super-packet carries.
@@ -57,14 +55,14 @@ func (q *sendQueue) drop(c *conn) {
 func (q *sendQueue) ack(c *conn, n int) {
 	q.len -= n
 	q.base += seq(n)
-	q.atOff -= n
+	q.atOff -= int32(n)
 	freed := 0
 	for n > 0 {
 		b := q.head
 		if n < b.Len() {
 			b.TrimFront(n)
 			if b == q.at {
-				q.atOff += n
+				q.atOff += int32(n)
 			}
 			break
 		}
@@ -88,14 +86,14 @@ func (q *sendQueue) ack(c *conn, n int) {
 // find answers the buffer that holds octet off, and its place in it.
 func (q *sendQueue) find(off int) (*packet.Buf, int) {
 	b, at := q.head, 0
-	if q.at != nil && q.atOff <= off {
-		b, at = q.at, q.atOff
+	if q.at != nil && int(q.atOff) <= off {
+		b, at = q.at, int(q.atOff)
 	}
 	for off-at >= b.Len() {
 		at += b.Len()
 		b = b.Next
 	}
-	q.at, q.atOff = b, at
+	q.at, q.atOff = b, int32(at)
 	return b, off - at
 }
 

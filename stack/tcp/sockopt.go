@@ -37,7 +37,7 @@ func (c *conn) SetOption(w *netif.Work, level, name int, v []byte) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.cc.alg = a
-		a.restart(&c.cc)
+		c.cc.algorithm().restart(&c.cc)
 		return nil
 	}
 	n, err := socket.Int32(v)
@@ -97,7 +97,7 @@ func (c *conn) netOptions() socket.NetOptions {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.opts == nil {
-		c.opts = c.net.NewOptions(c.So)
+		c.opts = c.net().NewOptions(c.So)
 	}
 	return c.opts
 }
@@ -138,7 +138,7 @@ func (c *conn) Option(level, name int) ([]byte, error) {
 		}
 		return socket.Value32(int(c.t.env.MIB.Int(nodeKeepInit) / 2)), nil
 	case CongCtl:
-		return []byte(c.cc.alg.name()), nil
+		return []byte(c.cc.algorithm().name()), nil
 	case InfoOpt:
 		i := c.info()
 		return i.append(nil), nil
@@ -194,7 +194,7 @@ type Info struct {
 // info fills it in; the caller holds mu.
 func (c *conn) info() Info {
 	i := Info{
-		State: c.state.String(), Congestion: c.cc.alg.name(), Phase: [...]string{"open", "cwr", "recovery", "loss"}[c.cc.phase],
+		State: c.state.String(), Congestion: c.cc.algorithm().name(), Phase: [...]string{"open", "cwr", "recovery", "loss"}[c.cc.phase],
 		Timestamps: c.has(fTimestamps), SACK: c.has(fSACK), WScale: c.rcvScale != noScale && c.sndScale|c.rcvScale != 0, ECN: c.has(fECN),
 		SndScale: c.sndScale, RcvScale: c.rcvScale,
 		MSS: int(c.mss), RcvMSS: int(c.rcvMSS), PeerMSS: int(c.peerMSS), MTU: int(c.mtu),

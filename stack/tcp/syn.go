@@ -91,7 +91,7 @@ func (c *conn) fillSyn(w *netif.Work, out []outgoing) int {
 		return 0
 	}
 	if c.shift == 0 && c.state == synSent {
-		c.synAt = w.Now
+		c.lastSent = w.Now
 	}
 	w.Count(cntOutCtl)
 	c.head(w, p, c.iss, hlen, ob[:], flags)

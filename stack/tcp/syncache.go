@@ -410,7 +410,7 @@ func (t *TCP) spawn(lis *conn, local, foreign socket.Addr) *conn {
 	so := socket.New(t.env, lis.So.Family, socket.Stream, packet.ProtoTCP, lis.So.Cred, 0, 0, id, t.conf.SocketMemory)
 	so.Inherit(lis.So)
 	so.OnClose(t.conf.Closed)
-	c := t.newConn(so, lis.net)
+	c := t.newConn(so)
 	c.inherit(lis)
 	if err := t.table.Adopt(&c.PCB, socket.Ends{Local: local, Foreign: foreign}); err != nil {
 		t.conf.Closed()
@@ -426,7 +426,5 @@ func (c *conn) inherit(lis *conn) {
 	c.on(lis.flags & (fNoDelay | fNoPush | fSndFixed | fRcvFixed))
 	c.snd.hiwat, c.rcv.hiwat = lis.snd.hiwat, lis.rcv.hiwat
 	c.userMSS, c.keep, c.opts = lis.userMSS, lis.keep, lis.opts
-	if c.cc.alg != lis.cc.alg {
-		c.cc.alg = lis.cc.alg
-	}
+	c.cc.alg = lis.cc.alg
 }

@@ -118,7 +118,7 @@ func (c *conn) rexmtTimeout(w *netif.Work) {
 // timeoutError is why it ended: what the network said, else ETIMEDOUT.
 func (c *conn) timeoutError() syscall.Errno {
 	if c.soft != 0 {
-		return c.soft
+		return syscall.Errno(c.soft)
 	}
 	return syscall.ETIMEDOUT
 }

@@ -28,12 +28,11 @@ type listener struct {
 
 // Socket makes a stream socket.
 func (t *TCP) Socket(w *netif.Work, family int, cred socket.Cred, id uint64) (*socket.Socket, error) {
-	net := t.net(family)
-	if net == nil {
+	if t.net(family) == nil {
 		return nil, syscall.EAFNOSUPPORT
 	}
 	so := socket.New(t.env, family, socket.Stream, packet.ProtoTCP, cred, 0, 0, id, t.conf.SocketMemory)
-	c := t.newConn(so, net)
+	c := t.newConn(so)
 	t.table.Add(&c.PCB)
 	return so, nil
 }
@@ -42,7 +41,7 @@ func (c *conn) ports() socket.Ports {
 	c.mu.Lock()
 	low, ok := c.opts.(interface{ LowPorts() bool })
 	c.mu.Unlock()
-	min, max := c.net.PortRange(ok && low.LowPorts())
+	min, max := c.net().PortRange(ok && low.LowPorts())
 	return socket.Ports{Min: min, Max: max, Rand: c.t.env.Rand32}
 }
 
@@ -53,10 +52,10 @@ func (c *conn) Bind(w *netif.Work, a socket.Addr) error {
 		if socket.FamilyOf(a.IP) != c.So.Family {
 			return syscall.EAFNOSUPPORT
 		}
-		if err := c.net.CheckBind(a.IP); err != nil {
+		if err := c.net().CheckBind(a.IP); err != nil {
 			return err
 		}
-		if a.IP.IsMulticast() || c.net.IsBroadcast(a.IP) {
+		if a.IP.IsMulticast() || c.net().IsBroadcast(a.IP) {
 			return syscall.EADDRNOTAVAIL
 		}
 		if a.IP.IsUnspecified() {
@@ -92,7 +91,7 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 		return syscall.EAFNOSUPPORT
 	case a.Port == 0, a.IP.IsMulticast():
 		return syscall.EADDRNOTAVAIL
-	case c.net.IsBroadcast(a.IP):
+	case c.net().IsBroadcast(a.IP):
 		return syscall.EACCES
 	}
 	e := *c.Ends()
@@ -101,7 +100,7 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	f.Src, f.Dst, f.Scope = e.Local.IP, a.IP, a.Scope
 	f.TOS, f.TTL, f.Options, f.Broadcast, f.NoLoop = 0, 0, nil, false, false
 	f.DontRoute, f.IfIndex = c.So.Opt(socket.SODontRoute), c.So.BoundIf()
-	src, err := c.net.Source(&socket.Flow{Dst: a.IP, Scope: a.Scope, IfIndex: f.IfIndex, DontRoute: f.DontRoute})
+	src, err := c.net().Source(&socket.Flow{Dst: a.IP, Scope: a.Scope, IfIndex: f.IfIndex, DontRoute: f.DontRoute})
 	if err != nil {
 		return err
 	}
@@ -366,7 +365,7 @@ func (c *conn) Recv(w *netif.Work, m *socket.Msg) error {
 	}
 	m.Flags, m.Addr = 0, c.foreign()
 	if c.rcv.mark > 0 { // a read stops at the mark
-		want = min(want, c.rcv.mark)
+		want = min(want, int(c.rcv.mark))
 	}
 	if peek {
 		n := 0
@@ -399,7 +398,7 @@ func (c *conn) Recv(w *netif.Work, m *socket.Msg) error {
 	}
 	c.rcv.charge -= charge
 	if c.rcv.mark >= 0 {
-		if c.rcv.mark -= n + rest; c.rcv.mark < 0 {
+		if c.rcv.mark -= int32(n + rest); c.rcv.mark < 0 {
 			c.rcv.mark = -1
 		}
 	}
@@ -470,7 +469,7 @@ func (c *conn) tuneRecv(w *netif.Work, n int) {
 	if c.has(fRcvFixed) || !c.t.env.MIB.On(nodeRecvAuto) {
 		return
 	}
-	q.taken += n
+	q.taken = int32(min(int(q.taken)+n, 1<<30))
 	if q.tunedAt == 0 {
 		q.tunedAt = w.Now
 		return
@@ -478,7 +477,7 @@ func (c *conn) tuneRecv(w *netif.Work, n int) {
 	if w.Now-q.tunedAt < max(c.rtt.srtt, millisecond) {
 		return
 	}
-	if want := min(2*q.taken, int(c.t.env.MIB.Int(socket.NodeSbMax))); want > q.hiwat && !c.So.Full() {
+	if want := min(2*int(q.taken), int(c.t.env.MIB.Int(socket.NodeSbMax))); want > q.hiwat && !c.So.Full() {
 		q.hiwat = want
 	}
 	q.taken, q.tunedAt = 0, w.Now
