@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	chacha "math/rand/v2"
+	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -43,6 +45,7 @@ type Config struct {
 	// one that runs the timers; 0: as any other. What the system refuses is
 	// logged.
 	InputPriority, TimerPriority int
+	NameServers                  []netip.AddrPort // of the stack's resolver
 }
 
 // DefaultBurst is a frame for each 2 KiB of io-net's receive context.
@@ -63,6 +66,10 @@ type Stack struct {
 	mu      sync.Mutex
 	devices map[string]*device
 	closed  bool
+
+	endpoints endpoints
+	resolver  net.Resolver
+	lookups   atomic.Uint32 // whose turn it is among the name servers
 }
 
 type device struct {
@@ -121,6 +128,7 @@ func New(c Config) (*Stack, error) {
 	}
 	h := &Stack{conf: c, log: c.Log, start: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{}), devices: map[string]*device{}}
 	h.wall = h.start.Round(0)
+	h.resolver = net.Resolver{PreferGo: true, Dial: h.dialServer}
 	e, err := stack.New(stack.Config{
 		Log: c.Log, Now: h.Now, Rand32: random(c.SystemRandom), Earlier: h.earlier,
 		Memory: c.Memory, ReuseportUnicast: c.ReuseportUnicast, NoCache: c.NoCache,
@@ -222,8 +230,9 @@ func (h *Stack) clock() {
 	}
 }
 
-// Close detaches every device and ends the stack. Who reads from a socket of
-// it gets net.ErrClosed; sockets are still closed by their owners.
+// Close detaches every device and ends the stack. Calls on its connections
+// and listeners, those that wait too, answer net.ErrClosed; they are still
+// closed by their owners.
 func (h *Stack) Close() error {
 	h.mu.Lock()
 	if h.closed {
@@ -242,6 +251,7 @@ func (h *Stack) Close() error {
 			errs = append(errs, err)
 		}
 	}
+	h.endpoints.end()
 	close(h.done)
 	h.pump.Wait()
 	h.engine.Close()

@@ -26,7 +26,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // station brings up a stack with one address on a segment in memory.
 func station(t testing.TB, seg *wire.Segment, n byte) *host.Stack {
 	t.Helper()
-	h, err := host.New(host.Config{})
+	return stationOf(t, seg, n, host.Config{})
+}
+
+func stationOf(t testing.TB, seg *wire.Segment, n byte, c host.Config) *host.Stack {
+	t.Helper()
+	h, err := host.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,103 @@
+package host
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"ionet/stack/netif"
+	"ionet/stack/socket"
+)
+
+// Conn is a datagram socket of the stack with the method sets of net.Conn and
+// net.PacketConn.
+type Conn struct {
+	endpoint
+	kind kind
+}
+
+// ReadFrom is net.PacketConn.
+func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
+	m, err := c.recv(b)
+	if err != nil {
+		return 0, nil, c.opError("read", "recvfrom", err)
+	}
+	return len(m.Data), c.kind.addrOrAny(m.Addr), nil
+}
+
+// ReadMsg reads a datagram with its ancillary data. Errors are bare.
+func (c *Conn) ReadMsg(b []byte) (socket.Msg, error) { return c.recv(b) }
+
+// Read is net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	m, err := c.recv(b)
+	if err != nil {
+		return 0, c.opError("read", "read", err)
+	}
+	return len(m.Data), nil
+}
+
+func (c *Conn) recv(b []byte) (socket.Msg, error) {
+	m := msgs.Get().(*socket.Msg)
+	defer putMsg(m)
+	c.r.turn.Lock()
+	defer c.r.turn.Unlock()
+	err := c.await(&c.r, socket.Readable, func(w *netif.Work) error {
+		*m = socket.Msg{Data: b}
+		return c.so.Recv(w, m)
+	})
+	return *m, err
+}
+
+// WriteTo is net.PacketConn.
+func (c *Conn) WriteTo(b []byte, to net.Addr) (int, error) {
+	m := socket.Msg{Data: b}
+	switch a := to.(type) {
+	case *net.UDPAddr:
+		ap := a.AddrPort()
+		m.Addr = socket.Addr{IP: ap.Addr().Unmap(), Port: ap.Port()}
+	case *net.IPAddr:
+		ip, _ := netip.AddrFromSlice(a.IP)
+		m.Addr = socket.Addr{IP: ip.Unmap()}
+	default:
+		return 0, &net.OpError{Op: "write", Net: c.network, Source: c.local, Err: fmt.Errorf("an address of type %T", to)}
+	}
+	n, err := c.send(m)
+	if err != nil {
+		e := c.opError("write", "sendto", err).(*net.OpError)
+		e.Addr = to
+		return n, e
+	}
+	return n, nil
+}
+
+// Write is net.Conn.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := c.send(socket.Msg{Data: b})
+	if err != nil {
+		return n, c.opError("write", "write", err)
+	}
+	return n, nil
+}
+
+// send sends at once or not at all.
+func (c *Conn) send(msg socket.Msg) (n int, err error) {
+	if err := c.over(&c.w); err != nil {
+		return 0, err
+	}
+	m := msgs.Get().(*socket.Msg)
+	defer putMsg(m)
+	*m = msg
+	w := c.h.engine.Env.Begin(c.h.Now())
+	n, err = c.so.Send(w, m)
+	w.End()
+	if err != nil && c.state.Load() != open {
+		err = net.ErrClosed
+	}
+	return n, err
+}
+
+var (
+	_ net.PacketConn = (*Conn)(nil)
+	_ net.Conn       = (*Conn)(nil)
+)
