@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 
 	"ionet/stack/netif"
 	"ionet/stack/socket"
@@ -38,10 +39,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 }
 
 func (c *Conn) recv(b []byte) (socket.Msg, error) {
-	m := msgs.Get().(*socket.Msg)
-	defer putMsg(m)
-	c.r.turn.Lock()
-	defer c.r.turn.Unlock()
+	m := c.r.take()
+	defer c.r.give()
 	err := c.await(&c.r, socket.Readable, func(w *netif.Work) error {
 		*m = socket.Msg{Data: b}
 		return c.so.Recv(w, m)
@@ -95,6 +94,15 @@ func (c *Conn) send(msg socket.Msg) (n int, err error) {
 		err = net.ErrClosed
 	}
 	return n, err
+}
+
+// msgs keeps the messages of calls that take no turns: they pass an interface
+// and would be allocated otherwise.
+var msgs = sync.Pool{New: func() any { return new(socket.Msg) }}
+
+func putMsg(m *socket.Msg) {
+	*m = socket.Msg{} // it must not keep the caller's memory
+	msgs.Put(m)
 }
 
 var (

@@ -76,10 +76,8 @@ func (c *TCPConn) connect(ctx context.Context, to socket.Addr) error {
 
 // Read is net.Conn. At the end of the stream it answers io.EOF.
 func (c *TCPConn) Read(b []byte) (int, error) {
-	m := msgs.Get().(*socket.Msg)
-	defer putMsg(m)
-	c.r.turn.Lock()
-	defer c.r.turn.Unlock()
+	m := c.r.take()
+	defer c.r.give()
 	err := c.await(&c.r, socket.Readable, func(w *netif.Work) error {
 		*m = socket.Msg{Data: b}
 		if len(b) == 0 {
@@ -98,10 +96,8 @@ func (c *TCPConn) Read(b []byte) (int, error) {
 
 // Write is net.Conn.
 func (c *TCPConn) Write(b []byte) (int, error) {
-	m := msgs.Get().(*socket.Msg)
-	defer putMsg(m)
-	c.w.turn.Lock()
-	defer c.w.turn.Unlock()
+	m := c.w.take()
+	defer c.w.give()
 	sent := 0
 	err := c.await(&c.w, socket.Writable, func(w *netif.Work) error {
 		if len(b) == 0 {

@@ -49,6 +49,19 @@ type side struct {
 	token  chan struct{} // room for one; made for the first sleeper
 	due    atomic.Int64  // the deadline on the stack's clock; 0: none
 	timer  *time.Timer   // wakes at the deadline
+	msg    socket.Msg    // of the call whose turn it is
+}
+
+// take waits for a call's turn, and answers its message.
+func (s *side) take() *socket.Msg {
+	s.turn.Lock()
+	return &s.msg
+}
+
+// give ends it. The message does not keep the caller's memory.
+func (s *side) give() {
+	s.msg = socket.Msg{}
+	s.turn.Unlock()
 }
 
 // wake lets the sleeper look again.
@@ -282,13 +295,4 @@ func (l *endpoints) end() {
 		ep.r.wake()
 		ep.w.wake()
 	}
-}
-
-// msgs keeps the messages of calls: they pass an interface and would be
-// allocated otherwise.
-var msgs = sync.Pool{New: func() any { return new(socket.Msg) }}
-
-func putMsg(m *socket.Msg) {
-	*m = socket.Msg{} // it must not keep the caller's memory
-	msgs.Put(m)
 }

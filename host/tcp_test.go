@@ -1,0 +1,189 @@
+package host_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/net/nettest"
+
+	"ionet/driver/wire"
+	"ionet/host"
+)
+
+// dialed are the two ends of a connection from a to an address of b.
+func dialed(t testing.TB, a, b *host.Stack, address string) (x, y net.Conn) {
+	t.Helper()
+	l, err := b.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if x, err = a.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if y, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return x, y
+}
+
+// Connections are what package net's are, between two stacks and within one.
+func TestConnConforms(t *testing.T) {
+	seg := wire.NewSegment()
+	a, b := station(t, seg, 1), station(t, seg, 2)
+	for _, tc := range []struct {
+		name    string
+		b       *host.Stack
+		address string
+	}{{"wire", b, "10.0.0.2:0"}, {"lo0", a, "127.0.0.1:0"}} {
+		t.Run(tc.name, func(t *testing.T) {
+			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+				x, y := dialed(t, a, tc.b, tc.address)
+				return x, y, func() { x.Close(); y.Close() }, nil
+			})
+		})
+	}
+}
+
+// What is written arrives, both ways at once, and its end after it.
+func TestBothWaysAtOnce(t *testing.T) {
+	seg := wire.NewSegment()
+	a, b := station(t, seg, 1), station(t, seg, 2)
+	x, y := dialed(t, a, b, "10.0.0.2:0")
+	defer x.Close()
+	defer y.Close()
+	const size = 32 << 20
+	sums := func(c net.Conn, salt byte) (sent, got [32]byte) {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			h := sha256.New()
+			b := make([]byte, 100_000)
+			for i := range b {
+				b[i] = byte(i>>3) ^ salt
+			}
+			for n := 0; n < size; n += len(b) {
+				h.Write(b)
+				if _, err := c.Write(b); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			sent = [32]byte(h.Sum(nil))
+			if err := c.(*host.TCPConn).CloseWrite(); err != nil {
+				t.Error(err)
+			}
+		})
+		h := sha256.New()
+		if _, err := io.Copy(h, c); err != nil {
+			t.Error(err)
+		}
+		got = [32]byte(h.Sum(nil))
+		wg.Wait()
+		return sent, got
+	}
+	var wg sync.WaitGroup
+	var xs, xg, ys, yg [32]byte
+	wg.Go(func() { xs, xg = sums(x, 1) })
+	wg.Go(func() { ys, yg = sums(y, 2) })
+	wg.Wait()
+	if xs != yg || ys != xg {
+		t.Error("what arrived is not what was sent")
+	}
+}
+
+func TestRefusedAndReset(t *testing.T) {
+	seg := wire.NewSegment()
+	a, b := station(t, seg, 1), station(t, seg, 2)
+	if _, err := a.Dial("tcp", "10.0.0.2:9"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dialling a port where nobody listens: %v, want ECONNREFUSED", err)
+	}
+	x, y := dialed(t, a, b, "10.0.0.2:0")
+	defer y.Close()
+	x.(*host.TCPConn).SetLinger(0)
+	x.Close()
+	if _, err := y.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("reading after the peer has aborted: %v, want ECONNRESET", err)
+	}
+	if _, err := y.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("writing after that: %v, want EPIPE", err)
+	}
+}
+
+// A second listener on a port in use is refused; after the first has gone it
+// is not, although its connections wait out their time.
+func TestListenTwice(t *testing.T) {
+	seg := wire.NewSegment()
+	a, b := station(t, seg, 1), station(t, seg, 2)
+	l, err := b.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Listen("tcp", ":80"); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a second listener: %v, want EADDRINUSE", err)
+	}
+	x, err := a.Dial("tcp", "10.0.0.2:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	y.Close() // the server ends first: it has the wait
+	io.Copy(io.Discard, x)
+	x.Close()
+	l.Close()
+	if l, err = b.Listen("tcp", ":80"); err != nil {
+		t.Fatalf("listening again: %v", err)
+	}
+	l.Close()
+}
+
+// An HTTP server and client need nothing but the listener and the dialer.
+func TestHTTP(t *testing.T) {
+	seg := wire.NewSegment()
+	a, b := station(t, seg, 1), station(t, seg, 2)
+	l, err := b.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := bytes.Repeat([]byte("ionet "), 200_000)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		w.Header().Set("Got", fmt.Sprint(n))
+		w.Write(body)
+	})}
+	done := make(chan error)
+	go func() { done <- srv.Serve(l) }()
+	tr := &http.Transport{DialContext: a.DialContext}
+	cl := &http.Client{Transport: tr}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			r, err := cl.Post("http://10.0.0.2/", "text/plain", bytes.NewReader(body[:i*50_000]))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Body.Close()
+			got, err := io.ReadAll(r.Body)
+			if err != nil || !bytes.Equal(got, body) || r.Header.Get("Got") != fmt.Sprint(i*50_000) {
+				t.Errorf("%d octets of %d, server got %s, %v", len(got), len(body), r.Header.Get("Got"), err)
+			}
+		})
+	}
+	wg.Wait()
+	tr.CloseIdleConnections()
+	srv.Close()
+	if err := <-done; err != http.ErrServerClosed {
+		t.Error(err)
+	}
+}
