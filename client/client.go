@@ -30,6 +30,7 @@ const cancelGrace = time.Second
 // reply is the answer to one request.
 type reply struct {
 	payload []byte
+	fd      int // the descriptor that came with it; 0: none
 	err     error
 }
 
@@ -163,16 +164,17 @@ func (s *Stack) fail(err error) {
 // has room for its one reply.
 func (s *Stack) read() {
 	defer close(s.done)
-	buf := make([]byte, protocol.MaxFrame+1)
+	buf, rights := make([]byte, protocol.MaxFrame+1), make([]byte, syscall.CmsgSpace(4))
 	for {
-		n, err := s.conn.Read(buf)
+		n, oob, _, _, err := s.conn.ReadMsgUnix(buf, rights)
 		if errors.Is(err, syscall.ECONNRESET) { // it has not read all of ours; its last word is still there
-			n, err = s.conn.Read(buf)
+			n, oob, _, _, err = s.conn.ReadMsgUnix(buf, rights)
 		}
 		if err != nil || n == 0 {
 			s.fail(fmt.Errorf("the stack at %s has gone: %w", s.path, syscall.ECONNRESET))
 			return
 		}
+		fd := descriptor(rights[:oob])
 		h, payload, err := protocol.ParseFrame(buf[:n])
 		if err != nil || h.Flags&protocol.FlagReply == 0 {
 			if err == nil {
@@ -191,14 +193,42 @@ func (s *Stack) read() {
 		ch := s.pending[h.Tag]
 		delete(s.pending, h.Tag)
 		s.mu.Unlock()
-		if ch == nil {
-			continue // the reply to a cancellation, or to what was given up
-		}
+		r := reply{fd: fd}
 		if h.Errno != 0 {
-			ch <- reply{err: &protocol.Error{Errno: h.Errno, Text: string(payload)}}
+			r.err = &protocol.Error{Errno: h.Errno, Text: string(payload)}
+		} else {
+			r.payload = append([]byte(nil), payload...)
+		}
+		if ch == nil {
+			r.drop() // the reply to a cancellation, or to what was given up
 			continue
 		}
-		ch <- reply{payload: append([]byte(nil), payload...)}
+		ch <- r
+	}
+}
+
+// descriptor is what came with a frame; 0: none.
+func descriptor(rights []byte) (fd int) {
+	if len(rights) == 0 {
+		return 0
+	}
+	msgs, err := syscall.ParseSocketControlMessage(rights)
+	if err != nil {
+		return 0
+	}
+	for i := range msgs {
+		fds, _ := syscall.ParseUnixRights(&msgs[i])
+		for _, n := range fds { // there is room for one
+			fd = n
+		}
+	}
+	return fd
+}
+
+// drop closes a descriptor that nobody takes.
+func (r reply) drop() {
+	if r.fd > 0 {
+		_ = syscall.Close(r.fd)
 	}
 }
 
@@ -221,16 +251,22 @@ func (s *Stack) call(ctx context.Context, t protocol.Type, id uint32, payload []
 }
 
 func (s *Stack) callUntil(stop <-chan struct{}, why func() error, t protocol.Type, id uint32, payload []byte) ([]byte, error) {
+	r := s.roundTrip(stop, why, t, id, payload)
+	r.drop()
+	return r.payload, r.err
+}
+
+func (s *Stack) roundTrip(stop <-chan struct{}, why func() error, t protocol.Type, id uint32, payload []byte) reply {
 	select {
 	case <-stop:
-		return nil, why()
+		return reply{err: why()}
 	default:
 	}
 	tag, ch := s.tag.Add(1), make(chan reply, 1)
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()
-		return nil, s.err
+		return reply{err: s.err}
 	}
 	s.pending[tag] = ch
 	s.mu.Unlock()
@@ -238,14 +274,14 @@ func (s *Stack) callUntil(stop <-chan struct{}, why func() error, t protocol.Typ
 		s.forget(tag)
 		select {
 		case r := <-ch: // the reader knows better why
-			return r.payload, r.err
+			return r
 		default:
-			return nil, err
+			return reply{err: err}
 		}
 	}
 	select {
 	case r := <-ch:
-		return r.payload, r.err
+		return r
 	case <-stop:
 	}
 	_ = s.send(protocol.TypeCancel, s.tag.Add(1), 0, protocol.AppendU32(nil, tag))
@@ -254,12 +290,17 @@ func (s *Stack) callUntil(stop <-chan struct{}, why func() error, t protocol.Typ
 	select {
 	case r := <-ch:
 		if errors.Is(r.err, syscall.EINTR) {
-			return nil, why()
+			r.err = why()
 		}
-		return r.payload, r.err
+		return r
 	case <-grace.C:
 		s.forget(tag)
-		return nil, why()
+		select {
+		case r := <-ch: // just in time
+			return r
+		default:
+			return reply{err: why()}
+		}
 	}
 }
 
@@ -267,6 +308,11 @@ func (s *Stack) forget(tag uint32) {
 	s.mu.Lock()
 	delete(s.pending, tag)
 	s.mu.Unlock()
+}
+
+// post sends a request whose reply nobody waits for.
+func (s *Stack) post(t protocol.Type, id uint32, payload []byte) error {
+	return s.send(t, s.tag.Add(1), id, payload)
 }
 
 // do is call without a context: requests that the stack answers at once.

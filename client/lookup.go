@@ -389,10 +389,10 @@ func (s *Stack) dialRandom(server netip.AddrPort) (net.Conn, error) {
 	to := protocol.AddrFrom(server.Addr(), server.Port())
 	for range 8 {
 		port := uint16(1<<15 + rand.N(1<<15))
-		c, err := s.dial("udp4", protocol.AddrFrom(netip.IPv4Unspecified(), port), to)
+		c, err := s.dial(context.Background(), "udp4", protocol.AddrFrom(netip.IPv4Unspecified(), port), to)
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return c, err
 		}
 	}
-	return s.dial("udp4", protocol.Addr{}, to)
+	return s.dial(context.Background(), "udp4", protocol.Addr{}, to)
 }

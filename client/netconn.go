@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -27,85 +26,12 @@ type socketConn struct {
 	peer  net.Addr // nil: not connected
 }
 
-// ListenPacket is net.ListenPacket on the stack, for "udp", "udp4" and
-// "ip4:icmp" (or a number). The address is numeric; "" or ":0" is any.
-func (s *Stack) ListenPacket(network, addr string) (net.PacketConn, error) {
-	typ, proto, raw, err := parseNetwork(network)
-	var a protocol.Addr
-	if err == nil {
-		a, err = parseAddr(addr, raw)
-	}
-	var k *Socket
-	if err == nil {
-		k, err = s.Socket(typ, proto)
-	}
-	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
-	}
-	err = k.Bind(a)
-	if err == nil {
-		var c *socketConn
-		if c, err = newConn(k, raw); err == nil {
-			return c, nil
-		}
-	}
-	_ = k.Close()
-	return nil, &net.OpError{Op: "listen", Net: network, Err: err}
-}
-
-// Dial is net.Dial on the stack, for the same networks; the address may have
-// a host name.
-func (s *Stack) Dial(network, addr string) (net.Conn, error) {
-	return s.DialFrom(network, "", addr)
-}
-
-// DialFrom is [Stack.Dial] from a numeric address of the stack's own, with or
-// without a port: "10.0.0.1:0", ":53".
-func (s *Stack) DialFrom(network, local, addr string) (net.Conn, error) {
-	_, _, raw, err := parseNetwork(network)
-	var from, to protocol.Addr
-	if err == nil && local != "" {
-		from, err = parseAddr(local, raw)
-	}
-	if err == nil {
-		to, err = s.resolveAddr(addr, raw)
-	}
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
-	}
-	return s.dial(network, from, to)
-}
-
-func (s *Stack) dial(network string, from, to protocol.Addr) (net.Conn, error) {
-	typ, proto, raw, err := parseNetwork(network)
-	var k *Socket
-	if err == nil {
-		k, err = s.Socket(typ, proto)
-	}
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
-	}
-	if from.IsValid() {
-		err = k.Bind(from)
-	}
-	if err == nil {
-		err = k.Connect(to)
-	}
-	if err == nil {
-		var c *socketConn
-		if c, err = newConn(k, raw); err == nil {
-			c.peer = netAddr(to, raw)
-			return c, nil
-		}
-	}
-	_ = k.Close()
-	return nil, &net.OpError{Op: "dial", Net: network, Addr: netAddr(to, raw), Err: err}
-}
-
-// parseNetwork reads "udp", "udp4" or "ip4:icmp"; raw when ports have no part
+// parseNetwork reads "tcp", "tcp4", "udp", "udp4" or "ip4:icmp"; raw when ports have no part
 // in it.
 func parseNetwork(network string) (typ, proto int, raw bool, err error) {
 	switch name, of, _ := strings.Cut(network, ":"); name {
+	case "tcp", "tcp4":
+		return protocol.SockStream, protocol.ProtoTCP, false, nil
 	case "udp", "udp4":
 		return protocol.SockDgram, protocol.ProtoUDP, false, nil
 	case "ip", "ip4":
@@ -139,53 +65,6 @@ func netAddr(a protocol.Addr, raw bool) net.Addr {
 		return &net.IPAddr{IP: a.IP.AsSlice(), Zone: a.IP.Zone()}
 	}
 	return net.UDPAddrFromAddrPort(a.AddrPort())
-}
-
-// parseAddr reads a numeric address, with its port unless raw.
-func parseAddr(addr string, raw bool) (protocol.Addr, error) {
-	host, port := addr, uint64(0)
-	if !raw && addr != "" {
-		h, p, err := net.SplitHostPort(addr)
-		if err == nil {
-			host = h
-			port, err = strconv.ParseUint(p, 10, 16)
-		}
-		if err != nil {
-			return protocol.Addr{}, fmt.Errorf("%q is no address with a port: %w", addr, err)
-		}
-	}
-	ip := netip.IPv4Unspecified()
-	if host != "" {
-		var err error
-		if ip, err = netip.ParseAddr(host); err != nil {
-			return protocol.Addr{}, err
-		}
-	}
-	return protocol.AddrFrom(ip, uint16(port)), nil
-}
-
-// resolveAddr is parseAddr that also takes a name.
-func (s *Stack) resolveAddr(addr string, raw bool) (protocol.Addr, error) {
-	a, err := parseAddr(addr, raw)
-	if err == nil {
-		return a, nil
-	}
-	host, port := addr, ""
-	if !raw {
-		if host, port, err = net.SplitHostPort(addr); err != nil {
-			return protocol.Addr{}, err
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	ips, err := s.LookupHost(ctx, host)
-	if err != nil {
-		return protocol.Addr{}, err
-	}
-	if raw {
-		return parseAddr(ips[0].String(), true)
-	}
-	return parseAddr(net.JoinHostPort(ips[0].String(), port), false)
 }
 
 // recv receives into p.

@@ -151,7 +151,13 @@ func (k *Socket) Bind(a protocol.Addr) error {
 	return k.simple(protocol.TypeBind, protocol.AppendSockaddr(nil, a))
 }
 
-// Connect gives it its peer; no address dissolves that.
+// Listen has a stream socket accept connections, of which backlog may wait.
+func (k *Socket) Listen(backlog int) error {
+	return k.simple(protocol.TypeListen, protocol.AppendU32(nil, uint32(backlog)))
+}
+
+// Connect gives a datagram socket its peer; no address dissolves that.
+// Streams are connected by [Stack.Dial].
 func (k *Socket) Connect(a protocol.Addr) error {
 	return k.simple(protocol.TypeConnect, protocol.AppendSockaddr(nil, a))
 }

@@ -26,6 +26,12 @@ func (e *Error) Error() string {
 // Unwrap answers the number.
 func (e *Error) Unwrap() error { return e.Errno }
 
+// Timeout and Temporary are those of the number, for package net's errors.
+func (e *Error) Timeout() bool { return e.Errno.Timeout() }
+
+// Temporary reports whether to try again may help.
+func (e *Error) Temporary() bool { return e.Errno.Temporary() }
+
 // AsError is err as it goes over the wire. An error with no number in it
 // becomes EIO with err's text.
 func AsError(err error) *Error {

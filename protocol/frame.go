@@ -55,18 +55,18 @@ type Type uint8
 const (
 	TypeHello       Type = 1  // u32 magic, u16 version -> Hello
 	TypeSocket      Type = 2  // u16 type, u16 protocol -> u32 id
-	TypeClose       Type = 3  // -
+	TypeClose       Type = 3  // - of a stream that lingers: answered when all is acknowledged
 	TypeBind        Type = 4  // sockaddr
-	TypeConnect     Type = 5  // sockaddr
+	TypeConnect     Type = 5  // sockaddr -> of a stream, when it stands or has failed: sockaddr peer, sockaddr local, and a descriptor
 	TypeListen      Type = 6  // u32 backlog
-	TypeAccept      Type = 7  // -
+	TypeAccept      Type = 7  // -> when there is a connection: u32 id, sockaddr peer, sockaddr local, and a descriptor
 	TypeShutdown    Type = 8  // u32 how (0 read, 1 write, 2 both)
 	TypeGetsockname Type = 9  // -> sockaddr
 	TypeGetpeername Type = 10 // -> sockaddr
 	TypeSetsockopt  Type = 11 // u32 level, u32 name, bytes value
 	TypeGetsockopt  Type = 12 // u32 level, u32 name -> bytes value
-	TypeSend        Type = 13 // Msg -> u32 octets taken
-	TypeRecv        Type = 14 // u32 flags, u32 size -> Msg; answered when there is something, at once with MSG_DONTWAIT
+	TypeSend        Type = 13 // Msg -> u32 octets taken; of a stream: out-of-band octets only
+	TypeRecv        Type = 14 // u32 flags, u32 size -> Msg; answered when there is something, at once with MSG_DONTWAIT; of a stream: as TypeSend
 	TypeCancel      Type = 15 // u32 tag of a waiting request, which is answered EINTR
 	TypeIoctl       Type = 16 // u32 request, bytes argument -> bytes argument
 	TypeSysctl      Type = 17 // SysctlRequest -> SysctlReply
@@ -136,6 +136,13 @@ const (
 	SoError       = 0x1007
 	SoType        = 0x1008
 	SoBindToIf    = 0x100b // ionet's own: string, the interface's name; empty undoes it
+
+	// On level ProtoTCP, with NetBSD's numbers: ints, times in seconds.
+	TCPNoDelay   = 1
+	TCPMaxSeg    = 2
+	TCPKeepIdle  = 3
+	TCPKeepIntvl = 5
+	TCPKeepCnt   = 6
 
 	IPOptions              = 1
 	IPHdrIncl              = 2

@@ -108,6 +108,11 @@ func TestRoundTrips(t *testing.T) {
 		Control: AppendAncillary(nil, Ancillary{Dst: ip4, If: link.Link, TTL: 64, Time: now})}
 	m2, err := ParseMsg(AppendMsg(nil, m))
 	same("msg", m2, m, err)
+	acc := Accepted{ID: 9, Peer: AddrFrom(ip4, 80), Local: AddrFrom(ip6, 1024)}
+	acc2, err := ParseAccepted(AppendAccepted(nil, acc))
+	same("accepted", acc2, acc, err)
+	peer, local, err := ParseConnected(AppendConnected(nil, acc.Peer, acc.Local))
+	same("connected", [2]Addr{peer, local}, [2]Addr{acc.Peer, acc.Local}, err)
 	a, err := ParseAncillary(m2.Control)
 	same("ancillary", a, Ancillary{Dst: ip4, If: link.Link, TTL: 64, Time: now}, err)
 	r := IfReq{Name: "en0", Value: 3, Mask: 5, Text: "text"}
@@ -212,6 +217,7 @@ func FuzzNextMessage(f *testing.F) {
 func FuzzPayloads(f *testing.F) {
 	f.Add(AppendHello(nil, Hello{}))
 	f.Add(AppendMsg(nil, Msg{Control: AppendAncillary(nil, Ancillary{Dst: ip4, TTL: 1, Time: time.Unix(1, 0)})}))
+	f.Add(AppendAccepted(nil, Accepted{ID: 7, Peer: AddrFrom(ip4, 80), Local: AddrFrom(ip6, 1)}))
 	f.Add(AppendIfReq(nil, IfReq{Addr: link, Text: "x"}))
 	f.Add(AppendAliasReq(nil, AliasReq{Addr: AddrFrom(ip4, 0)}))
 	f.Add(AppendSysctlReply(nil, SysctlReply{Nodes: []SysctlNode{{}}}))
@@ -227,6 +233,12 @@ func FuzzPayloads(f *testing.F) {
 		_, _ = ParseSockOpt(b)
 		_, _, _ = ParseSocket(b)
 		_, _ = ParseAddr(b)
+		if a, err := ParseAccepted(b); err == nil {
+			if a2, err := ParseAccepted(AppendAccepted(nil, a)); err != nil || a2 != a {
+				t.Errorf("%+v became %+v, %v", a, a2, err)
+			}
+		}
+		_, _, _ = ParseConnected(b)
 		_, _, _ = ParseIoctl(b)
 		_, _ = ParseIfReq(SIOCSIFFLAGS, b)
 		_, _ = ParseIfReq(SIOCDIFADDR, b)

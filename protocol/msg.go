@@ -243,6 +243,39 @@ func ParseSocket(b []byte) (typ, proto uint16, err error) {
 	return typ, proto, r.Close()
 }
 
+// Accepted is the reply to TypeAccept, which brings the descriptor of the new
+// stream with it. The reply to TypeConnect of a stream is the same without ID.
+//
+//	u32 id, sockaddr peer, sockaddr local
+type Accepted struct {
+	ID          uint32
+	Peer, Local Addr
+}
+
+// AppendAccepted appends a.
+func AppendAccepted(b []byte, a Accepted) []byte {
+	return AppendConnected(le.AppendUint32(b, a.ID), a.Peer, a.Local)
+}
+
+// ParseAccepted reads what [AppendAccepted] wrote.
+func ParseAccepted(b []byte) (a Accepted, err error) {
+	r := NewReader(b)
+	a = Accepted{ID: r.U32(), Peer: r.Addr(), Local: r.Addr()}
+	return a, r.Close()
+}
+
+// AppendConnected appends the reply to TypeConnect of a stream.
+func AppendConnected(b []byte, peer, local Addr) []byte {
+	return AppendSockaddr(AppendSockaddr(b, peer), local)
+}
+
+// ParseConnected reads what [AppendConnected] wrote.
+func ParseConnected(b []byte) (peer, local Addr, err error) {
+	r := NewReader(b)
+	peer, local = r.Addr(), r.Addr()
+	return peer, local, r.Close()
+}
+
 // ParseAddr reads a payload that is one socket address: TypeBind, TypeConnect
 // and the replies of TypeGetsockname and TypeGetpeername.
 func ParseAddr(b []byte) (Addr, error) {

@@ -48,6 +48,8 @@ func (c *conn) newCapture(p []byte) (uint32, error) {
 	cp := &capture{c: c, ifname: q.Interface, cap: bpf.NewCapture(bpf.Config{Filter: f, SnapLen: int(snap), Buffer: int(min(int64(q.Buffer), bpf.MaxBuffer))})}
 	cp.cap.SetWake(cp.wake)
 	c.s.routes.addCapture(cp)
+	c.own.Lock()
+	defer c.own.Unlock()
 	id := c.freeID()
 	c.caps[id] = cp
 	return id, nil

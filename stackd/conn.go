@@ -25,16 +25,18 @@ type conn struct {
 	user        *quota
 	greets      bool // HELLO is done; the handling worker's
 
-	// Of the worker that handles the client, and of teardown.
+	own    sync.Mutex // what the client owns, by number; a leaf
 	socks  map[uint32]*sock
 	caps   map[uint32]*capture
+	ended  []uint32 // sockets whose connection failed, oldest first; see sock.bury
 	lastID uint32
+	empty  bool // it has been torn down and gets nothing any more
 
 	// out: answers that did not fit the descriptor. Owner: the client's. Bound:
 	// kern.client.queue octets, all of a user's clients kern.user.queue. Full: a control client is dropped; a routing socket
 	// loses messages, which it is told.
 	mu     sync.Mutex
-	out    [][]byte
+	out    []outFrame
 	queued int
 	busy   bool // a worker has the client
 	again  bool // it became ready meanwhile
@@ -43,6 +45,12 @@ type conn struct {
 	parked int // waiting requests
 	lost   uint32
 	dump   dumpState // of the handling worker
+}
+
+// outFrame is an answer that waits, with the descriptor it brings; -1: none.
+type outFrame struct {
+	b  []byte
+	fd int
 }
 
 // stallAt is how much unread answer stops us from taking further requests.
@@ -138,19 +146,30 @@ func (c *conn) arm() {
 
 // send writes a frame, or queues a copy of it. It never waits and may be
 // called from anywhere, an upcall too.
-func (c *conn) send(b []byte) bool {
+func (c *conn) send(b []byte) bool { return c.sendWith(b, -1) }
+
+// sendWith is send with a descriptor, which it takes over; -1: none.
+func (c *conn) sendWith(b []byte, fd int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sendLocked(b)
+	return c.sendLocked(b, fd)
 }
 
-func (c *conn) sendLocked(b []byte) bool {
+func (c *conn) sendLocked(b []byte, fd int) (sent bool) {
+	defer func() {
+		if fd >= 0 && !sent {
+			unix.Close(fd)
+		}
+	}()
 	if c.dead || c.closed {
 		return false
 	}
 	if len(c.out) == 0 {
-		err := sendFrame(c.fd, b)
+		err := sendFrame(c.fd, b, fd)
 		if err == nil {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
 			return true
 		}
 		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.ENOBUFS) {
@@ -167,7 +186,7 @@ func (c *conn) sendLocked(b []byte) bool {
 		}
 		return false
 	}
-	c.out = append(c.out, append([]byte(nil), b...))
+	c.out = append(c.out, outFrame{append([]byte(nil), b...), fd})
 	c.charge(len(b))
 	if !c.busy {
 		c.arm()
@@ -184,9 +203,14 @@ func (c *conn) charge(n int) {
 	}
 }
 
-func sendFrame(fd int, b []byte) error {
+// sendFrame writes b, and with it a copy of the descriptor pass unless that is -1.
+func sendFrame(fd int, b []byte, pass int) error {
+	var rights []byte
+	if pass >= 0 {
+		rights = unix.UnixRights(pass)
+	}
 	for {
-		_, err := unix.SendmsgN(fd, b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		_, err := unix.SendmsgN(fd, b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -196,17 +220,26 @@ func sendFrame(fd int, b []byte) error {
 // flush writes what is queued. The caller holds c.mu.
 func (c *conn) flush() {
 	for len(c.out) > 0 {
-		if err := sendFrame(c.fd, c.out[0]); errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) {
+		o := c.out[0]
+		if err := sendFrame(c.fd, o.b, o.fd); errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) {
 			return
 		}
-		c.charge(-len(c.out[0]))
-		c.out[0] = nil
+		c.charge(-len(o.b))
+		o.close()
+		c.out[0] = outFrame{}
 		c.out = c.out[1:]
 	}
 	c.out = nil
 	if n := c.lost; n > 0 {
 		c.lost = 0
-		c.sendLocked(protocol.AppendMessage(nil, &protocol.DesyncMessage{Lost: n}))
+		c.sendLocked(protocol.AppendMessage(nil, &protocol.DesyncMessage{Lost: n}), -1)
+	}
+}
+
+// close gives back a descriptor that was not taken.
+func (o outFrame) close() {
+	if o.fd >= 0 {
+		unix.Close(o.fd)
 	}
 }
 
@@ -233,11 +266,14 @@ func (c *conn) teardown() {
 	}
 	c.closed = true
 	c.charge(-c.queued)
+	for _, o := range c.out {
+		o.close()
+	}
 	c.out = nil
 	c.mu.Unlock()
 	s := c.s
+	s.forget(c.id)
 	s.mu.Lock()
-	delete(s.byID, c.id)
 	delete(s.conns, c)
 	s.mu.Unlock()
 	if c.family == protocol.AFRoute {
@@ -246,9 +282,8 @@ func (c *conn) teardown() {
 	c.closeAll()
 	s.mu.Lock()
 	if u := s.users[c.credentials.Uid]; u != nil {
-		if u.clients--; u.clients == 0 && u.sockets == 0 {
-			delete(s.users, c.credentials.Uid)
-		}
+		u.clients--
+		s.leave(c.credentials.Uid, u)
 	}
 	s.mu.Unlock()
 	unix.Close(c.fd)

@@ -2,7 +2,9 @@ package stackd
 
 import (
 	"errors"
+	"maps"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -62,7 +64,7 @@ func (c *conn) request(h protocol.Header, p []byte) ([]byte, error) {
 		id, err := c.newCapture(p)
 		return protocol.AppendU32(nil, id), err
 	case protocol.TypeCaptured:
-		cp := c.caps[h.ID]
+		cp := c.capture(h.ID)
 		if cp == nil {
 			return nil, errf(unix.EBADF, "no capture %d", h.ID)
 		}
@@ -79,8 +81,10 @@ func (c *conn) request(h protocol.Header, p []byte) ([]byte, error) {
 	case protocol.TypeStop:
 		return nil, c.privileged("end the stack")
 	case protocol.TypeClose:
-		if cp := c.caps[h.ID]; cp != nil {
+		if cp := c.capture(h.ID); cp != nil {
+			c.own.Lock()
 			delete(c.caps, h.ID)
+			c.own.Unlock()
 			cp.close()
 			return nil, nil
 		}
@@ -89,9 +93,16 @@ func (c *conn) request(h protocol.Header, p []byte) ([]byte, error) {
 	default:
 		return nil, errf(unix.ENOSYS, "no request of type %d", uint8(h.Type))
 	}
-	sk := c.socks[h.ID]
-	if sk == nil {
+	sk := c.sock(h.ID)
+	switch {
+	case sk == nil:
 		return nil, errf(unix.EBADF, "no socket %d", h.ID)
+	case sk.so == nil:
+		return sk.endedFrame(h, p)
+	case sk.so.Type == socket.Stream:
+		if answer, served, err := sk.streamFrame(h, p); served {
+			return answer, err
+		}
 	}
 	return c.socketFrame(sk, h, p)
 }
@@ -109,7 +120,7 @@ func (c *conn) socketFrame(sk *sock, h protocol.Header, p []byte) (answer []byte
 	call := func(f func(w *netif.Work)) { c.s.eng.Call(f) }
 	switch h.Type {
 	case protocol.TypeClose:
-		delete(c.socks, h.ID)
+		c.disown(h.ID)
 		sk.close()
 	case protocol.TypeRecv:
 		if err := sk.recv(h, p); err != nil {
@@ -144,7 +155,7 @@ func (c *conn) socketFrame(sk *sock, h protocol.Header, p []byte) (answer []byte
 		if how > 2 {
 			return nil, errf(unix.EINVAL, "shutdown: how is 0 (read), 1 (write) or 2 (both), not %d", how)
 		}
-		call(func(w *netif.Work) { err = sk.so.Shutdown(w, how != 1, how != 0) })
+		call(func(w *netif.Work) { err = sk.shutdown(w, how != 1, how != 0) })
 	case protocol.TypeGetsockname:
 		return protocol.AppendSockaddr(nil, protoAddr(sk.so.Family, sk.so.H.Local())), nil
 	case protocol.TypeGetpeername:
@@ -171,7 +182,7 @@ func (c *conn) socketFrame(sk *sock, h protocol.Header, p []byte) (answer []byte
 		}
 		value, err := sk.so.Option(o.Level, o.Name)
 		return protocol.AppendBytes(nil, value), err
-	default:
+	case protocol.TypeListen, protocol.TypeAccept:
 		return nil, errf(unix.EOPNOTSUPP, "%v: not on a datagram socket", h.Type)
 	}
 	return nil, err
@@ -183,12 +194,15 @@ func (c *conn) cancel(p []byte) error {
 	if err := protocol.ParseU32(p, &tag); err != nil {
 		return err
 	}
-	for _, sk := range c.socks {
+	c.own.Lock()
+	socks, caps := slices.Collect(maps.Values(c.socks)), slices.Collect(maps.Values(c.caps))
+	c.own.Unlock()
+	for _, sk := range socks {
 		if sk.cancel(tag) {
 			return nil
 		}
 	}
-	for _, cp := range c.caps {
+	for _, cp := range caps {
 		if cp.cancel(tag) {
 			return nil
 		}

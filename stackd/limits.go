@@ -14,6 +14,7 @@ var (
 	cntRefusedClient = mib.NewCounter("clients", "clients refused", "# connection{s} refused: a user had too many")
 	cntRefusedSocket = mib.NewCounter("clients", "sockets refused", "# socket{s} refused: a user had too many")
 	cntRefusedWait   = mib.NewCounter("clients", "waits refused", "# request{s} refused: a client had too many waiting")
+	cntNoDescriptor  = mib.NewCounter("clients", "connections refused", "# connection{s} refused: no descriptor was left")
 	cntStalled       = mib.NewCounter("clients", "clients dropped", "# client{s} dropped that did not read")
 	cntLostNews      = mib.NewCounter("clients", "messages lost", "# routing message{s} lost by listeners that did not read")
 )

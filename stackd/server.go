@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/protocol"
+	"ionet/stack/netif"
 )
 
 // server serves the doors. Its workers wait on one epoll instance, each
@@ -29,14 +30,17 @@ type server struct {
 	ep   int
 	wake int // eventfd that ends the workers
 
+	byID sync.Map // int32 -> pollee
+
 	mu        sync.Mutex
-	byID      map[int32]pollee
 	lastID    int32
 	conns     map[*conn]struct{}
 	users     map[uint32]*quota
 	listeners map[string]*listener
 	spare     int // a descriptor to give up when there is none left
-	share     int // of the descriptors: what the clients of one user may have
+	share     int // of the descriptors: what one user may have, clients and streams
+	streams   int // data descriptors
+	room      int // for them
 
 	wg             sync.WaitGroup
 	idle, workers  atomic.Int32
@@ -49,8 +53,8 @@ type server struct {
 
 // quota counts what one user has open. Guarded by server.mu, but for queued.
 type quota struct {
-	clients, sockets int
-	queued           atomic.Int64 // octets of conn.out
+	clients, sockets, streams int
+	queued                    atomic.Int64 // octets of conn.out
 }
 
 // pollee is something the workers wait for.
@@ -81,15 +85,14 @@ func newServer(log *slog.Logger, eng *engine, p paths) (*server, error) {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	s := &server{log: log, eng: eng, paths: p, ep: ep, wake: wake,
-		byID: map[int32]pollee{}, conns: map[*conn]struct{}{}, users: map[uint32]*quota{}, listeners: map[string]*listener{},
+		conns: map[*conn]struct{}{}, users: map[uint32]*quota{}, listeners: map[string]*listener{},
 		spare: -1, lastID: 1, stop: func() {}}
 	s.routes.init(s)
 	s.spare, _ = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	s.share = 1 << 20
-	var files unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil {
-		s.share = int(min(files.Cur/2, 1<<20))
-	}
+	files := unix.Rlimit{Cur: 1 << 20}
+	unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // package os has raised it to the hard limit
+	n := int(min(files.Cur, 1<<20))
+	s.share, s.room = n/2, n-n/16-32
 	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: 0}); err != nil {
 		s.closeFDs()
 		return nil, fmt.Errorf("epoll: %w", err)
@@ -143,11 +146,8 @@ func (s *server) work() {
 		if left == 0 && s.workers.Load() < s.high {
 			s.grow(s.inc)
 		}
-		s.mu.Lock()
-		p := s.byID[events[0].Fd]
-		s.mu.Unlock()
-		if p != nil {
-			p.ready(s, events[0].Events, buf)
+		if p, ok := s.byID.Load(events[0].Fd); ok {
+			p.(pollee).ready(s, events[0].Events, buf)
 		}
 	}
 	s.workers.Add(-1)
@@ -162,19 +162,15 @@ func (s *server) register(p pollee, id *int32) {
 		if s.lastID++; s.lastID < 1 {
 			s.lastID = 1
 		}
-		if s.byID[s.lastID] == nil {
-			s.byID[s.lastID] = p
+		if _, taken := s.byID.Load(s.lastID); !taken {
 			*id = s.lastID
+			s.byID.Store(s.lastID, p)
 			return
 		}
 	}
 }
 
-func (s *server) forget(id int32) {
-	s.mu.Lock()
-	delete(s.byID, id)
-	s.mu.Unlock()
-}
+func (s *server) forget(id int32) { s.byID.Delete(id) }
 
 // listen opens a door.
 func (s *server) listen(path string, family int, ifname string) error {
@@ -210,11 +206,9 @@ func (s *server) unlisten(path string) {
 	s.mu.Lock()
 	l := s.listeners[path]
 	delete(s.listeners, path)
-	if l != nil {
-		delete(s.byID, l.id)
-	}
 	s.mu.Unlock()
 	if l != nil {
+		s.forget(l.id)
 		os.Remove(path)
 		unix.Close(l.fd)
 	}
@@ -269,7 +263,7 @@ func (s *server) admit(l *listener, fd int) {
 	}
 	c.user = u
 	most := min(s.limit(nodeUserClients), s.share)
-	full := !c.super && u.clients >= most || s.stopping.Load()
+	full := !c.super && (u.clients >= most || u.clients+u.streams >= s.share) || s.stopping.Load()
 	if !full {
 		u.clients++
 		s.conns[c] = struct{}{}
@@ -298,21 +292,67 @@ func superuser(uid uint32) bool { return uid == 0 || int(uid) == os.Getuid() }
 // takeSocket charges a socket to a client's user; EMFILE-like ENOBUFS when
 // the quota is used up.
 func (s *server) takeSocket(c *conn) error {
+	for !s.mayTake(c) {
+		if !c.unbury() {
+			s.refused(cntRefusedSocket)
+			return errf(unix.ENOBUFS, "too many sockets of this user: kern.user.sockets is %d", s.limit(nodeUserSockets))
+		}
+	}
+	return nil
+}
+
+func (s *server) mayTake(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.users[c.credentials.Uid]
 	if u == nil || !c.super && u.sockets >= s.limit(nodeUserSockets) {
-		s.refused(cntRefusedSocket)
-		return errf(unix.ENOBUFS, "too many sockets of this user: kern.user.sockets is %d", s.limit(nodeUserSockets))
+		return false
 	}
 	u.sockets++
-	return nil
+	return true
 }
 
 func (s *server) dropSocket(c *conn) {
 	s.mu.Lock()
 	if u := s.users[c.credentials.Uid]; u != nil {
 		u.sockets--
+		s.leave(c.credentials.Uid, u)
+	}
+	s.mu.Unlock()
+}
+
+// leave forgets a user who has nothing any more. The caller holds s.mu.
+func (s *server) leave(uid uint32, u *quota) {
+	if u.clients == 0 && u.sockets == 0 && u.streams == 0 {
+		delete(s.users, uid)
+	}
+}
+
+// takeStream charges a data descriptor to the daemon and to the client's user:
+// ENFILE, EMFILE.
+func (s *server) takeStream(c *conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.users[c.credentials.Uid]
+	switch {
+	case s.streams >= s.room || u == nil:
+		s.refused(cntNoDescriptor)
+		return errf(unix.ENFILE, "no descriptor is left for another connection: io-net has %d of them (ulimit -n)", s.room)
+	case !c.super && u.clients+u.streams >= s.share:
+		s.refused(cntNoDescriptor)
+		return errf(unix.EMFILE, "this user has the %d descriptors that one may have (half of io-net's ulimit -n)", s.share)
+	}
+	s.streams++
+	u.streams++
+	return nil
+}
+
+func (s *server) dropStream(c *conn) {
+	s.mu.Lock()
+	s.streams--
+	if u := s.users[c.credentials.Uid]; u != nil {
+		u.streams--
+		s.leave(c.credentials.Uid, u)
 	}
 	s.mu.Unlock()
 }
@@ -356,6 +396,12 @@ func (s *server) shut(last func()) {
 		}
 		c.teardown()
 	}
+	s.byID.Range(func(_, p any) bool { // streams that have outlived their clients
+		if d, ok := p.(*data); ok {
+			s.eng.Call(func(w *netif.Work) { d.finish(w, nil) })
+		}
+		return true
+	})
 	s.routes.close()
 	last()
 	s.closeFDs()

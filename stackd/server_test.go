@@ -528,7 +528,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	}
 	for full := false; !full; {
 		raw.Write(func(fd uintptr) bool {
-			full = sendFrame(int(fd), q) != nil
+			full = sendFrame(int(fd), q, -1) != nil
 			return true
 		})
 	}

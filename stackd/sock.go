@@ -16,27 +16,32 @@ import (
 )
 
 // sock is a client's socket. Lock order: sock, then conn, or the socket's
-// own. No lock of ours is held across a call into the engine, since the
-// upcalls run at its end.
+// own. A lock of ours is held while the engine is called, but never at the end
+// of host.Call, where the upcalls run.
 type sock struct {
 	c  *conn
-	so *socket.Socket
+	id uint32
+	so *socket.Socket // nil: the connection has failed, and err is what is left of it
 
-	// parked: receives that wait for something to come. Owner: the socket.
+	// parked: requests that wait for something to come. Owner: the socket.
 	// Bound: kern.client.waiting a client. Full: ENOBUFS.
 	mu     sync.Mutex
-	parked []*parkedRecv
+	parked []*waiter
 	closed bool
 	wants  uint32 // IP_RECV… options that are on, by number
+
+	stream // of a stream socket
 }
 
 // maxDatagram is the largest datagram, IP header included.
 const maxDatagram = 65535
 
-type parkedRecv struct {
+// waiter is a request that is answered later.
+type waiter struct {
 	h     protocol.Header
 	flags int
 	size  int
+	data  []byte // of a send
 	timer *time.Timer
 }
 
@@ -58,18 +63,54 @@ func (c *conn) newSocket(p []byte) (uint32, error) {
 		sk.so, err = c.s.eng.Engine().Socket(w, c.family, int(typ), int(proto), c.cred())
 		if err == nil {
 			sk.so.SetUpcall(sk.upcall)
+			if sk.so.Type == socket.Stream {
+				sk.so.SetUpcall(sk.streamUpcall)
+			}
 		}
 	})
 	if err != nil {
 		c.s.dropSocket(c)
 		return 0, err
 	}
-	id := c.freeID()
-	c.socks[id] = sk
-	return id, nil
+	c.adopt(sk) // only the worker that has the client ends it
+	return sk.id, nil
 }
 
-// freeID is an unused number for a socket or capture, never 0.
+// adopt gives the socket to the client, with a number; false when the client
+// has gone.
+func (c *conn) adopt(sk *sock) bool {
+	c.own.Lock()
+	defer c.own.Unlock()
+	if c.empty {
+		return false
+	}
+	sk.id = c.freeID()
+	c.socks[sk.id] = sk
+	return true
+}
+
+// disown takes a number from the client; what had it is still to be closed.
+func (c *conn) disown(id uint32) {
+	c.own.Lock()
+	delete(c.socks, id)
+	c.own.Unlock()
+}
+
+// sock and capture are what the client owns under a number, or nil.
+func (c *conn) sock(id uint32) *sock {
+	c.own.Lock()
+	defer c.own.Unlock()
+	return c.socks[id]
+}
+
+func (c *conn) capture(id uint32) *capture {
+	c.own.Lock()
+	defer c.own.Unlock()
+	return c.caps[id]
+}
+
+// freeID is an unused number for a socket or capture, never 0. The caller
+// holds c.own.
 func (c *conn) freeID() uint32 {
 	c.lastID++
 	for c.socks[c.lastID] != nil || c.caps[c.lastID] != nil || c.lastID == 0 {
@@ -92,13 +133,18 @@ func (sk *sock) close() {
 	sk.c.s.dropSocket(sk.c)
 }
 
-// answer ends a parked receive with an error.
-func (sk *sock) answer(r *parkedRecv, err error) {
+// answer ends a parked request with an error.
+func (sk *sock) answer(r *waiter, err error) {
+	sk.unpark(r)
+	sk.c.reply(r.h, err, nil)
+}
+
+// unpark gives back what the waiting of r has taken.
+func (sk *sock) unpark(r *waiter) {
 	if r.timer != nil {
 		r.timer.Stop()
 	}
 	sk.c.unpark()
-	sk.c.reply(r.h, err, nil)
 }
 
 // park charges a waiting request to the client.
@@ -125,7 +171,7 @@ func (sk *sock) recv(h protocol.Header, p []byte) error {
 	if err := protocol.ParseU32(p, &flags, &size); err != nil {
 		return err
 	}
-	r := &parkedRecv{h: h, flags: int(flags), size: int(min(size, maxDatagram))}
+	r := &waiter{h: h, flags: int(flags), size: int(min(size, maxDatagram))}
 	sk.mu.Lock()
 	defer sk.mu.Unlock()
 	if len(sk.parked) == 0 {
@@ -140,10 +186,17 @@ func (sk *sock) recv(h protocol.Header, p []byte) error {
 	if r.flags&protocol.MsgDontWait != 0 {
 		return unix.EAGAIN
 	}
+	d, _ := sk.so.Timeouts()
+	return sk.park(r, d)
+}
+
+// park has r wait, for at most d unless that is 0; EAGAIN then. The caller
+// holds sk.mu.
+func (sk *sock) park(r *waiter, d time.Duration) error {
 	if err := sk.c.park(); err != nil {
 		return err
 	}
-	if d, _ := sk.so.Timeouts(); d > 0 {
+	if d > 0 {
 		r.timer = time.AfterFunc(d, func() { sk.abandon(r, unix.EAGAIN) })
 	}
 	sk.parked = append(sk.parked, r)
@@ -151,7 +204,7 @@ func (sk *sock) recv(h protocol.Header, p []byte) error {
 }
 
 // abandon answers r with err if it still waits.
-func (sk *sock) abandon(r *parkedRecv, err error) bool {
+func (sk *sock) abandon(r *waiter, err error) bool {
 	sk.mu.Lock()
 	i := slices.Index(sk.parked, r)
 	if i >= 0 {
@@ -167,8 +220,8 @@ func (sk *sock) abandon(r *parkedRecv, err error) bool {
 // cancel answers the request tag with EINTR if it waits here.
 func (sk *sock) cancel(tag uint32) bool {
 	sk.mu.Lock()
-	i := slices.IndexFunc(sk.parked, func(r *parkedRecv) bool { return r.h.Tag == tag })
-	var r *parkedRecv
+	i := slices.IndexFunc(sk.parked, func(r *waiter) bool { return r.h.Tag == tag })
+	var r *waiter
 	if i >= 0 {
 		r = sk.parked[i]
 	}
@@ -181,16 +234,13 @@ func (sk *sock) upcall(w *netif.Work) {
 	sk.mu.Lock()
 	defer sk.mu.Unlock()
 	for len(sk.parked) > 0 && sk.serve(w, sk.parked[0]) {
-		if t := sk.parked[0].timer; t != nil {
-			t.Stop()
-		}
+		sk.unpark(sk.parked[0])
 		sk.parked = slices.Delete(sk.parked, 0, 1)
-		sk.c.unpark()
 	}
 }
 
 // serve tries to answer r. The caller holds sk.mu.
-func (sk *sock) serve(w *netif.Work, r *parkedRecv) bool {
+func (sk *sock) serve(w *netif.Work, r *waiter) bool {
 	data := frames.Get().(*[]byte)
 	defer frames.Put(data)
 	m := socket.Msg{Data: (*data)[:r.size], Flags: r.flags & protocol.MsgPeek}
@@ -211,12 +261,21 @@ func (sk *sock) serve(w *netif.Work, r *parkedRecv) bool {
 
 // closeAll ends all that a client owned.
 func (c *conn) closeAll() {
-	for id, sk := range c.socks {
-		delete(c.socks, id)
-		sk.close()
+	c.own.Lock()
+	socks, caps := c.socks, c.caps
+	c.socks, c.caps, c.ended, c.empty = nil, nil, nil, true
+	c.own.Unlock()
+	for _, sk := range socks {
+		switch {
+		case sk.so == nil:
+			c.s.dropSocket(c)
+		case sk.so.Type == socket.Stream:
+			sk.closeStream(protocol.Header{})
+		default:
+			sk.close()
+		}
 	}
-	for id, cp := range c.caps {
-		delete(c.caps, id)
+	for _, cp := range caps {
 		cp.close()
 	}
 }
@@ -248,8 +307,19 @@ func (sk *sock) appendMsg(b []byte, m *socket.Msg) []byte {
 func (sk *sock) want(name int) bool { return sk.wants&(1<<name) != 0 }
 
 // noteOption keeps what the client wants as control messages, so that
-// a datagram costs no look-up of options.
+// a datagram costs no look-up of options, and the sizes that a stream's
+// descriptor is to have.
 func (sk *sock) noteOption(level, name int, value []byte) {
+	if level == protocol.SolSocket && (name == protocol.SoSndBuf || name == protocol.SoRcvBuf) {
+		n, _ := socket.Int32(value)
+		sk.mu.Lock()
+		if name == protocol.SoSndBuf {
+			sk.sndbuf = n
+		} else {
+			sk.rcvbuf = n
+		}
+		sk.mu.Unlock()
+	}
 	if level != protocol.ProtoIP || name != protocol.IPRecvDstAddr && name != protocol.IPRecvTTL && name != protocol.IPRecvIf {
 		return
 	}
