@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/nettest"
+
+	"ionet/client"
+	"ionet/protocol"
+)
+
+// neighbours are two daemons on a wire, 10.0.0.1 and 10.0.0.2.
+func neighbours(t *testing.T) (d [2]*daemon, s [2]*client.Stack) {
+	t.Helper()
+	segment := t.TempDir()
+	for i := range d {
+		d[i] = start(t, "-dwire", "path="+segment)
+		s[i] = d[i].open()
+		a := protocol.AliasReq{Addr: inet("10.0.0." + itoa(i+1)), Mask: protocol.MaskAddr(protocol.AFInet, 24)}
+		if err := s[i].AddAddr("en0", a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d, s
+}
+
+// streams are the two ends of a connection from a to an address of b.
+func streams(t testing.TB, a, b *client.Stack, address string) (x, y net.Conn) {
+	t.Helper()
+	l, err := b.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if x, err = a.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if y, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return x, y
+}
+
+// Connections through the door are what package net's are, between two daemons
+// and within one.
+func TestStreamConforms(t *testing.T) {
+	_, s := neighbours(t)
+	for _, tc := range []struct {
+		name    string
+		b       *client.Stack
+		address string
+	}{{"wire", s[1], "10.0.0.2:0"}, {"lo0", s[0], "127.0.0.1:0"}} {
+		t.Run(tc.name, func(t *testing.T) {
+			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+				x, y := streams(t, s[0], tc.b, tc.address)
+				return x, y, func() { x.Close(); y.Close() }, nil
+			})
+		})
+	}
+}
+
+// What is written arrives, both ways at once, through two daemons; and nothing
+// of it is left in them.
+func TestStreamBothWays(t *testing.T) {
+	d, s := neighbours(t)
+	before := [2]gauges{d[0].measure(), d[1].measure()}
+	x, y := streams(t, s[0], s[1], "10.0.0.2:0")
+	const size = 64 << 20
+	both := func(c net.Conn, salt byte) (sent, got [32]byte) {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			h := sha256.New()
+			b := make([]byte, 123_457)
+			for i := range b {
+				b[i] = byte(i>>3) ^ salt
+			}
+			for n := 0; n < size; n += len(b) {
+				h.Write(b)
+				if _, err := c.Write(b); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			sent = [32]byte(h.Sum(nil))
+			if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Error(err)
+			}
+		})
+		h := sha256.New()
+		if _, err := io.Copy(h, c); err != nil {
+			t.Error(err)
+		}
+		got = [32]byte(h.Sum(nil))
+		wg.Wait()
+		return sent, got
+	}
+	var wg sync.WaitGroup
+	var xs, xg, ys, yg [32]byte
+	wg.Go(func() { xs, xg = both(x, 1) })
+	wg.Go(func() { ys, yg = both(y, 2) })
+	wg.Wait()
+	if xs != yg || ys != xg {
+		t.Error("what arrived is not what was sent")
+	}
+	x.Close()
+	y.Close()
+	for i := range d {
+		until(t, "the descriptors are back", func() bool { return d[i].measure().FDs <= before[i].FDs })
+	}
+}
+
+func TestStreamErrors(t *testing.T) {
+	_, s := neighbours(t)
+	if _, err := s[0].Dial("tcp", "10.0.0.2:9"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dialling a port where nobody listens: %v, want ECONNREFUSED", err)
+	}
+	x, y := streams(t, s[0], s[1], "10.0.0.2:0")
+	defer y.Close()
+	if err := x.(interface{ SetLinger(int) error }).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	x.Close()
+	if _, err := y.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("reading after the peer has aborted: %v, want ECONNRESET", err)
+	}
+	l, err := s[1].Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := s[1].Listen("tcp", ":80"); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a second listener: %v, want EADDRINUSE", err)
+	}
+}
+
+// A writer whose peer does not read waits, and the daemons hold little of what
+// it has written; its deadline ends the wait.
+func TestStreamBackpressure(t *testing.T) {
+	d, s := neighbours(t)
+	x, y := streams(t, s[0], s[1], "10.0.0.2:0")
+	defer x.Close()
+	defer y.Close()
+	x.SetWriteDeadline(time.Now().Add(2 * time.Second))
+	n, err := x.Write(make([]byte, 256<<20))
+	if e, ok := err.(net.Error); !ok || !e.Timeout() {
+		t.Fatalf("%d octets, %v, want a timeout", n, err)
+	}
+	if h := d[0].measure().Heap + d[1].measure().Heap; h > 64<<20 {
+		t.Errorf("the daemons hold %d MiB", h>>20)
+	}
+	x.SetWriteDeadline(time.Time{})
+	go x.(interface{ CloseWrite() error }).CloseWrite()
+	if got, err := io.Copy(io.Discard, y); got != int64(n) || err != nil {
+		t.Errorf("%d octets arrived of %d, %v", got, n, err)
+	}
+}
+
+func TestStreamHTTP(t *testing.T) {
+	_, s := neighbours(t)
+	l, err := s[1].Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := bytes.Repeat([]byte("ionet "), 100_000)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		w.Header().Set("Got", fmt.Sprint(n))
+		w.Write(body)
+	})}
+	done := make(chan error)
+	go func() { done <- srv.Serve(l) }()
+	tr := &http.Transport{DialContext: s[0].DialContext}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			r, err := (&http.Client{Transport: tr}).Post("http://10.0.0.2/", "text/plain", bytes.NewReader(body[:i*30_000]))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer r.Body.Close()
+			got, err := io.ReadAll(r.Body)
+			if err != nil || !bytes.Equal(got, body) || r.Header.Get("Got") != fmt.Sprint(i*30_000) {
+				t.Errorf("%d octets of %d, server got %s, %v", len(got), len(body), r.Header.Get("Got"), err)
+			}
+		})
+	}
+	wg.Wait()
+	tr.CloseIdleConnections()
+	srv.Close()
+	if err := <-done; err != http.ErrServerClosed {
+		t.Error(err)
+	}
+}
