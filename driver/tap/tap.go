@@ -32,14 +32,16 @@ type Tap struct {
 	name   string // the kernel's
 	mac    netif.MAC
 	caps   netif.Caps
+	plain  bool // offload=off
 	queues []*frames.Conn
 }
 
 // Open makes the interface that option name names, or one that the kernel
 // names, or attaches to the one that "ip tuntap add" has made. Option queues
-// asks for several queues, option netns for another network namespace.
+// asks for several queues, option netns for another network namespace; with
+// offload=off frames are whole and none is larger than the MTU.
 func Open(o driver.Options) (driver.Driver, error) {
-	if err := o.Unknown("tap", "name", "queues", "netns"); err != nil {
+	if err := o.Unknown("tap", "name", "queues", "netns", "offload"); err != nil {
 		return nil, err
 	}
 	t := &Tap{opt: o, mac: o.MAC}
@@ -57,6 +59,12 @@ func Open(o driver.Options) (driver.Driver, error) {
 			return nil, fmt.Errorf("driver tap: queues=%s: want a number from 1 to %d", v, maxQueues)
 		}
 		queues = n
+	}
+	if v, ok := o.Get("offload"); ok {
+		if v != "on" && v != "off" {
+			return nil, fmt.Errorf("driver tap: offload=%s: want on or off", v)
+		}
+		t.plain = v == "off"
 	}
 	ns, _ := o.Get("netns")
 	err := netns.Do(ns, func() error {
@@ -120,6 +128,9 @@ func (t *Tap) setup(fd int, multi bool) (int, error) {
 		{unix.TUN_F_CSUM, netif.CapCsum},
 		{0, 0},
 	} {
+		if t.plain && o.flags != 0 {
+			continue
+		}
 		if t.caps = o.caps; unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, int(o.flags)) == nil {
 			break
 		}

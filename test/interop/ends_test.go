@@ -95,9 +95,10 @@ func kernels(t testing.TB, c impair.Config) (a, b kernel) {
 }
 
 // openTap is tap0 of a kernel.
-func openTap(t testing.TB, k kernel) driver.Driver {
+func openTap(t testing.TB, k kernel, more ...driver.Arg) driver.Driver {
 	t.Helper()
-	d, err := tap.Open(driver.Options{Args: []driver.Arg{{Name: "name", Value: "tap0"}, {Name: "netns", Value: k.ns.Name}}})
+	args := append([]driver.Arg{{Name: "name", Value: "tap0"}, {Name: "netns", Value: k.ns.Name}}, more...)
+	d, err := tap.Open(driver.Options{Args: args})
 	if err != nil {
 		t.Fatal(err)
 	}

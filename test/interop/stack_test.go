@@ -1,0 +1,67 @@
+package interop
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"ionet/driver"
+	"ionet/driver/impair"
+	"ionet/host"
+	"ionet/stack"
+	"ionet/test/need"
+)
+
+// beside is a stack, 10.0.0.1, and a kernel, 10.0.0.2, on the two sides of a
+// TAP with an impaired link.
+func beside(t testing.TB, c impair.Config, tapArgs ...driver.Arg) (*host.Stack, kernel) {
+	t.Helper()
+	need.File(t, "/dev/net/tun")
+	k := kernel{need.Namespace(t)}
+	h, err := host.New(host.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := h.Engine().Env.Pool.Bufs(); n != 0 {
+			t.Errorf("the stack has %d buffers left", n)
+		}
+	})
+	d := openTap(t, k, tapArgs...)
+	if c != (impair.Config{}) {
+		if d, err = impair.New(d, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ifp, err := h.Attach(d, driver.Options{Lan: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Engine().AddAddr(ifp, stack.AddrSpec{Addr: netip.MustParseAddr("10.0.0.1"), Bits: 24}); err != nil {
+		t.Fatal(err)
+	}
+	k.address("tap0", "10.0.0.2/24", "10.0.0.1", ifp.MAC().String())
+	return h, k
+}
+
+// TestStackAndKernel carries streams between the stack and a kernel in both
+// directions, whoever has connected.
+func TestStackAndKernel(t *testing.T) {
+	for _, offload := range []string{"on", "off"} {
+		t.Run("offload "+offload, func(t *testing.T) {
+			h, k := beside(t, impair.Config{}, driver.Arg{Name: "offload", Value: offload})
+			const size = 64 << 20
+			gbit := func(d time.Duration) string { return fmt.Sprintf("%.2f Gbit/s", 8*size/d.Seconds()/1e9) }
+			x, y := connect(t, h, k, "10.0.0.2:0")
+			t.Log("we connect and send", gbit(exact(t, x, y, size, time.Minute)))
+			t.Log("we connect and receive", gbit(exact(t, y, x, size, time.Minute)))
+			x, y = connect(t, k, h, "10.0.0.1:0")
+			t.Log("the kernel connects and sends", gbit(exact(t, x, y, size, time.Minute)))
+			t.Log("the kernel connects and receives", gbit(exact(t, y, x, size, time.Minute)))
+		})
+	}
+}
