@@ -2,9 +2,12 @@ package interop
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
+
+	"golang.org/x/net/nettest"
 
 	"ionet/driver"
 	"ionet/driver/impair"
@@ -62,6 +65,24 @@ func TestStackAndKernel(t *testing.T) {
 			x, y = connect(t, k, h, "10.0.0.1:0")
 			t.Log("the kernel connects and sends", gbit(exact(t, x, y, size, time.Minute)))
 			t.Log("the kernel connects and receives", gbit(exact(t, y, x, size, time.Minute)))
+		})
+	}
+}
+
+// A connection whose ends are a stack's and a kernel's is what one between two
+// kernels is, whoever has dialled.
+func TestStackAndKernelConform(t *testing.T) {
+	h, k := beside(t, impair.Config{})
+	for _, tc := range []struct {
+		name     string
+		from, to end
+		address  string
+	}{{"we dial", h, k, "10.0.0.2:0"}, {"the kernel dials", k, h, "10.0.0.1:0"}} {
+		t.Run(tc.name, func(t *testing.T) {
+			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+				x, y := connect(t, tc.from, tc.to, tc.address)
+				return x, y, func() { x.Close(); y.Close() }, nil
+			})
 		})
 	}
 }
