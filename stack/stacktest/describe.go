@@ -77,6 +77,10 @@ func DescribeIP(b []byte) string {
 			fmt.Fprintf(&s, " udp %d > %d len %d", u.SrcPort(), u.DstPort(), u.Len()-packet.UDPLen)
 			return s.String()
 		}
+	case packet.ProtoTCP:
+		if d, ok := describeTCP(h, p); ok && whole {
+			return s.String() + d
+		}
 	case packet.ProtoICMP:
 		if m, ok := packet.CheckICMP(p); ok {
 			s.WriteByte(' ')

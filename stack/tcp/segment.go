@@ -92,7 +92,7 @@ func (c *conn) segment(w *netif.Work, s *segment) {
 			s.pkt.Free()
 			return
 		}
-		c.establish(w)
+		c.opened(w, s)
 	}
 	if c.has(fECN) {
 		c.ecnInput(s)
@@ -163,8 +163,7 @@ func (c *conn) notAcceptable(w *netif.Work, s *segment) {
 	// An old segment's ACK may be news: a FIN that was repeated, or, in
 	// simultaneous open, a SYN.
 	if c.state == synReceived && s.is(packet.TCPAck) && s.is(packet.TCPSyn) && s.seq == c.irs && s.ack.gt(c.iss) && s.ack.leq(c.sndNxt) {
-		c.establish(w)
-		c.ackInput(w, s)
+		c.opened(w, s)
 		c.ackNow(w)
 		s.pkt.Free()
 		return
@@ -268,14 +267,7 @@ func (c *conn) synSent(w *netif.Work, s *segment) {
 	} else { // RFC 6298 §5.7
 		c.rtt.srtt = 0
 	}
-	c.sndUna = s.ack
-	c.begin()
-	if c.shift > 1 { // RFC 6928 §2: its SYN was lost
-		c.cc.cwnd = uint32(c.mss)
-	}
-	c.sndWnd, c.maxWnd = s.wnd, s.wnd
-	c.sndWl1, c.sndWl2 = s.seq, s.ack
-	c.establish(w)
+	c.opened(w, s)
 	c.on(fAckNow)
 	c.kick(w)
 	if s.pkt.Len() > 0 || s.is(packet.TCPFin) {
@@ -285,6 +277,18 @@ func (c *conn) synSent(w *netif.Work, s *segment) {
 		c.dataInput(w, s)
 		s.pkt = nil
 	}
+}
+
+// opened: the peer has acknowledged our SYN.
+func (c *conn) opened(w *netif.Work, s *segment) {
+	c.sndUna = s.ack
+	c.begin()
+	if c.shift > 1 { // RFC 6928 §2: its SYN was lost
+		c.cc.cwnd = uint32(c.mss)
+	}
+	c.sndWnd, c.maxWnd = s.wnd, s.wnd
+	c.sndWl1, c.sndWl2 = s.seq, s.ack
+	c.establish(w)
 }
 
 // peerSyn takes what the peer's SYN says.
