@@ -21,16 +21,18 @@ func (s *Stack) Dial(network, addr string) (net.Conn, error) {
 
 // DialContext is Dial that gives up when ctx ends.
 func (s *Stack) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	return s.dialFrom(ctx, network, "", addr)
+	return s.DialFromContext(ctx, network, "", addr)
 }
 
 // DialFrom is [Stack.Dial] from an address of the stack's own, with or
 // without a port: "10.0.0.1:0", ":53".
 func (s *Stack) DialFrom(network, local, addr string) (net.Conn, error) {
-	return s.dialFrom(context.Background(), network, local, addr)
+	return s.DialFromContext(context.Background(), network, local, addr)
 }
 
-func (s *Stack) dialFrom(ctx context.Context, network, local, addr string) (net.Conn, error) {
+// DialFromContext is [Stack.DialFrom] that gives up when ctx ends; local "" is
+// any.
+func (s *Stack) DialFromContext(ctx context.Context, network, local, addr string) (net.Conn, error) {
 	_, _, raw, err := parseNetwork(network)
 	var from protocol.Addr
 	var to []protocol.Addr

@@ -9,9 +9,11 @@ import (
 	"ionet/tool/ifconfig"
 	"ionet/tool/logs"
 	"ionet/tool/mount"
+	"ionet/tool/nc"
 	"ionet/tool/netstat"
 	"ionet/tool/nicinfo"
 	"ionet/tool/ping"
+	"ionet/tool/proxy"
 	"ionet/tool/ps"
 	"ionet/tool/route"
 	"ionet/tool/sysctl"
@@ -30,6 +32,8 @@ var Commands = []*cli.Command{
 	&nicinfo.Command,
 	&mount.Command,
 	&mount.UmountCommand,
+	&nc.Command,
+	&proxy.Command,
 	&capture.Command,
 	&ps.Command,
 	&logs.Command,
