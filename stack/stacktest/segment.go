@@ -154,7 +154,9 @@ func ParseSegment(line string) (s Segment, hasAck, hasWin bool) {
 			s.Opt.HasTimestamp, s.Opt.TSVal, s.Opt.TSEcr = true, num(next()), num(next())
 		case "sack":
 			for len(o) > 0 && strings.Contains(o[0], "-") && s.Opt.NSACK < packet.TCPMaxSACK {
-				from, to, _ := strings.Cut(next(), "-")
+				x := next() // numbers may be negative
+				at := 1 + strings.IndexByte(x[1:], '-')
+				from, to := x[:at], x[at+1:]
 				s.Opt.SACK[s.Opt.NSACK] = packet.SACKBlock{Start: num(from), End: num(to)}
 				s.Opt.NSACK++
 			}

@@ -399,3 +399,6 @@ func TestFullCacheWithoutCookies(t *testing.T) {
 		t.Errorf("%d timers for 293 buckets", n)
 	}
 }
+
+// seqs are the words for n octets from at on.
+func seqs(at, n int) string { return fmt.Sprintf("%d+%d", at, n) }

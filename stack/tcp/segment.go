@@ -178,7 +178,7 @@ func (c *conn) notAcceptable(w *netif.Work, s *segment) {
 // outOfWindow tells the peer where we are, as a challenge: an answer to each
 // of a stranger's segments would be a war of acknowledgements (RFC 5961 §7).
 func (c *conn) outOfWindow(w *netif.Work, s *segment) {
-	if s.len() > 0 || s.seq == c.rcvNxt-1 { // data, or a probe: the sender waits for this
+	if !s.is(packet.TCPSyn) && (s.len() > 0 || s.seq == c.rcvNxt-1) { // data, or a probe: the sender waits for this
 		c.ackNow(w)
 	} else {
 		c.challenge(w)
@@ -294,7 +294,7 @@ func (c *conn) opened(w *netif.Work, s *segment) {
 // peerSyn takes what the peer's SYN says.
 func (c *conn) peerSyn(w *netif.Work, s *segment) {
 	c.irs, c.rcvNxt = s.seq, s.seq+1
-	c.rcvAdv = maxSeq(c.rcvAdv, c.rcvNxt)
+	c.rcvAdv = c.rcvNxt + seq(min(c.rcv.space(), 65535)) // as our SYN said
 	c.lastAck, c.rcvUp = c.rcvNxt, c.rcvNxt
 	o := &s.opt
 	if o.HasTimestamp && c.has(fTimestamps) {

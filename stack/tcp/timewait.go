@@ -15,7 +15,7 @@ import (
 type timeWait struct {
 	ends               socket.Ends
 	hash               uint64
-	next               *timeWait
+	next, prev         *timeWait
 	until              int64
 	sndNxt, rcvNxt     seq
 	tsRecent, tsOffset uint32
@@ -84,30 +84,37 @@ func (q *timeWaits) add(w *netif.Work, tw *timeWait) {
 
 // append puts tw at the end of the list, with its whole life before it.
 func (q *timeWaits) append(w *netif.Work, tw *timeWait) {
-	tw.until, tw.next = w.Now+q.life(), nil
+	tw.until, tw.prev, tw.next = w.Now+q.life(), q.tail, nil
 	if q.tail == nil {
-		q.head, q.tail = tw, tw
+		q.head = tw
 		q.t.env.Wheel.Reset(&q.timer, tw.until)
-		return
+	} else {
+		q.tail.next = tw
 	}
-	q.tail.next = tw
 	q.tail = tw
 }
 
-// remove takes the first one out; the caller holds mu.
-func (q *timeWaits) remove(tw *timeWait) {
-	if q.head = tw.next; q.head == nil {
-		q.tail = nil
+// unlink takes tw out of the list.
+func (q *timeWaits) unlink(tw *timeWait) {
+	if tw.prev == nil {
+		q.head = tw.next
+	} else {
+		tw.prev.next = tw.next
 	}
-	q.forget(tw)
+	if tw.next == nil {
+		q.tail = tw.prev
+	} else {
+		tw.next.prev = tw.prev
+	}
 }
 
-// forget takes tw out of the table; in the list it stays until its time.
-func (q *timeWaits) forget(tw *timeWait) {
+// remove ends tw; the caller holds mu.
+func (q *timeWaits) remove(tw *timeWait) {
 	if tw.gone {
 		return
 	}
 	tw.gone = true
+	q.unlink(tw)
 	q.table.Remove(tw.hash, tw)
 	q.n--
 	p := tw.ends.Local.Port
@@ -119,7 +126,7 @@ func (q *timeWaits) forget(tw *timeWait) {
 func (q *timeWaits) expire(w *netif.Work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.head != nil && (q.head.gone || q.head.until <= w.Now) {
+	for q.head != nil && q.head.until <= w.Now {
 		q.remove(q.head)
 	}
 	if q.head != nil {
@@ -159,19 +166,19 @@ func (q *timeWaits) all() (out []socket.Ends) {
 // busy is [socket.PCBTable.Busy].
 func (t *TCP) busy(e socket.Ends) bool {
 	q := &t.tw
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if e.Foreign.IP.IsValid() {
 		tw := q.find(t.table.Hash(e.Local, e.Foreign), e.Local, e.Foreign)
 		// With timestamps the next connection's segments are told from the old
 		// one's after a second (RFC 6191).
 		return tw != nil && (tw.flags&twTimestamps == 0 || t.env.Now() < tw.until-q.life()+second)
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.ports[e.Local.Port] == 0 {
 		return false
 	}
 	for tw := q.head; tw != nil; tw = tw.next {
-		if l := tw.ends.Local; !tw.gone && l.Port == e.Local.Port && (!e.Local.IP.IsValid() || l.IP == e.Local.IP) {
+		if l := tw.ends.Local; l.Port == e.Local.Port && (!e.Local.IP.IsValid() || l.IP == e.Local.IP) {
 			return true
 		}
 	}
@@ -181,7 +188,7 @@ func (t *TCP) busy(e socket.Ends) bool {
 // retire lets go of the entry whose ends a new connection takes.
 func (q *timeWaits) retire(tw *timeWait) {
 	q.mu.Lock()
-	q.forget(tw)
+	q.remove(tw)
 	q.mu.Unlock()
 }
 
@@ -209,11 +216,8 @@ func (t *TCP) timeWaitInput(w *netif.Work, tw *timeWait, s *segment) (next bool)
 		q := &t.tw
 		q.mu.Lock()
 		if !tw.gone {
-			again := *tw
-			tw.gone = true
-			q.table.Remove(tw.hash, tw)
-			q.table.Add(again.hash, &again)
-			q.append(w, &again)
+			q.unlink(tw)
+			q.append(w, tw)
 		}
 		q.mu.Unlock()
 	}
