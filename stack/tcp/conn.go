@@ -92,8 +92,9 @@ const (
 	fTailProbe              // send a tail loss probe
 	fSynDue                 // send our SYN
 	fKeepProbe              // send a keepalive probe
-	fTuned                  // the receive buffer is being measured
 	fActive                 // opened by connect
+	fSynHeld                // our SYN waits for data (RFC 7413)
+	fSynUnacked             // established by a SYN alone: ours is not acknowledged yet
 )
 
 // conn is a connection's control block (tcpcb). It is one allocation with the
@@ -152,13 +153,27 @@ type conn struct {
 	lastSent int64            // when data was last sent, or the first SYN; 0: never
 	dsack    packet.SACKBlock // to be reported (RFC 2883)
 
-	keep   *keepOptions
-	search *mtuSearch // after a black hole
+	more *more // what few connections have
 
 	timer callout.Timer[*netif.Work]
 	due   [ntimers]int64 // when what is due, 0: not; the timer is at or before the earliest
 	armed int64          // when the timer fires; 0: it is not armed
 	idle  int64          // when the last segment came
+}
+
+// more is what few connections have.
+type more struct {
+	keep   *keepOptions
+	search *mtuSearch // after a black hole
+	fast   *fastOpen
+}
+
+// rare is c.more, made when first needed. The caller holds mu.
+func (c *conn) rare() *more {
+	if c.more == nil {
+		c.more = &more{}
+	}
+	return c.more
 }
 
 // newConn makes a connection that is in no table yet.
@@ -244,6 +259,9 @@ func (c *conn) drop(w *netif.Work, err syscall.Errno) {
 		w.Count(cntConnDrops)
 	case c.state != listen && c.state != closed:
 		w.Count(cntClosed)
+	}
+	if c.has(fSynUnacked) {
+		c.synAcked(w)
 	}
 	c.gone = true
 	c.setState(closed)

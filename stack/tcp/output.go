@@ -46,9 +46,13 @@ func (c *conn) fill(w *netif.Work, out []outgoing) (n int) {
 	c.restart(w.Now)
 	before := c.sndNxt
 	resent := false
+	if c.has(fSynDue) {
+		n = c.fillSynAck(w, out)
+	}
 	if c.sb != nil {
-		n = c.fillLost(w, out)
-		resent = n > 0
+		k := c.fillLost(w, out[n:])
+		n += k
+		resent = k > 0
 	}
 	if c.sb == nil || c.sb.lost == 0 || c.frto == frtoNew {
 		n += c.fillNew(w, out[n:])
@@ -211,7 +215,7 @@ func (c *conn) newAllowed() int {
 
 // fillNew sends what has not been sent yet.
 func (c *conn) fillNew(w *netif.Work, out []outgoing) (n int) {
-	if c.search != nil && len(out) > 0 {
+	if c.searching() && len(out) > 0 {
 		n = c.probeMTU(w, out)
 	}
 	for n < len(out) {

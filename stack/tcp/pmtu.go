@@ -28,6 +28,9 @@ const (
 	blackAfter = 2                 // timeouts in a row that make a black hole
 )
 
+// searching reports that a search is on.
+func (c *conn) searching() bool { return c.more != nil && c.more.search != nil }
+
 // blackhole is called at a retransmission timeout. A second one in a row for
 // segments that are larger than the base may mean that the path drops those and
 // no router says so (RFC 2923 §2.1, RFC 4821 §7.7).
@@ -36,7 +39,7 @@ func (c *conn) blackhole(w *netif.Work) {
 		return
 	}
 	mtu := baseMTU
-	if c.search != nil && int(c.mtu) <= baseMTU {
+	if c.searching() && int(c.mtu) <= baseMTU {
 		mtu = floorMTU
 	}
 	size := min(int(c.sb.live()[0].len()), int(c.mss))
@@ -44,10 +47,10 @@ func (c *conn) blackhole(w *netif.Work) {
 		return
 	}
 	w.Count(cntBlackhole)
-	if c.search == nil {
-		c.search = &mtuSearch{top: int(c.mtu)}
+	if !c.searching() {
+		c.rare().search = &mtuSearch{top: int(c.mtu)}
 	}
-	m := c.search
+	m := c.more.search
 	*m = mtuSearch{low: mtu, high: m.top, top: m.top}
 	c.resize(mtu)
 }
@@ -70,12 +73,12 @@ func (m *mtuSearch) next() int {
 // probeMTU sends a probe if one is due and there is so much to send that its
 // loss would be noticed. 0: no.
 func (c *conn) probeMTU(w *netif.Work, out []outgoing) int {
-	m := c.search
+	m := c.more.search
 	if m.size != 0 || w.Now < m.at || c.cc.phase != open || c.sb != nil && c.sb.lost > 0 || c.ooo != nil {
 		return 0
 	}
 	if m.low >= m.top { // it is what it was
-		c.search = nil
+		c.more.search = nil
 		return 0
 	}
 	if m.high-m.low < mtuNear { // found; perhaps the path gets better
@@ -104,10 +107,10 @@ func (c *conn) probeMTU(w *netif.Work, out []outgoing) int {
 
 // mtuPassed: the probe has arrived.
 func (c *conn) mtuPassed(w *netif.Work) {
-	m := c.search
-	if m == nil || m.size == 0 {
+	if !c.searching() || c.more.search.size == 0 {
 		return
 	}
+	m := c.more.search
 	w.Count(cntMTUProbeOK)
 	m.low, m.size, m.tries = max(m.low, m.size), 0, 0
 	if m.low > int(c.mtu) {
@@ -117,10 +120,10 @@ func (c *conn) mtuPassed(w *netif.Work) {
 
 // mtuLost: the probe has not, which says nothing of congestion (RFC 4821 §7.5).
 func (c *conn) mtuLost(now int64) {
-	m := c.search
-	if m == nil || m.size == 0 {
+	if !c.searching() || c.more.search.size == 0 {
 		return
 	}
+	m := c.more.search
 	if m.tries++; m.tries >= maxMTUTry {
 		m.high, m.tries = m.size-1, 0
 	}
@@ -133,7 +136,9 @@ func (c *conn) pathMTU(w *netif.Work, mtu int) {
 		return
 	}
 	old := c.mss
-	c.search = nil // a router tells
+	if c.more != nil {
+		c.more.search = nil // a router tells
+	}
 	c.resize(mtu)
 	w.Count(cntPMTU)
 	if c.sb != nil && c.mss < old {

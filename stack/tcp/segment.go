@@ -47,6 +47,11 @@ func (c *conn) segment(w *netif.Work, s *segment) {
 	}
 	if !s.is(packet.TCPSyn) {
 		s.wnd <<= c.sndScale
+	} else if c.has(fSynUnacked) && s.seq == c.irs { // once more: our answer was lost
+		c.on(fSynDue)
+		c.kick(w)
+		s.pkt.Free()
+		return
 	}
 	// First: RFC 7323 §5.3, and the sequence number.
 	if s.opt.HasTimestamp && c.has(fTimestamps) && !s.is(packet.TCPRst) && int32(s.opt.TSVal-c.tsRecent) < 0 && c.tsRecent != 0 {
@@ -93,6 +98,9 @@ func (c *conn) segment(w *netif.Work, s *segment) {
 			return
 		}
 		c.opened(w, s)
+	}
+	if c.has(fSynUnacked) && s.ack.gt(c.iss) && s.ack.leq(c.sndNxt) {
+		c.synAcked(w)
 	}
 	if c.has(fECN) {
 		c.ecnInput(s)
@@ -164,6 +172,7 @@ func (c *conn) notAcceptable(w *netif.Work, s *segment) {
 	// simultaneous open, a SYN.
 	if c.state == synReceived && s.is(packet.TCPAck) && s.is(packet.TCPSyn) && s.seq == c.irs && s.ack.gt(c.iss) && s.ack.leq(c.sndNxt) {
 		c.opened(w, s)
+		c.ackInput(w, s)
 		c.ackNow(w)
 		s.pkt.Free()
 		return
@@ -268,6 +277,7 @@ func (c *conn) synSent(w *netif.Work, s *segment) {
 		c.rtt.srtt = 0
 	}
 	c.opened(w, s)
+	c.fastOpened(w, s)
 	c.on(fAckNow)
 	c.kick(w)
 	if s.pkt.Len() > 0 || s.is(packet.TCPFin) {
@@ -279,11 +289,11 @@ func (c *conn) synSent(w *netif.Work, s *segment) {
 	}
 }
 
-// opened: the peer has acknowledged our SYN.
+// opened completes a handshake with a segment that acknowledges our SYN.
 func (c *conn) opened(w *netif.Work, s *segment) {
-	c.sndUna = s.ack
+	c.sndUna = c.iss + 1
 	c.begin()
-	if c.shift > 1 { // RFC 6928 §2: its SYN was lost
+	if c.shift > 1 { // RFC 6928 §2: our SYN was lost
 		c.cc.cwnd = uint32(c.mss)
 	}
 	c.sndWnd, c.maxWnd = s.wnd, s.wnd

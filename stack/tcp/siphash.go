@@ -63,6 +63,7 @@ func (t *TCP) hash(local, foreign socket.Addr, what uint64) uint64 {
 const (
 	hashISN = iota
 	hashTimestamp
+	hashFastOpen
 	hashCookie // and above: a counter of minutes is added
 )
 

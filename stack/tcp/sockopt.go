@@ -21,7 +21,8 @@ const (
 	KeepCnt   = 6
 	KeepInit  = 7
 	InfoOpt   = 9
-	CongCtl   = 0x20 // a name
+	FastOpen  = 0x401 // FreeBSD's: see fastopen.go
+	CongCtl   = 0x20  // a name
 )
 
 // SetOption is socket.Handler.
@@ -67,13 +68,22 @@ func (c *conn) SetOption(w *netif.Work, level, name int, v []byte) error {
 			c.setMSS()
 		}
 		return nil
+	case FastOpen:
+		if c.state > listen {
+			return syscall.EISCONN
+		}
+		if n < 0 {
+			return syscall.EINVAL
+		}
+		c.setFastOpen(n)
+		return nil
 	case KeepIdle, KeepIntvl, KeepCnt, KeepInit:
 		if n <= 0 || n > 1<<15 {
 			return syscall.EINVAL
 		}
 		k := keepOptions{}
-		if c.keep != nil {
-			k = *c.keep
+		if m := c.rare(); m.keep != nil {
+			k = *m.keep
 		}
 		switch name {
 		case KeepIdle:
@@ -85,7 +95,7 @@ func (c *conn) SetOption(w *netif.Work, level, name int, v []byte) error {
 		default:
 			k.init = int64(n) * second
 		}
-		c.keep = &k
+		c.more.keep = &k
 		c.keepalive(w.Now)
 		return nil
 	}
@@ -133,8 +143,8 @@ func (c *conn) Option(level, name int) ([]byte, error) {
 	case KeepCnt:
 		return socket.Value32(int(count)), nil
 	case KeepInit:
-		if c.keep != nil && c.keep.init != 0 {
-			return socket.Value32(int(c.keep.init / second)), nil
+		if k := c.keeps(); k.init != 0 {
+			return socket.Value32(int(k.init / second)), nil
 		}
 		return socket.Value32(int(c.t.env.MIB.Int(nodeKeepInit) / 2)), nil
 	case CongCtl:

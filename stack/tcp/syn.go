@@ -82,13 +82,20 @@ func (c *conn) fillSyn(w *netif.Work, out []outgoing) int {
 	if c.rcvScale != noScale && (c.state == synSent || c.sndScale != 0 || c.rcvScale != 0) {
 		o.HasWScale, o.WScale = true, c.rcvScale
 	}
+	size := c.fastSyn(&o)
 	var ob [packet.TCPMaxLen - packet.TCPLen]byte
 	hlen := packet.TCPLen + o.Put(ob[:])
-	p := c.t.env.Pool.Get(hlen)
+	p := c.t.env.Pool.Get(hlen + size)
 	if p == nil {
 		w.Count(cntOutNoMem)
 		c.armSyn(w)
 		return 0
+	}
+	if size > 0 {
+		c.snd.copyOut(p.Append(size), 0)
+		w.Count(cntOutData)
+		w.CountN(cntOutOctets, uint32(size))
+		c.sentNew(w, size, false, 0)
 	}
 	if c.shift == 0 && c.state == synSent {
 		c.lastSent = w.Now
@@ -110,7 +117,8 @@ func (c *conn) armSyn(w *netif.Work) {
 }
 
 // startConnect begins an active open. The ends are set; the caller holds mu.
-func (c *conn) startConnect(w *netif.Work, mtu int) {
+// held: the SYN waits for data.
+func (c *conn) startConnect(w *netif.Work, mtu int) (held bool) {
 	v := c.t.env.MIB
 	e := c.Ends()
 	c.mtu = uint16(min(mtu, 65535))
@@ -118,17 +126,20 @@ func (c *conn) startConnect(w *netif.Work, mtu int) {
 	c.iss = c.t.isn(e.Local, e.Foreign, w.Now)
 	c.sndUna, c.sndNxt, c.snd.base = c.iss, c.iss+1, c.iss+1
 	flags, scale := c.t.wishes()
-	c.on(flags | fActive | fSynDue)
+	c.on(flags | fActive)
 	c.rcvScale = scale
 	c.setMSS()
 	c.setState(synSent)
 	w.Count(cntConnect)
 	init := v.Int(nodeKeepInit) * halfSecond
-	if c.keep != nil && c.keep.init != 0 {
-		init = c.keep.init
+	if k := c.keeps(); k.init != 0 {
+		init = k.init
 	}
 	c.setTimer(tKeep, w.Now+init, w.Now)
-	c.kick(w)
+	if held = c.holdSyn(w); !held {
+		c.letSyn(w)
+	}
+	return held
 }
 
 // peerOf is the other side of a segment's flow as we name it.

@@ -26,6 +26,7 @@ type synEntry struct {
 	flags          uint32 // fTimestamps, fSACK, fECN
 	tries          uint8
 	gone           bool
+	grant          bool // the answer brings a cookie (RFC 7413)
 	ifindex        uint32
 	at             int64 // when our SYN and ACK was sent first
 	next           *synEntry
@@ -102,7 +103,9 @@ func (t *TCP) listenInput(w *netif.Work, lis *conn, s *segment, local, foreign s
 		t.complete(w, lis, b, s, local, foreign)
 	case s.is(packet.TCPSyn):
 		t.synInput(w, lis, b, s, local, foreign)
-		s.pkt.Free()
+		if s.pkt != nil {
+			s.pkt.Free()
+		}
 	default:
 		s.pkt.Free()
 	}
@@ -132,7 +135,13 @@ func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 		}
 		t.syn.unlink(e) // another connection, from the same port
 	}
+	taken, grant := t.fastInput(w, lis, s, local, foreign)
+	if taken {
+		b.mu.Unlock()
+		return
+	}
 	e := t.newEntry(w, lis, s, local, foreign)
+	e.grant = grant
 	full := t.syn.n.get() >= v.Int(nodeSynLimit) || int64(b.n) >= v.Int(nodeSynBucket)
 	if full && v.On(nodeSynCookies) {
 		b.mu.Unlock()
@@ -239,6 +248,9 @@ func (t *TCP) synAck(w *netif.Work, e *synEntry) {
 	}
 	if e.rcvScale != noScale {
 		o.HasWScale, o.WScale = true, e.rcvScale
+	}
+	if e.grant {
+		o.HasFastOpen, o.FastOpen = true, t.fastCookie(e.foreign.IP)
 	}
 	flags := uint8(packet.TCPSyn | packet.TCPAck)
 	if e.flags&fECN != 0 && e.tries == 0 {
@@ -425,6 +437,9 @@ func (c *conn) inherit(lis *conn) {
 	defer lis.mu.Unlock()
 	c.on(lis.flags & (fNoDelay | fNoPush | fSndFixed | fRcvFixed))
 	c.snd.hiwat, c.rcv.hiwat = lis.snd.hiwat, lis.rcv.hiwat
-	c.userMSS, c.keep, c.opts = lis.userMSS, lis.keep, lis.opts
+	c.userMSS, c.opts = lis.userMSS, lis.opts
+	if lis.more != nil && lis.more.keep != nil {
+		c.rare().keep = lis.more.keep
+	}
 	c.cc.alg = lis.cc.alg
 }

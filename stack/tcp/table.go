@@ -23,7 +23,9 @@ func (t *TCP) Rows() (out []Row) {
 		r := Row{So: p.So, Local: c.local(), Foreign: c.foreign()}
 		r.RecvQ, r.SendQ = c.Queued()
 		c.mu.Lock()
-		r.State = c.state.String()
+		if r.State = c.state.String(); c.has(fSynUnacked) {
+			r.State = synReceived.String()
+		}
 		c.mu.Unlock()
 		out = append(out, r)
 	}

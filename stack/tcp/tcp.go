@@ -77,6 +77,8 @@ var (
 	nodeRTOMin     = mib.Int("net.inet.tcp.rtomin", 200, "Milliseconds of the shortest retransmission timeout.", mib.Range(2, 60000))
 	nodeFRTO       = mib.Int("net.inet.tcp.frto", 1, "1: find out whether a timeout was needless (RFC 5682), and undo it.", mib.Bool())
 	nodeTLP        = mib.Int("net.inet.tcp.tlp", 1, "1: probe for lost tails (RFC 8985 §7).", mib.Bool())
+	nodeFastClient = mib.Int("net.inet.tcp.fastopen.client_enable", 1, "1: sockets with TCP_FASTOPEN ask for cookies and send data with their SYN (RFC 7413).", mib.Bool())
+	nodeFastServer = mib.Int("net.inet.tcp.fastopen.server_enable", 1, "1: listening sockets with TCP_FASTOPEN give cookies, and take data of a SYN.", mib.Bool())
 	nodeBlackhole  = mib.Int("net.inet.tcp.mtudisc_blackhole", 1, "1: find smaller path MTUs that no router tells of (RFC 4821).", mib.Bool())
 )
 
@@ -160,6 +162,10 @@ var (
 	cntCookieOut   = mib.NewCounter("tcp", "cookies sent", "# SYN cookie{s} sent")
 	cntCookieOK    = mib.NewCounter("tcp", "cookies good", "# good SYN cookie{s} received")
 	cntCookieBad   = mib.NewCounter("tcp", "cookies bad", "# SYN cookie{s} not believed")
+	cntFastOut     = mib.NewCounter("tcp", "fast opens", "# connection{s} opened with data in the SYN (Fast Open)")
+	cntFastIn      = mib.NewCounter("tcp", "fast opens accepted", "# connection{s} accepted with a Fast Open cookie")
+	cntFastBad     = mib.NewCounter("tcp", "fast open cookies bad", "# Fast Open cookie{s} not believed")
+	cntFastFull    = mib.NewCounter("tcp", "fast open queue full", "# Fast Open{s} taken for ordinary SYNs as too many were under way")
 	cntTWReuse     = mib.NewCounter("tcp", "time_wait reused", "# connection{s} in TIME_WAIT reused (RFC 6191)")
 	cntTWFull      = mib.NewCounter("tcp", "time_wait full", "# connection{s} left TIME_WAIT early for want of room")
 	cntPMTU        = mib.NewCounter("tcp", "path MTU changes", "# change{s} of a path MTU noticed")
@@ -182,6 +188,8 @@ type TCP struct {
 	chall  limiter
 	flows  flowList
 	boards boardList
+
+	fastPeers fastPeers
 }
 
 // Config is what assembly decides.

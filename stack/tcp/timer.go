@@ -79,6 +79,9 @@ func (c *conn) timeout(w *netif.Work, t int) {
 			c.kick(w)
 		}
 	case tDelAck:
+		if c.has(fSynHeld) {
+			c.letSyn(w)
+		}
 		if c.has(fDelAck) {
 			w.Count(cntDelAck)
 			c.ackNow(w)
@@ -102,6 +105,14 @@ func (c *conn) rexmtTimeout(w *netif.Work) {
 		c.on(fSynDue)
 		c.kick(w)
 		return
+	}
+	if c.has(fSynUnacked) {
+		if c.shift > synTries {
+			c.fail(w, syscall.ETIMEDOUT)
+			return
+		}
+		c.on(fSynDue)
+		c.kick(w)
 	}
 	if c.sb == nil || c.sb.len() == 0 {
 		return
@@ -130,7 +141,7 @@ func (c *conn) armRexmt(now int64) {
 		return
 	}
 	if c.sb == nil || c.sb.len() == 0 {
-		if c.state != synSent && c.state != synReceived {
+		if c.state != synSent && c.state != synReceived && !c.has(fSynUnacked) {
 			c.due[tRexmt] = 0
 		}
 		c.due[tProbe] = 0
@@ -267,19 +278,26 @@ func (c *conn) keepTimeout(w *netif.Work) {
 func (c *conn) keepTimes() (idle, every, count int64) {
 	v := c.t.env.MIB
 	idle, every, count = v.Int(nodeKeepIdle)*halfSecond, v.Int(nodeKeepIntvl)*halfSecond, v.Int(nodeKeepCnt)
-	if k := c.keep; k != nil {
-		if k.idle != 0 {
-			idle = k.idle
-		}
-		if k.every != 0 {
-			every = k.every
-		}
-		if k.count != 0 {
-			count = k.count
-		}
+	k := c.keeps()
+	if k.idle != 0 {
+		idle = k.idle
+	}
+	if k.every != 0 {
+		every = k.every
+	}
+	if k.count != 0 {
+		count = k.count
 	}
 	return idle, every, count
 }
 
 // keepOptions are TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.
 type keepOptions struct{ idle, every, count, init int64 }
+
+// keeps are the connection's own; 0: the stack's.
+func (c *conn) keeps() keepOptions {
+	if c.more == nil || c.more.keep == nil {
+		return keepOptions{}
+	}
+	return *c.more.keep
+}

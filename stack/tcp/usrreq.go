@@ -69,7 +69,8 @@ func (c *conn) Bind(w *netif.Work, a socket.Addr) error {
 	return c.t.table.Bind(&c.PCB, a, ports)
 }
 
-// Connect is socket.Handler. Errors: EINPROGRESS (always, when it has begun),
+// Connect is socket.Handler. Errors: EINPROGRESS (when it has begun; nil with a Fast
+// Open cookie at hand),
 // EALREADY, EISCONN, EOPNOTSUPP (listening), EAFNOSUPPORT, EADDRNOTAVAIL,
 // ENETUNREACH and the like, EINVAL (the socket has had its connection).
 func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
@@ -125,7 +126,9 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	mtu := c.t.mtuTo(w, e.Local, e.Foreign, ifindex)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.startConnect(w, int(mtu))
+	if c.startConnect(w, int(mtu)) {
+		return nil
+	}
 	return syscall.EINPROGRESS
 }
 
@@ -271,6 +274,9 @@ func (c *conn) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	if taken > 0 {
 		c.mu.Lock()
 		c.sendMore(w)
+		if c.has(fSynHeld) {
+			c.letSyn(w)
+		}
 		c.mu.Unlock()
 	}
 	return taken, nil
@@ -291,6 +297,7 @@ func (c *conn) reserve(data []byte) (n, size int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case c.state == synSent && c.has(fSynHeld):
 	case c.state == synSent, c.state == synReceived:
 		return 0, 0, syscall.EWOULDBLOCK
 	case c.has(fFinQueued):
@@ -496,6 +503,9 @@ func (c *conn) Poll() (ev socket.Events) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.has(fSynHeld) {
+		return socket.Writable
+	}
 	if c.state == synSent || c.state == synReceived {
 		return 0
 	}
@@ -536,7 +546,9 @@ func (c *conn) Queued() (recv, send int) {
 func (c *conn) Shutdown(w *netif.Work, read, write bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state < established && c.state != synReceived || c.lis != nil {
+	if c.has(fSynHeld) {
+		c.letSyn(w)
+	} else if c.state < established && c.state != synReceived || c.lis != nil {
 		return syscall.ENOTCONN
 	}
 	if read {
@@ -576,7 +588,7 @@ func (c *conn) Close(w *netif.Work) {
 	switch {
 	case c.gone:
 		return
-	case c.state <= synSent:
+	case c.state < synSent, c.state == synSent && c.snd.len == 0: // data waits for a Fast Open only
 		c.drop(w, 0)
 		return
 	case unread && !c.has(fCantRecv): // RFC 2525 §2.17
