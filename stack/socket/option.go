@@ -54,6 +54,9 @@ func (so *Socket) SetOption(w *netif.Work, level, name int, value []byte) error 
 				now |= uint32(name)
 			}
 			if so.opts.CompareAndSwap(old, now) {
+				if h, ok := so.H.(FlagWatcher); ok && now != old {
+					h.FlagChanged(w, uint32(name))
+				}
 				return nil
 			}
 		}

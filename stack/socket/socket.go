@@ -137,6 +137,12 @@ type StreamHandler interface {
 	Listening() bool
 }
 
+// FlagWatcher is a [Handler] that acts when a flag option (SOKeepAlive, …)
+// changes.
+type FlagWatcher interface {
+	FlagChanged(w *netif.Work, flag uint32)
+}
+
 // Events are a socket's readiness. A stream that is being connected is
 // nothing of it; one whose connection failed is all but Urgent.
 type Events uint8

@@ -240,6 +240,15 @@ func (c *conn) keepalive(now int64) {
 	}
 }
 
+// FlagChanged is socket.FlagWatcher: SO_KEEPALIVE may come at any time.
+func (c *conn) FlagChanged(w *netif.Work, flag uint32) {
+	if flag == soKeepAlive {
+		c.mu.Lock()
+		c.keepalive(w.Now)
+		c.mu.Unlock()
+	}
+}
+
 func (c *conn) keepTimeout(w *netif.Work) {
 	switch c.state {
 	case synSent, synReceived:
