@@ -23,7 +23,7 @@ type End struct {
 	iss, irs uint32
 	next     uint32 // behind the last octet that the stack sent, for ACKs
 	ts       bool   // segments carry timestamps
-	ecr      uint32
+	Echo     uint32 // the timestamp they echo: the stack's last
 	TSVal    uint32 // what they say; 0: milliseconds of the rig's clock
 	Win      uint16 // of segments that name no window
 	TOS      uint8
@@ -66,7 +66,7 @@ func (e *End) Frame(line string) []byte {
 		s.Opt.SACK[i].End += e.irs
 	}
 	if e.ts && !s.Opt.HasTimestamp && s.Flags&packet.TCPRst == 0 {
-		s.Opt.HasTimestamp, s.Opt.TSVal, s.Opt.TSEcr = true, e.clock(), e.ecr
+		s.Opt.HasTimestamp, s.Opt.TSVal, s.Opt.TSEcr = true, e.clock(), e.Echo
 	}
 	return e.frame(&s)
 }
@@ -157,6 +157,9 @@ func (e *End) Segments() (out []Segment) {
 	return out
 }
 
+// Take notes a frame that the test has looked at itself.
+func (e *End) Take(f []byte) { e.take(f) }
+
 // take notes a segment of the stack's.
 func (e *End) take(f []byte) (Segment, bool) {
 	s, ip, t, ok := segmentOf(f)
@@ -167,7 +170,7 @@ func (e *End) take(f []byte) (Segment, bool) {
 		e.irs, e.next, e.known = s.Seq, s.Seq, true
 	}
 	if s.Opt.HasTimestamp {
-		e.ecr = s.Opt.TSVal
+		e.Echo = s.Opt.TSVal
 	}
 	n := uint32(len(s.Data))
 	if s.Flags&packet.TCPSyn != 0 {
@@ -263,7 +266,7 @@ func (e *End) stamped(options string) string {
 	w := strings.Fields(options)
 	for i := range w {
 		if w[i] == "ts" {
-			w[i] = fmt.Sprint("ts ", e.clock(), " ", e.ecr)
+			w[i] = fmt.Sprint("ts ", e.clock(), " ", e.Echo)
 		}
 	}
 	return strings.Join(w, " ")

@@ -57,6 +57,7 @@ func (c *conn) dataInput(w *netif.Work, s *segment) {
 func (c *conn) inOrder(p *packet.Buf) {
 	n := p.Len()
 	c.rcvNxt += seq(n)
+	c.rcvUp = maxSeq(c.rcvUp, c.rcvNxt)
 	if n == 0 || c.has(fCantRecv) {
 		p.Free()
 		return
@@ -208,7 +209,7 @@ func (c *conn) finInput(w *netif.Work) {
 // stands behind the urgent octet.
 func (c *conn) urgentInput(w *netif.Work, s *segment) {
 	up := s.seq + seq(s.urgent)
-	if up.leq(c.rcvUp) && c.rcvUp.gt(c.rcvNxt) || up.leq(c.rcvNxt) {
+	if up.leq(c.rcvNxt) || up.lt(c.rcvUp) {
 		return
 	}
 	if up.gt(c.rcvUp) {
@@ -231,7 +232,7 @@ func (c *conn) urgentInput(w *netif.Work, s *segment) {
 // pullOOB takes the urgent octet out of the stream. Its place in sequence
 // space stays: the segment's data moves up to it.
 func (c *conn) pullOOB(w *netif.Work, s *segment, at int) {
-	if s.seq != c.rcvNxt { // it comes again in its turn
+	if s.seq != c.rcvNxt || !c.room(w, s.pkt) { // it stays where it is, or comes again
 		return
 	}
 	p := s.pkt
