@@ -9,29 +9,31 @@ import (
 	"ionet/stack/socket"
 )
 
+// call makes a call into stack i and delivers what it sends.
+func (p *pair) call(i int, f func(w *netif.Work)) {
+	p.w[i].Start(p.now)
+	f(p.w[i])
+	p.w[i].Finish()
+	p.deliver()
+}
+
 // streams connects a to b and answers both ends.
 func (p *pair) streams(t testing.TB) (a, b *socket.Socket) {
-	call := func(i int, f func(w *netif.Work)) {
-		p.w[i].Start(p.now)
-		f(p.w[i])
-		p.w[i].Finish()
-		p.deliver()
-	}
 	var lis *socket.Socket
 	cred := socket.Cred{Super: true}
-	call(1, func(w *netif.Work) {
+	p.call(1, func(w *netif.Work) {
 		lis, _ = p.s[1].Socket(w, socket.AFInet, socket.Stream, 0, cred)
 		if err := errors.Join(lis.Bind(w, addr(2, 80)), lis.Listen(w, 5)); err != nil {
 			t.Fatal(err)
 		}
 	})
-	call(0, func(w *netif.Work) {
+	p.call(0, func(w *netif.Work) {
 		a, _ = p.s[0].Socket(w, socket.AFInet, socket.Stream, 0, cred)
 		if err := a.Connect(w, addr(2, 80)); !errors.Is(err, syscall.EINPROGRESS) {
 			t.Fatal(err)
 		}
 	})
-	call(1, func(w *netif.Work) {
+	p.call(1, func(w *netif.Work) {
 		var err error
 		if b, err = lis.Accept(w); err != nil {
 			t.Fatal(err)
@@ -109,5 +111,43 @@ func BenchmarkStream(b *testing.B) {
 				p.stream(b, 0, x, y, size, data, buf)
 			}
 		})
+	}
+}
+
+// BenchmarkConnect opens and closes a connection.
+func BenchmarkConnect(b *testing.B) {
+	p := newPairWith(b, netif.CapCsum|netif.CapTSO4)
+	cred := socket.Cred{Super: true}
+	var lis *socket.Socket
+	p.call(1, func(w *netif.Work) {
+		lis, _ = p.s[1].Socket(w, socket.AFInet, socket.Stream, 0, cred)
+		if err := errors.Join(lis.Bind(w, addr(2, 80)), lis.Listen(w, 5)); err != nil {
+			b.Fatal(err)
+		}
+	})
+	for i := range p.s {
+		if _, err := p.s[i].Env.MIB.Set("net.inet.tcp.msl", "1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.now += 200_000 // 5,000 connections wait at a time
+		p.s[0].Advance(p.now)
+		var x, y *socket.Socket
+		p.call(0, func(w *netif.Work) {
+			x, _ = p.s[0].Socket(w, socket.AFInet, socket.Stream, 0, cred)
+			if err := x.Connect(w, addr(2, 80)); !errors.Is(err, syscall.EINPROGRESS) {
+				b.Fatal(err)
+			}
+		})
+		p.call(1, func(w *netif.Work) {
+			var err error
+			if y, err = lis.Accept(w); err != nil {
+				b.Fatal(err)
+			}
+		})
+		p.call(0, x.Close)
+		p.call(1, y.Close)
 	}
 }

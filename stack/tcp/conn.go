@@ -271,6 +271,10 @@ func (c *conn) drop(w *netif.Work, err syscall.Errno) {
 		c.t.env.Wheel.Stop(&c.timer)
 	}
 	c.t.table.Remove(&c.PCB)
+	if c.flow != nil && !c.flusher {
+		c.t.flows.put(c.flow)
+		c.flow = nil
+	}
 	c.dropSend()
 	if c.ooo != nil {
 		c.ooo.drop(c)

@@ -22,12 +22,11 @@ func (t *TCP) respond(w *netif.Work, local, foreign socket.Addr, q, ack uint32, 
 	copy(h[packet.TCPLen:], ob[:hlen-packet.TCPLen])
 	p.SetPartial(0, packet.TCPCsumOffset)
 	w.Count(cntOut)
-	net := t.net(socket.FamilyOf(local.IP))
+	f := t.flows.get()
+	f.Src, f.Dst, f.Scope, f.IfIndex = local.IP, foreign.IP, foreign.Scope, ifindex
+	f.TOS, f.TTL, f.Options, f.Broadcast, f.DontRoute, f.DontFrag = 0, 0, nil, false, false, false
 	w.Turn(func(w *netif.Work, p *packet.Buf) {
-		f := t.flows.get()
-		f.Src, f.Dst, f.Scope, f.IfIndex = local.IP, foreign.IP, foreign.Scope, ifindex
-		f.TOS, f.TTL, f.Options, f.Broadcast, f.DontRoute, f.DontFrag = 0, 0, nil, false, false, false
-		_ = net.Output(w, p, f) // who cannot be reached is not told so
+		_ = t.net(socket.FamilyOf(f.Dst)).Output(w, p, f) // who cannot be reached is not told so
 		t.flows.put(f)
 	}, p)
 }

@@ -98,10 +98,10 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	e := *c.Ends()
 	f := c.t.flows.get()
 	defer c.t.flows.put(f)
-	f.Src, f.Dst, f.Scope = e.Local.IP, a.IP, a.Scope
+	f.Src, f.Dst, f.Scope = netip.Addr{}, a.IP, a.Scope
 	f.TOS, f.TTL, f.Options, f.Broadcast, f.NoLoop = 0, 0, nil, false, false
 	f.DontRoute, f.IfIndex = c.So.Opt(socket.SODontRoute), c.So.BoundIf()
-	src, err := c.net().Source(&socket.Flow{Dst: a.IP, Scope: a.Scope, IfIndex: f.IfIndex, DontRoute: f.DontRoute})
+	src, err := c.net().Source(f)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,6 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	if e.Local == e.Foreign {
 		return syscall.EADDRINUSE
 	}
-	ifindex := f.IfIndex
 	if err := c.t.table.Connect(&c.PCB, e, c.ports()); err != nil {
 		return err
 	}
@@ -123,10 +122,13 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	if tw := c.t.tw.find(c.t.table.Hash(e.Local, e.Foreign), e.Local, e.Foreign); tw != nil {
 		c.t.tw.retire(tw)
 	}
-	mtu := c.t.mtuTo(w, e.Local, e.Foreign, ifindex)
+	mtu := f.Route.MTU
+	if mtu == 0 {
+		mtu = floorMTU
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.startConnect(w, int(mtu)) {
+	if c.startConnect(w, mtu) {
 		return nil
 	}
 	return syscall.EINPROGRESS
