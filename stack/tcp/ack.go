@@ -213,7 +213,7 @@ func (c *conn) windowInput(w *netif.Work, s *segment) {
 // window.
 func (c *conn) control(w *netif.Work, s *segment, advance uint32, a arrivals, priorFlight uint32) {
 	g, mss := &c.cc, uint32(c.mss)
-	if g.phase != open && advance > 0 && c.sndUna.geq(g.point) {
+	if g.phase != open && advance > 0 && (c.sndUna.geq(g.point) || g.phase == recovering && !c.has(fSACK) && !c.t.env.MIB.On(nodeNewReno)) {
 		c.endPhase()
 	}
 	if s.is(packet.TCPEce) && c.has(fECN) && !s.is(packet.TCPSyn) {

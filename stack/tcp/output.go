@@ -117,12 +117,18 @@ func (c *conn) restart(now int64) {
 	if c.sb != nil || c.lastSent == 0 || c.unsent() == 0 {
 		return
 	}
-	if now-c.lastSent > c.rtt.rto(c.t.env.MIB) {
-		g := &c.cc
-		g.cwnd = min(g.cwnd, uint32(c.t.env.MIB.Int(nodeInitWin))*uint32(c.mss))
-		g.algorithm().restart(g)
-		g.hs.round = false
+	v := c.t.env.MIB
+	segments := v.Int(nodeInitWin)
+	switch {
+	case v.On(nodeCWM):
+		segments = v.Int(nodeCWMBurst)
+	case now-c.lastSent <= c.rtt.rto(v):
+		return
 	}
+	g := &c.cc
+	g.cwnd = min(g.cwnd, uint32(segments)*uint32(c.mss))
+	g.algorithm().restart(g)
+	g.hs.round = false
 }
 
 // fillLost sends again what is lost, as far as the window allows.
@@ -425,7 +431,14 @@ const shareWorth = 256
 // octet that the peer took after all would be one more state.
 func (c *conn) probe(w *netif.Work) *packet.Buf {
 	w.Count(cntOutProbe)
-	return c.bare(w, c.sndUna-1, packet.TCPAck)
+	p := c.bare(w, c.sndUna-1, packet.TCPAck)
+	if p != nil && c.has(fKeepProbe) && c.t.env.MIB.On(nodeCompat42) {
+		h := packet.TCP(p.Bytes())
+		sum := packet.Fold(packet.PseudoSum(c.local().IP, c.foreign().IP, packet.ProtoTCP, len(h)+1))
+		packet.PutTCP(h, h.SrcPort(), h.DstPort(), h.Seq(), h.Ack(), h.HeaderLen(), h.Flags(), h.Window(), sum, 0)
+		p.Append(1)[0] = 0
+	}
+	return p
 }
 
 // pure is an acknowledgement without data.

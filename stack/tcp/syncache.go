@@ -37,7 +37,7 @@ type synEntry struct {
 // synBuckets is the size of NetBSD's cache.
 const synBuckets = 293
 
-// synTries is how often our SYN and ACK is sent again, after 1, 2, 4 … s.
+// synTries is how often our SYN and ACK is sent again.
 const synTries = 5
 
 // synCache holds them. Owner: the room. Bound: syn_cache_limit in all,
@@ -168,7 +168,7 @@ func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 	b.n++
 	t.syn.n.add(1)
 	e.timer.Fn = func(w *netif.Work) { t.syn.timeout(w, e) }
-	t.env.Wheel.Reset(&e.timer, w.Now+second)
+	t.env.Wheel.Reset(&e.timer, w.Now+t.env.MIB.Int(nodeSynIntvl)*second)
 	b.mu.Unlock()
 	t.synAck(w, e)
 }
@@ -276,7 +276,7 @@ func (sc *synCache) timeout(w *netif.Work, e *synEntry) {
 		e.bucket.mu.Unlock()
 		return
 	}
-	sc.t.env.Wheel.Reset(&e.timer, w.Now+second<<e.tries)
+	sc.t.env.Wheel.Reset(&e.timer, w.Now+sc.t.env.MIB.Int(nodeSynIntvl)*second<<e.tries)
 	e.bucket.mu.Unlock()
 	w.Count(cntRexmtTimeo)
 	sc.t.synAck(w, e)
