@@ -32,6 +32,8 @@ type Rig struct {
 	testing.TB
 	*stack.Stack
 	If *netif.Interface
+	// Delay is how long the far end of [Rig.Dial] takes to answer.
+	Delay time.Duration
 
 	now   int64
 	seed  uint32

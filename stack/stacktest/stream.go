@@ -253,6 +253,7 @@ func (r *Rig) dial(s *Socket, options string) *End {
 	if got := e.Lines(); len(got) != 1 {
 		r.Fatal("for a SYN came ", got)
 	}
+	r.Pass(r.Delay)
 	e.ts = strings.Contains(options, "ts")
 	e.Send("S. 0 <" + e.stamped(options) + ">")
 	if got := e.Lines(); len(got) != 1 || got[0] != ". 1 ack 1" {

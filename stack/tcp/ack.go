@@ -49,7 +49,9 @@ func (c *conn) ackInput(w *netif.Work, s *segment) bool {
 	fack := sb.fack
 	arrived := func(r *record) {
 		a.octets += r.len()
-		sb.rack.arrived(r, w.Now, c.rtt.min)
+		if r.flags&rResent == 0 || !c.echoesBefore(s, c.now32(r.at)) { // RFC 8985 §6.2, step 2
+			sb.rack.arrived(r, w.Now, c.rtt.min)
+		}
 		if r.flags&rProbe != 0 {
 			c.mtuPassed(w)
 		}
@@ -237,6 +239,9 @@ func (c *conn) control(w *netif.Work, s *segment, advance uint32, a arrivals, pr
 			delivered = mss // RFC 6675 has no better for it
 		}
 		c.prr(delivered, advance > 0 && !lost)
+		if lost && !c.has(fSACK) { // RFC 6582 §3.2: a partial acknowledgement sends the next hole
+			g.cwnd = max(g.cwnd, c.inFlight()+mss)
+		}
 	case open, losing:
 		if advance > 0 {
 			if g.slowStart() && g.phase == open && c.t.env.MIB.On(nodeHyStart) && g.hs.ack(c.sndUna, c.sndNxt, a.rtt) {
@@ -304,9 +309,15 @@ func (c *conn) eifel(w *netif.Work, s *segment) {
 		return
 	}
 	c.rexTimed = false
-	if s.opt.HasTimestamp && c.has(fTimestamps) && s.opt.TSEcr != 0 && int32(s.opt.TSEcr-c.sb.rexTS) < 0 {
+	if c.echoesBefore(s, c.sb.rexTS) {
 		c.undo(w)
 	}
+}
+
+// echoesBefore reports that a segment answers one of ours that was sent before
+// our timestamp was ts.
+func (c *conn) echoesBefore(s *segment, ts uint32) bool {
+	return s.opt.HasTimestamp && c.has(fTimestamps) && s.opt.TSEcr != 0 && int32(s.opt.TSEcr-ts) < 0
 }
 
 // tlpDone is RFC 8985 §7.4: a probe that repeated data and was needed, no DSACK

@@ -54,7 +54,7 @@ func (c *conn) fill(w *netif.Work, out []outgoing) (n int) {
 		n += k
 		resent = k > 0
 	}
-	if c.sb == nil || c.sb.lost == 0 || c.frto == frtoNew {
+	if c.sb == nil || c.sb.lost == 0 || c.frto >= frtoNew {
 		n += c.fillNew(w, out[n:])
 	}
 	if c.has(fTailProbe) {
@@ -133,8 +133,11 @@ func (c *conn) restart(now int64) {
 
 // fillLost sends again what is lost, as far as the window allows.
 func (c *conn) fillLost(w *netif.Work, out []outgoing) (n int) {
-	if c.frto == frtoNew && c.newAllowed() > 0 {
+	switch {
+	case c.frto == frtoSent, c.frto == frtoNew && c.newAllowed() > 0:
 		return 0
+	case c.frto == frtoNew: // nothing new to send: RFC 5682 §2.1, step 2 b
+		c.frto = frtoOff
 	}
 	for n < len(out) {
 		i := c.sb.nextLost()
@@ -276,6 +279,9 @@ func (c *conn) sentNew(w *netif.Work, size int, fin bool, flags uint8) {
 		c.finGoes()
 	}
 	c.sb.push(c.sndNxt, end, w.Now, flags)
+	if c.frto == frtoNew {
+		c.frto = frtoSent
+	}
 	c.cc.prrOut += uint32(end - c.sndNxt)
 	c.sndNxt = end
 	c.lastSent = w.Now
@@ -310,7 +316,7 @@ func (c *conn) worth(size, unsent int, fin bool, mss int) bool {
 	case !last && uint32(size) >= c.maxWnd/2 && c.maxWnd > 0:
 		return true
 	}
-	return c.frto == frtoNew
+	return c.frto >= frtoNew
 }
 
 // fillTail is a tail loss probe (RFC 8985 §7.3), unless new data has just left,

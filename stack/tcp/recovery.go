@@ -119,7 +119,8 @@ func (c *conn) undo(w *netif.Work) {
 const (
 	frtoOff   = iota
 	frtoFirst // the first segment has been sent again
-	frtoNew   // new data has been sent after it
+	frtoNew   // it has arrived: new data is to be sent
+	frtoSent  // and has been
 )
 
 // timedOut is the retransmission timeout's doing (RFC 5681 §3.1, RFC 6298 §5).
@@ -165,7 +166,7 @@ func (c *conn) frtoAck(w *netif.Work, progress, original bool) {
 			return
 		}
 		c.frto = frtoNew
-	case c.frto == frtoNew && progress:
+	case c.frto >= frtoNew && progress:
 		c.undo(w)
 	}
 }
