@@ -7,6 +7,11 @@ const (
 	SysctlList = 3 // the nodes below Name ("" all), from Cursor on
 )
 
+// SysctlTCPDrop is the node that a connection's two ends are written to in order
+// to break it off: "10.0.0.163:22 10.0.0.1:4021", the local end first. ESRCH: there is none
+// between them. It has no value of its own.
+const SysctlTCPDrop = "net.inet.tcp.drop"
+
 // SysctlRequest is the payload of TypeSysctl.
 type SysctlRequest struct {
 	Op     uint8

@@ -4,7 +4,7 @@ package protocol
 // same objects. Addresses are complete texts ("10.0.0.1", "fe80::1%en0"),
 // prefixes "10.0.0.0/8", link addresses "00:50:da:c8:2f:96", times seconds.
 // Names of tables: TableStack, TableInterfaces, TableSockets, TableCounters, TableMbuf,
-// TableNeighbours, TableNIC, TableGroups, TableOptions.
+// TableNeighbours, TableNIC, TableGroups, TableOptions, TableTCP.
 const (
 	TableStack      = "stack"      // one StackInfo
 	TableInterfaces = "interfaces" // InterfaceRow
@@ -15,6 +15,7 @@ const (
 	TableNIC        = "nic"        // NICRow; arg: interface name or empty
 	TableGroups     = "groups"     // GroupRow: multicast memberships of interfaces
 	TableOptions    = "options"    // OptionRow: io-net --show
+	TableTCP        = "tcp"        // one TCPInfo; arg: SocketRow.PCB
 )
 
 // StackInfo describes the stack.
@@ -76,7 +77,7 @@ type AddressRow struct {
 
 // SocketRow is one protocol control block.
 type SocketRow struct {
-	Proto   string `json:"proto"` // "udp", "icmp", "ip", ...
+	Proto   string `json:"proto"` // "tcp", "udp", "icmp", "ip", ...
 	Family  string `json:"family"`
 	RecvQ   int    `json:"recv_q"`
 	SendQ   int    `json:"send_q"`
@@ -84,10 +85,60 @@ type SocketRow struct {
 	LPort   int    `json:"lport"`
 	Foreign string `json:"foreign"`
 	FPort   int    `json:"fport"`
-	State   string `json:"state,omitempty"`
-	PCB     string `json:"pcb"` // a stable hex name of the control block
+	State   string `json:"state,omitempty"` // of a TCP connection: "ESTABLISHED", …
+	PCB     string `json:"pcb"`             // a stable hex name of the control block
 	PID     int    `json:"pid,omitempty"`
 	UID     int    `json:"uid"`
+}
+
+// TCPInfo is how a TCP connection is doing. Sequence numbers are its secret, so
+// that only its owner and the superuser may ask. Windows and queues are octets,
+// times microseconds, but ages milliseconds.
+type TCPInfo struct {
+	State      string `json:"state"`
+	Congestion string `json:"congestion"` // "cubic", "newreno"
+	Phase      string `json:"phase"`      // of congestion control: "open", "cwr", "recovery", "loss"
+
+	// What both sides have agreed on.
+	Timestamps bool  `json:"timestamps"`
+	SACK       bool  `json:"sack"`
+	WScale     bool  `json:"wscale"`
+	ECN        bool  `json:"ecn"`
+	SndScale   uint8 `json:"snd_scale"`
+	RcvScale   uint8 `json:"rcv_scale"`
+	MSS        int   `json:"mss"`      // of what is sent, without options
+	RcvMSS     int   `json:"rcv_mss"`  // of what comes, as seen
+	PeerMSS    int   `json:"peer_mss"` // that the peer has offered
+	MTU        int   `json:"mtu"`      // of the path
+
+	ISS    uint32 `json:"iss"`
+	SndUna uint32 `json:"snd_una"`
+	SndNxt uint32 `json:"snd_nxt"`
+	SndWnd uint32 `json:"snd_wnd"`
+	IRS    uint32 `json:"irs"`
+	RcvNxt uint32 `json:"rcv_nxt"`
+	RcvAdv uint32 `json:"rcv_adv"`
+	RcvWnd uint32 `json:"rcv_wnd"`
+
+	Cwnd     uint32 `json:"snd_cwnd"`
+	SSThresh uint32 `json:"snd_ssthresh"`
+	InFlight uint32 `json:"in_flight"`
+	Lost     uint32 `json:"lost"`
+	SACKed   uint32 `json:"sacked"`
+
+	SRTT    int64 `json:"srtt"` // 0: not measured yet
+	RTTVar  int64 `json:"rttvar"`
+	MinRTT  int64 `json:"rttmin"`
+	RTO     int64 `json:"rto"`
+	Backoff int   `json:"rxtshift"` // timeouts in a row
+
+	SendQ        int   `json:"send_q"`
+	SendBuf      int   `json:"send_buf"`
+	RecvQ        int   `json:"recv_q"`
+	RecvBuf      int   `json:"recv_buf"`
+	OutOfOrder   int   `json:"out_of_order"`            // ranges that wait for what is before them
+	LastSent     int64 `json:"last_sent,omitempty"`     // age, at least 1; 0: never
+	LastReceived int64 `json:"last_received,omitempty"` // age
 }
 
 // CounterRow is one counter as netstat -s prints it. See mib.CounterInfo for

@@ -252,7 +252,12 @@ func (c *conn) tableFrame(p []byte) ([]byte, error) {
 	if c.ifname != "" && c.ifname != arpEntry && q.Name != protocol.TableInterfaces && q.Name != protocol.TableNIC {
 		return nil, errf(unix.EOPNOTSUPP, "the entry %s answers the tables %s and %s", c.ifname, protocol.TableInterfaces, protocol.TableNIC)
 	}
-	rows, err := c.s.table(q.Name, q.Arg, c.ifname)
+	var rows []any
+	if q.Name == protocol.TableTCP {
+		rows, err = c.tcpInfo(q.Arg)
+	} else {
+		rows, err = c.s.table(q.Name, q.Arg, c.ifname)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,9 @@ func (c *conn) sysctl(p []byte) ([]byte, error) {
 		if err := c.privileged("set " + q.Name); err != nil {
 			return nil, err
 		}
+		if n == nodeTCPDrop {
+			return protocol.AppendSysctlReply(nil, protocol.SysctlReply{Nodes: []protocol.SysctlNode{sysctlNode(n, "")}}), c.s.tcpDrop(q.Value)
+		}
 		old, err := v.Set(q.Name, q.Value)
 		if err != nil {
 			return nil, err
@@ -112,7 +115,7 @@ func (c *conn) sysctlPage(v *mib.Values, q protocol.SysctlRequest) ([]byte, erro
 	var body []byte
 	next, last := "", q.Cursor
 	for _, n := range mib.Nodes(q.Name) {
-		if n.Name <= q.Cursor || n == nodeHeap && q.Name != n.Name { // asked by name only: it costs a collection
+		if n.Name <= q.Cursor || (n == nodeHeap || n == nodeTCPDrop) && q.Name != n.Name { // asked by name only: one costs a collection, one has no value
 			continue
 		}
 		value, err := v.Get(n.Name)

@@ -141,7 +141,7 @@ func (s *server) socketRows() []any {
 	var rows []any
 	for _, i := range s.eng.Engine().SocketTable() {
 		r := protocol.SocketRow{Proto: i.Proto, Family: "inet", RecvQ: i.RecvQ, SendQ: i.SendQ, Local: star(i.Local), LPort: int(i.Local.Port),
-			Foreign: star(i.Foreign), FPort: int(i.Foreign.Port), PCB: strconv.FormatUint(i.ID, 16), PID: i.Cred.PID, UID: i.Cred.UID}
+			Foreign: star(i.Foreign), FPort: int(i.Foreign.Port), State: i.State, PCB: strconv.FormatUint(i.ID, 16), PID: i.Cred.PID, UID: i.Cred.UID}
 		if i.Family == socket.AFInet6 {
 			r.Family = "inet6"
 		}

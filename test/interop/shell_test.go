@@ -312,3 +312,46 @@ func TestProxyEndsWithItsStack(t *testing.T) {
 		t.Errorf("status %d\n%s", s, p.err.String())
 	}
 }
+
+// A connection is seen by netstat in its states and broken off by tcpdrop.
+func TestShellDropsAConnection(t *testing.T) {
+	a, b := pair(t)
+	l := b.begin(nil, "nc", "-lvd", "1234")
+	l.says(`Listening on`)
+	in, typed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer typed.Close()
+	listens := regexp.MustCompile(`(?m)^tcp        0      0  \*\.1234                 \*\.\*                    LISTEN$`)
+	if out := b.must("netstat", "-an"); !listens.MatchString(out) {
+		t.Errorf("netstat -an lacks the listener:\n%s", out)
+	}
+	c := a.begin(in, "nc", "-v", "10.0.0.2", "1234")
+	c.says(`succeeded`)
+	port := l.says(`Connection received on 10\.0\.0\.1 (\d+)\n`)[1]
+	wantLines(t, "netstat -n", a.must("netstat", "-n"),
+		fmt.Sprintf("\ntcp        0      0  %-22s 10.0.0.2.1234          ESTABLISHED\n", "10.0.0.1."+port))
+	m := regexp.MustCompile(`(?m)^ *([0-9a-f]+) tcp +0 +0 10\.0\.0\.1\.` + port + ` +10\.0\.0\.2\.1234 +ESTABL$`).FindStringSubmatch(a.must("netstat", "-nA"))
+	if m == nil {
+		t.Fatalf("netstat -nA lacks the connection:\n%s", a.must("netstat", "-nA"))
+	}
+	wantLines(t, "netstat -P", a.must("netstat", "-P", m[1]), "TCP Protocol Control Block at 0x", "Foreign: 10.0.0.2.1234\n",
+		"State: ESTABLISHED, options <TIMESTAMPS,SACK,WSCALE,ECN>, congestion cubic, open\n", "peermss 1460, segsz 1448, rcvsz 0, mtu 1500\n")
+	wantLines(t, "netstat -s -p tcp", a.must("netstat", "-s", "-p", "tcp"), "tcp:\n", "\t1 connection request\n", "\t1 connection established (including accepts)\n")
+
+	line := a.must("tcpdrop", "10.0.0.1", port, "10.0.0.2", "1234")
+	if want := fmt.Sprintf("10.0.0.1:%s 10.0.0.2:1234: dropped\n", port); line != want {
+		t.Errorf("tcpdrop: %q, want %q", line, want)
+	}
+	if s := c.wait(); s != 1 || !strings.HasSuffix(c.err.String(), "\nnc: receive: Software caused connection abort\n") {
+		t.Errorf("our end: status %d, %s", s, c.err.String())
+	}
+	if s := l.wait(); s != 1 || !strings.HasSuffix(l.err.String(), "\nnc: receive: Connection reset by peer\n") {
+		t.Errorf("the other end: status %d, %s", s, l.err.String())
+	}
+	if r := a.try("tcpdrop", "10.0.0.1."+port, "10.0.0.2.1234"); r.status != 1 || r.err != "tcpdrop: 10.0.0.1."+port+" 10.0.0.2.1234: no such connection\n" {
+		t.Errorf("again: status %d, %q", r.status, r.err)
+	}
+}

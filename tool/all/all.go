@@ -17,6 +17,7 @@ import (
 	"ionet/tool/ps"
 	"ionet/tool/route"
 	"ionet/tool/sysctl"
+	"ionet/tool/tcpdrop"
 	"ionet/tool/waitfor"
 )
 
@@ -34,6 +35,7 @@ var Commands = []*cli.Command{
 	&mount.UmountCommand,
 	&nc.Command,
 	&proxy.Command,
+	&tcpdrop.Command,
 	&capture.Command,
 	&ps.Command,
 	&logs.Command,

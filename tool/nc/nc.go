@@ -11,8 +11,10 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
+	"ionet/protocol"
 	"ionet/tool/services"
 )
 
@@ -329,11 +331,17 @@ func split(a net.Addr) (host, port string) {
 	return host, port
 }
 
-// reason is what is left of err when what the sentence says already is taken
-// off: the operation and the addresses.
+// reason is what is left of err when what the sentence says already, the
+// operation and the addresses, is taken off; a number in BSD's words.
 func reason(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op.Err
+		err = op.Err
+	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return &protocol.Error{Errno: errno}
 	}
 	return err
 }

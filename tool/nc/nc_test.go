@@ -259,7 +259,7 @@ func TestReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
-	u.ends("receive: read: connection reset by peer")
+	u.ends("receive: Connection reset by peer")
 }
 
 // A broken input is no end of it.
@@ -305,7 +305,7 @@ func TestListenKeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Close()
-	u.shows(u.err, "connection reset by peer")
+	u.shows(u.err, "Connection reset by peer")
 	second := dial(t, "tcp", port)
 	u.type_("two")
 	expect(t, second, "two")
@@ -353,7 +353,7 @@ func TestUDPRefused(t *testing.T) {
 	pc.Close()
 	u := start(t, loopback{}, "-u 127.0.0.1 "+port)
 	u.type_("anybody?")
-	u.ends("connection refused")
+	u.ends("Connection refused")
 }
 
 // -lu stays with the peer of the first datagram.
@@ -402,7 +402,7 @@ func TestDialTimeout(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	port := free(t)
-	start(t, loopback{}, "127.0.0.1 "+port).ends("connect to 127.0.0.1 port " + port + " (tcp): connect: connection refused")
+	start(t, loopback{}, "127.0.0.1 "+port).ends("connect to 127.0.0.1 port " + port + " (tcp): Connection refused")
 }
 
 func TestNames(t *testing.T) {
@@ -438,12 +438,12 @@ func TestScan(t *testing.T) {
 	}()
 	u := start(t, loopback{}, fmt.Sprintf("-zv 127.0.0.1 %d-%d", n-1, n))
 	u.ends("")
-	want := fmt.Sprintf("nc: connect to 127.0.0.1 port %d (tcp): connect: connection refused\nConnection to 127.0.0.1 %d port [tcp/*] succeeded!\n", n-1, n)
+	want := fmt.Sprintf("nc: connect to 127.0.0.1 port %d (tcp): Connection refused\nConnection to 127.0.0.1 %d port [tcp/*] succeeded!\n", n-1, n)
 	if got := u.err.String(); got != want {
 		t.Errorf("said\n%swant\n%s", got, want)
 	}
 	u = start(t, loopback{}, fmt.Sprintf("-z 127.0.0.1 %d", n-1))
-	u.ends("connection refused")
+	u.ends("Connection refused")
 	if got := u.err.String(); got != "" {
 		t.Errorf("said %q", got)
 	}
@@ -459,7 +459,7 @@ func TestScanUDP(t *testing.T) {
 	u.ends("")
 	u.shows(u.err, "Connection to 127.0.0.1 "+port+" port [udp/*] succeeded!\n")
 	pc.Close()
-	start(t, loopback{}, "-zu 127.0.0.1 "+port).ends("connection refused")
+	start(t, loopback{}, "-zu 127.0.0.1 "+port).ends("Connection refused")
 }
 
 // -i sends line by line: over UDP each is a datagram.

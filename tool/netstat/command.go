@@ -2,6 +2,7 @@ package netstat
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"net/netip"
 	"os"
@@ -57,7 +58,7 @@ var Command = cli.Command{
 		{Flags: "-L", Text: "With -r: leave out the link level, that is the neighbours."},
 		{Flags: "-m", Text: "Show the packet memory."},
 		{Flags: "-n", Text: "Show numbers instead of names."},
-		{Flags: "-P pcbaddr", Text: "Show the control block of this name (hexadecimal, from -A)."},
+		{Flags: "-P pcbaddr", Text: "Show the control block of this name (hexadecimal, from -A). That of a TCP connection is for its owner and the superuser."},
 		{Flags: "-p protocol", Text: "Show the counters of one protocol."},
 		{Flags: "-r", Text: "Show the routing table; with -s: its counters."},
 		{Flags: "-s", Text: "Show the counters of all protocols; twice: only those that are not 0."},
@@ -67,7 +68,10 @@ var Command = cli.Command{
 	},
 	JSON: "One object a line; addresses are always whole.\n\n" +
 		"Sockets and -P: proto, family (\"inet\", \"inet6\"), recv_q, send_q, local, lport, foreign, fport (an address \"*\" and a port 0 are any), " +
-		"state (of a connection), pcb, pid, uid.\n\n" +
+		"state (of a connection), pcb, pid, uid. -P of a TCP connection adds tcp: state, congestion (\"cubic\", \"newreno\"), phase (\"open\", \"cwr\", \"recovery\", " +
+		"\"loss\"), timestamps, sack, wscale, ecn, snd_scale, rcv_scale, mss, rcv_mss, peer_mss, mtu, iss, snd_una, snd_nxt, snd_wnd, irs, rcv_nxt, rcv_adv, rcv_wnd, " +
+		"snd_cwnd, snd_ssthresh, in_flight, lost, sacked (octets), srtt, rttvar, rttmin, rto (microseconds), rxtshift, send_q, send_buf, recv_q, recv_buf, " +
+		"out_of_order (ranges), last_sent, last_received (milliseconds ago).\n\n" +
 		"-r: family, destination (\"10.0.0.0/8\"), gateway (an address, a link address, or \"link#2\"), flags (letters), flag_bits (RTF_*), refs, use, mtu, " +
 		"interface, expire (Unix seconds), recvpipe, sendpipe, ssthresh, rtt, rttvar (microseconds), hopcount; what is 0 from mtu on is left out. " +
 		"locks: the names of the metrics that may not change.\n\n" +
@@ -113,6 +117,17 @@ func (r remote) Interfaces() ([]protocol.InterfaceRow, error) {
 
 func (r remote) Sockets() ([]protocol.SocketRow, error) {
 	return client.Table[protocol.SocketRow](r.s, protocol.TableSockets, "")
+}
+
+func (r remote) TCP(pcb string) (protocol.TCPInfo, error) {
+	rows, err := client.Table[protocol.TCPInfo](r.s, protocol.TableTCP, pcb)
+	if err == nil && len(rows) != 1 {
+		err = fmt.Errorf("the stack sent %d rows about a control block, not 1", len(rows))
+	}
+	if err != nil {
+		return protocol.TCPInfo{}, err
+	}
+	return rows[0], nil
 }
 
 func (r remote) Counters(proto string) ([]protocol.CounterRow, error) {

@@ -160,29 +160,90 @@ func (c *command) endpoint(host string, port int, proto string) string {
 	return host + "." + strconv.Itoa(port)
 }
 
+// pcbRow is what -P --json prints.
+type pcbRow struct {
+	protocol.SocketRow
+	TCP *protocol.TCPInfo `json:"tcp,omitempty"`
+}
+
 // pcb shows one protocol control block (-P).
 func (c *command) pcb() error {
 	rows, err := c.s.Sockets()
 	if err != nil {
 		return err
 	}
-	for _, r := range rows {
-		n, err := strconv.ParseUint(r.PCB, 16, 64)
-		if err != nil || n != c.o.PCB || c.o.Proto != "" && c.o.Proto != strings.TrimSuffix(r.Proto, "6") && c.o.Proto != r.Proto {
+	for _, s := range rows {
+		n, err := strconv.ParseUint(s.PCB, 16, 64)
+		if err != nil || n != c.o.PCB || n == 0 || c.o.Proto != "" && c.o.Proto != strings.TrimSuffix(s.Proto, "6") && c.o.Proto != s.Proto {
 			continue
+		}
+		r := pcbRow{SocketRow: s}
+		if s.Proto == "tcp" {
+			i, err := c.s.TCP(s.PCB)
+			if err != nil {
+				return err
+			}
+			r.TCP = &i
 		}
 		if c.o.JSON {
 			return c.json(r)
 		}
-		fmt.Fprintf(c.out, "%s Protocol Control Block at 0x%08x:\n\n", strings.ToUpper(r.Proto), n)
-		fmt.Fprintf(c.out, "Local: %s.%s\nForeign: %s.%s\n\n", r.Local, portText(r.LPort), r.Foreign, portText(r.FPort))
-		if r.State != "" {
-			fmt.Fprintf(c.out, "State: %s\n\n", r.State)
-		}
-		fmt.Fprintf(c.out, "recvq %d, sendq %d, pid %d, uid %d\n", r.RecvQ, r.SendQ, r.PID, r.UID)
+		c.printPCB(n, &r)
 		return nil
 	}
 	return fmt.Errorf("no control block at %x: netstat -aA shows the names of all", c.o.PCB)
+}
+
+func (c *command) printPCB(n uint64, r *pcbRow) {
+	p := func(format string, a ...any) { fmt.Fprintf(c.out, format, a...) }
+	p("%s Protocol Control Block at 0x%08x:\n\n", strings.ToUpper(r.Proto), n)
+	p("Local: %s.%s\nForeign: %s.%s\n\n", r.Local, portText(r.LPort), r.Foreign, portText(r.FPort))
+	if i := r.TCP; i != nil {
+		c.printTCP(i)
+	} else if r.State != "" {
+		p("State: %s\n\n", r.State)
+	}
+	p("recvq %d, sendq %d, pid %d, uid %d\n", r.RecvQ, r.SendQ, r.PID, r.UID)
+}
+
+// printTCP shows a connection by the names of struct tcpcb, with those of
+// what came to BSD later or never between them.
+func (c *command) printTCP(i *protocol.TCPInfo) {
+	p := func(format string, a ...any) { fmt.Fprintf(c.out, format, a...) }
+	var agreed []string
+	for _, f := range []struct {
+		on   bool
+		name string
+	}{{i.Timestamps, "TIMESTAMPS"}, {i.SACK, "SACK"}, {i.WScale, "WSCALE"}, {i.ECN, "ECN"}} {
+		if f.on {
+			agreed = append(agreed, f.name)
+		}
+	}
+	p("State: %s, options <%s>, congestion %s, %s\n\n", i.State, strings.Join(agreed, ","), i.Congestion, i.Phase)
+	p("rxtshift %d, rxtcur %s\n", i.Backoff, millis(i.RTO))
+	p("peermss %d, segsz %d, rcvsz %d, mtu %d\n\n", i.PeerMSS, i.MSS, i.RcvMSS, i.MTU)
+	p("snd_una %d, snd_nxt %d, iss %d, snd_wnd %d\n", i.SndUna, i.SndNxt, i.ISS, i.SndWnd)
+	p("rcv_wnd %d, rcv_nxt %d, rcv_adv %d, irs %d\n\n", i.RcvWnd, i.RcvNxt, i.RcvAdv, i.IRS)
+	p("snd_cwnd %d, snd_ssthresh %d, in flight %d, lost %d, sacked %d\n", i.Cwnd, i.SSThresh, i.InFlight, i.Lost, i.SACKed)
+	if i.SRTT != 0 {
+		p("srtt %s, rttvar %s, rttmin %s\n", millis(i.SRTT), millis(i.RTTVar), millis(i.MinRTT))
+	} else {
+		p("srtt not measured\n")
+	}
+	p("snd_scale %d, rcv_scale %d\n", i.SndScale, i.RcvScale)
+	p("snd_hiwat %d, rcv_hiwat %d, out of order %d\n", i.SendBuf, i.RecvBuf, i.OutOfOrder)
+	p("last sent %s, last received %s\n\n", ago(i.LastSent), ago(i.LastReceived))
+}
+
+// millis is a time of microseconds.
+func millis(us int64) string { return fmt.Sprintf("%d.%03d ms", us/1000, us%1000) }
+
+// ago is an age of milliseconds; 0: there was nothing.
+func ago(ms int64) string {
+	if ms == 0 {
+		return "never"
+	}
+	return fmt.Sprintf("%d.%03d s ago", ms/1000, ms%1000)
 }
 
 func portText(port int) string {

@@ -21,6 +21,8 @@ import (
 type Stack interface {
 	Interfaces() ([]protocol.InterfaceRow, error)
 	Sockets() ([]protocol.SocketRow, error)
+	// TCP is the control block of that name.
+	TCP(pcb string) (protocol.TCPInfo, error)
 	Counters(proto string) ([]protocol.CounterRow, error)
 	Mbuf() ([]protocol.MbufRow, error)
 	Groups() ([]protocol.GroupRow, error)

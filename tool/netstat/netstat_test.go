@@ -49,8 +49,25 @@ func (f *fake) Sockets() ([]protocol.SocketRow, error) {
 		{Proto: "udp", Family: "inet", Local: "10.0.0.163", LPort: 123, Foreign: "10.0.0.25", FPort: 53, PCB: "3"},
 		{Proto: "tcp", Family: "inet", SendQ: 7, Local: "10.0.0.163", LPort: 22, Foreign: "10.0.0.1", FPort: 4021, State: "ESTABLISHED", PCB: "1f"},
 		{Proto: "tcp", Family: "inet", Local: "255.255.255.255", LPort: 50000, Foreign: "255.255.255.254", FPort: 65535, State: "SYN_RECEIVED", PCB: "20"},
+		{Proto: "tcp", Family: "inet", Local: "*", LPort: 22, Foreign: "*", State: "LISTEN", PCB: "21"},
+		{Proto: "tcp", Family: "inet", RecvQ: 65535, Local: "10.0.0.163", LPort: 22, Foreign: "10.0.0.25", FPort: 60000, State: "CLOSE_WAIT", PCB: "22"},
+		{Proto: "tcp", Family: "inet", Local: "10.0.0.163", LPort: 22, Foreign: "10.0.0.25", FPort: 60001, State: "TIME_WAIT", PCB: "0"},
 		{Proto: "icmp", Family: "inet", Local: "*", Foreign: "*", PCB: "4"},
 	}, f.err
+}
+
+func (f *fake) TCP(pcb string) (protocol.TCPInfo, error) {
+	switch pcb {
+	case "1f":
+		return protocol.TCPInfo{State: "ESTABLISHED", Congestion: "cubic", Phase: "recovery", Timestamps: true, SACK: true, WScale: true,
+			SndScale: 7, RcvScale: 8, MSS: 1448, RcvMSS: 1460, PeerMSS: 1460, MTU: 1500,
+			ISS: 4294967000, SndUna: 4294967290, SndNxt: 4, SndWnd: 65536, IRS: 1000, RcvNxt: 1500, RcvAdv: 70000, RcvWnd: 68500,
+			Cwnd: 14480, SSThresh: 4294967295, InFlight: 10, Lost: 2, SACKed: 1, SRTT: 12345, RTTVar: 678, MinRTT: 9, RTO: 212345, Backoff: 1,
+			SendQ: 7, SendBuf: 32768, RecvBuf: 131072, OutOfOrder: 1, LastSent: 1, LastReceived: 61234}, f.err
+	case "21":
+		return protocol.TCPInfo{State: "LISTEN", Congestion: "newreno", Phase: "open", RTO: 1000000, SendBuf: 32768, RecvBuf: 131072}, f.err
+	}
+	return protocol.TCPInfo{}, &protocol.Error{Errno: syscall.EPERM, Text: "only the superuser and the owner of a connection may see its control block"}
 }
 
 func (f *fake) Counters(proto string) ([]protocol.CounterRow, error) {
@@ -60,6 +77,8 @@ func (f *fake) Counters(proto string) ([]protocol.CounterRow, error) {
 		{Proto: "route", Name: "badredirect", Sentence: "# bad routing redirect{s}", Value: 0},
 		{Proto: "route", Name: "wildcard", Sentence: "# use{s} of a wildcard route", Value: 9},
 		{Proto: "udp", Name: "received", Sentence: "# datagram{s} received", Value: 1},
+		{Proto: "tcp", Name: "data sent", Sentence: "# data packet{s}", Value: 5},
+		{Proto: "tcp", Name: "octets sent", Sentence: "(# byte{s})", Value: 7000},
 		{Proto: "udp", Name: "miss", Sentence: "# PCB hash miss{es}", Value: 2},
 		{Proto: "ip6", Name: "received", Sentence: "# total packet{s} received", Value: 0},
 		{Proto: "new", Name: "odd", Sentence: "# {odd} thing{s}", Value: 3},
@@ -210,6 +229,10 @@ func TestRun(t *testing.T) {
 		{name: "sockets-error", args: "-an", err: &protocol.Error{Errno: syscall.EPERM}, status: 1},
 		{name: "pcb", args: "-P 1f"},
 		{name: "pcb-json", args: "-P 0x2 --json"},
+		{name: "pcb-tcp-json", args: "-p tcp -P 1f --json"},
+		{name: "pcb-listen", args: "-P 21"},
+		{name: "pcb-refused", args: "-P 22", status: 1},
+		{name: "pcb-timewait", args: "-P 0", status: 1},
 		{name: "pcb-proto", args: "-p udp -P 1f", status: 1},
 		{name: "routes", args: "-rn"},
 		{name: "routes-names", args: "-r"},
@@ -239,7 +262,8 @@ func TestRun(t *testing.T) {
 		{name: "stats-arp", args: "-s -f arp"},
 		{name: "stats-json", args: "-ss --json"},
 		{name: "proto", args: "-p ip"},
-		{name: "proto-absent", args: "-p tcp", status: 1},
+		{name: "proto-tcp", args: "-p tcp"},
+		{name: "proto-absent", args: "-p igmp", status: 1},
 		{name: "memory", args: "-m"},
 		{name: "memory-json", args: "-m --json"},
 		{name: "multicast", args: "-g"},
