@@ -3,6 +3,7 @@ package packet
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // maxCuts bounds the segments of one super-packet.
@@ -45,14 +46,15 @@ func (b *Buf) Segments(out []*Buf) (_ []*Buf, ok bool) {
 	if hlen < l4+UDPLen || hlen >= len(all) || size == 0 || (len(all)-hlen+size-1)/size > maxCuts {
 		return out, false
 	}
-	first := len(out)
-	for at := hlen; at < len(all); at += size {
+	first, count := len(out), (len(all)-hlen+size-1)/size
+	out = slices.Grow(out, count)[:first+count]
+	if got := b.pool.GetBurst(out[first:], hlen+min(size, len(all)-hlen)); got < count {
+		FreeBurst(out[first : first+got])
+		return out[:first], false
+	}
+	for i, at := 0, hlen; at < len(all); i, at = i+1, at+size {
 		n := min(size, len(all)-at)
-		c := b.pool.Get(hlen + n)
-		if c == nil {
-			FreeBurst(out[first:])
-			return out[:first], false
-		}
+		c := out[first+i]
 		copy(c.Append(hlen), all)
 		copy(c.Append(n), all[at:])
 		c.Time, c.RcvIf, c.Flags = b.Time, b.RcvIf, b.Flags
@@ -66,7 +68,7 @@ func (b *Buf) Segments(out []*Buf) (_ []*Buf, ok bool) {
 		} else {
 			ip := IPv4(h)
 			ip.SetTotalLen(len(h))
-			ip.SetID(ip.ID() + uint16(len(out)-first))
+			ip.SetID(ip.ID() + uint16(i))
 			ip.SetChecksum()
 			sum = PseudoSum(ip.Src(), ip.Dst(), protoOf(tcp), len(t))
 		}
@@ -85,7 +87,6 @@ func (b *Buf) Segments(out []*Buf) (_ []*Buf, ok bool) {
 		}
 		binary.BigEndian.PutUint16(t[field:], Fold(sum))
 		c.SetPartial(l4, uint16(field))
-		out = append(out, c)
 	}
 	return out, true
 }

@@ -89,9 +89,9 @@ func (so *Socket) SetOption(w *netif.Work, level, name int, value []byte) error 
 		}
 		n = min(n, 1<<30)
 		if name == SOSndLowat {
-			so.sndLowat = int32(n)
+			so.sndLowat.Store(int32(n))
 		} else {
-			so.rcvLowat = int32(n)
+			so.rcvLowat.Store(int32(n))
 		}
 		return nil
 	}
@@ -204,9 +204,9 @@ func (so *Socket) Option(level, name int) ([]byte, error) {
 	case SORcvBuf:
 		return Value32(so.rcvHiwat), nil
 	case SOSndLowat:
-		return Value32(int(so.sndLowat)), nil
+		return Value32(int(so.sndLowat.Load())), nil
 	case SORcvLowat:
-		return Value32(int(so.rcvLowat)), nil
+		return Value32(int(so.rcvLowat.Load())), nil
 	case SOSndTimeo, SORcvTimeo:
 		d := so.rcvTimeo
 		if name == SOSndTimeo {

@@ -175,8 +175,8 @@ type Socket struct {
 	sndHiwat int
 	rcvTimeo time.Duration
 	sndTimeo time.Duration
-	rcvLowat int32
-	sndLowat int32
+	rcvLowat atomic.Int32 // read for every segment
+	sndLowat atomic.Int32
 	linger   int32 // seconds; -1: off
 	cantRecv bool
 	closed   bool
@@ -196,8 +196,11 @@ type queue struct {
 // New makes a socket; the protocol then sets H. sum is the stack's tally of
 // socket memory.
 func New(env *netif.Env, family, typ, proto int, cred Cred, rcv, snd int, id uint64, sum *atomic.Int64) *Socket {
-	return &Socket{Family: family, Type: typ, Proto: proto, Cred: cred, env: env,
-		rcvHiwat: rcv, sndHiwat: snd, rcvLowat: 1, sndLowat: 2048, linger: -1, ID: id, sum: sum}
+	so := &Socket{Family: family, Type: typ, Proto: proto, Cred: cred, env: env,
+		rcvHiwat: rcv, sndHiwat: snd, linger: -1, ID: id, sum: sum}
+	so.rcvLowat.Store(1)
+	so.sndLowat.Store(2048)
+	return so
 }
 
 // stream is the handler of a stream socket; nil for others.
@@ -254,9 +257,7 @@ func (so *Socket) Changed(w *netif.Work) {
 
 // Lowat are SO_RCVLOWAT and SO_SNDLOWAT.
 func (so *Socket) Lowat() (recv, send int) {
-	so.mu.Lock()
-	defer so.mu.Unlock()
-	return int(so.rcvLowat), int(so.sndLowat)
+	return int(so.rcvLowat.Load()), int(so.sndLowat.Load())
 }
 
 // Linger is SO_LINGER: false when it is off.
@@ -274,7 +275,8 @@ func (so *Socket) Inherit(from *Socket) {
 	from.mu.Lock()
 	defer from.mu.Unlock()
 	so.rcvTimeo, so.sndTimeo, so.linger = from.rcvTimeo, from.sndTimeo, from.linger
-	so.rcvLowat, so.sndLowat = from.rcvLowat, from.sndLowat
+	so.rcvLowat.Store(from.rcvLowat.Load())
+	so.sndLowat.Store(from.sndLowat.Load())
 }
 
 // Charge adds n octets to what the stack's sockets hold of its buffers, and

@@ -184,7 +184,7 @@ func (c *conn) advance(w *netif.Work, ack seq, arrived func(*record)) {
 func (c *conn) finAcked(w *netif.Work) {
 	switch c.state {
 	case finWait1:
-		c.setState(finWait2)
+		c.state = finWait2
 		if c.has(fDetached) {
 			c.setTimer(tKeep, w.Now+c.t.env.MIB.Int(nodeFinWait2)*halfSecond, w.Now)
 		}

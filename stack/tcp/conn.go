@@ -218,12 +218,9 @@ func (c *conn) ackNow(w *netif.Work) {
 	c.kick(w)
 }
 
-// setState changes the state; the caller holds mu.
-func (c *conn) setState(s state) { c.state = s }
-
 // establish is the end of the handshake.
 func (c *conn) establish(w *netif.Work) {
-	c.setState(established)
+	c.state = established
 	w.Count(cntEstablished)
 	c.due[tRexmt], c.due[tKeep] = 0, 0
 	c.off(fPersist)
@@ -233,7 +230,7 @@ func (c *conn) establish(w *netif.Work) {
 		w.Count(cntECNShook)
 	}
 	if c.has(fFinQueued) { // shut down meanwhile
-		c.setState(finWait1)
+		c.state = finWait1
 	}
 	c.keepalive(w.Now)
 	c.So.Changed(w)
@@ -264,7 +261,7 @@ func (c *conn) drop(w *netif.Work, err syscall.Errno) {
 		c.synAcked(w)
 	}
 	c.gone = true
-	c.setState(closed)
+	c.state = closed
 	c.due = [ntimers]int64{}
 	if c.armed != 0 {
 		c.armed = 0

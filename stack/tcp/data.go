@@ -196,9 +196,9 @@ func (c *conn) finInput(w *netif.Work) {
 	}
 	switch c.state {
 	case established:
-		c.setState(closeWait)
+		c.state = closeWait
 	case finWait1:
-		c.setState(closing)
+		c.state = closing
 	case finWait2:
 		c.enterTimeWait(w)
 	}

@@ -292,9 +292,9 @@ func (c *conn) finGoes() {
 	c.on(fFinSent)
 	switch c.state {
 	case established:
-		c.setState(finWait1)
+		c.state = finWait1
 	case closeWait:
-		c.setState(lastAck)
+		c.state = lastAck
 	}
 }
 

@@ -264,7 +264,7 @@ func (c *conn) synSent(w *netif.Work, s *segment) {
 		c.on(fECN)
 	}
 	if !s.is(packet.TCPAck) { // simultaneous open
-		c.setState(synReceived)
+		c.state = synReceived
 		c.on(fSynDue)
 		c.shift = 0
 		c.kick(w)

@@ -129,7 +129,7 @@ func (c *conn) startConnect(w *netif.Work, mtu int) (held bool) {
 	c.on(flags | fActive)
 	c.rcvScale = scale
 	c.setMSS()
-	c.setState(synSent)
+	c.state = synSent
 	w.Count(cntConnect)
 	init := v.Int(nodeKeepInit) * halfSecond
 	if k := c.keeps(); k.init != 0 {

@@ -94,8 +94,7 @@ func (c *conn) timeout(w *netif.Work, t int) {
 // rexmtTimeout is RFC 6298 §5.4 to §5.7.
 func (c *conn) rexmtTimeout(w *netif.Work) {
 	w.Count(cntRexmtTimeo)
-	limit := uint8(maxRexmt)
-	if c.shift++; c.shift > limit {
+	if c.shift++; c.shift > maxRexmt {
 		w.Count(cntTimeoDrop)
 		c.fail(w, c.timeoutError())
 		return
@@ -119,11 +118,6 @@ func (c *conn) rexmtTimeout(w *netif.Work) {
 	}
 	c.blackhole(w)
 	c.timedOut(w)
-	// Half of the way the estimate is not worth much any more.
-	if c.shift > maxRexmt/4 {
-		c.rtt.rttvar += c.rtt.srtt / 4
-		c.rtt.srtt = max(c.rtt.srtt, 1)
-	}
 }
 
 // timeoutError is why it ended: what the network said, else ETIMEDOUT.

@@ -159,7 +159,7 @@ func (c *conn) Listen(w *netif.Work, backlog int) error {
 		}
 	}
 	c.mu.Lock()
-	c.setState(listen)
+	c.state = listen
 	c.mtu = 0
 	c.lis = &listener{backlog: backlog}
 	c.mu.Unlock()
@@ -418,14 +418,18 @@ func (c *conn) Recv(w *netif.Work, m *socket.Msg) error {
 	}
 	c.mu.Unlock()
 	c.So.Charge(-charge)
-	at := 0
-	for p := head; p != nil; {
+	at, k := 0, 0
+	var done [burst]*packet.Buf
+	for p := head; p != nil; p = p.Next {
 		at += copy(m.Data[at:], p.Bytes())
-		next := p.Next
-		p.Next = nil
-		p.Free()
-		p = next
+		if k == len(done) { // p is behind them
+			packet.FreeBurst(done[:])
+			k = 0
+		}
+		done[k] = p
+		k++
 	}
+	packet.FreeBurst(done[:k])
 	m.Data, m.Size = m.Data[:n+rest], n+rest
 	m.Time = w.Now
 	return nil
