@@ -380,3 +380,28 @@ func (s *Socket) Has(at, n int) {
 		s.r.Fatalf("%d octets more than %d are there", q, n)
 	}
 }
+
+// Next is the number behind the last octet that the stack has sent.
+func (e *End) Next() uint32 { return e.next - e.irs }
+
+// Put has the stack receive a segment; its numbers are relative. stamped says
+// whether it carries a timestamp, if that was agreed on.
+func (e *End) Put(s Segment, stamped bool) {
+	s.Seq += e.iss
+	s.Ack += e.irs
+	for i := range s.Opt.SACK[:s.Opt.NSACK] {
+		s.Opt.SACK[i].Start += e.irs
+		s.Opt.SACK[i].End += e.irs
+	}
+	if e.ts && stamped {
+		s.Opt.HasTimestamp, s.Opt.TSVal, s.Opt.TSEcr = true, e.clock(), e.Echo
+	}
+	e.r.Send(e.frame(&s))
+}
+
+// Quote is a segment of the stack's as an ICMP error quotes it.
+func (e *End) Quote(s Segment) []byte {
+	s.Seq += e.irs
+	src, dst := netip.MustParseAddr(e.to), netip.MustParseAddr(e.ip)
+	return IP{Src: e.to, Dst: e.ip, Proto: packet.ProtoTCP, Data: s.octets(src, dst, e.at, e.port, nil)}.Frame()[packet.EtherLen:]
+}

@@ -1,0 +1,172 @@
+package tcp_test
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	. "ionet/stack/stacktest"
+)
+
+// TestAnyOrderOfSegments: pieces of a stream in any order, overlapping and
+// repeated, its end among them, give the stream and its end; and the SACK
+// blocks say what has come, the newest first, behind a report of what came
+// twice (RFC 2018 §4, RFC 2883 §4).
+func TestAnyOrderOfSegments(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		r := New(t)
+		s, e := r.Dial(bare + " sackOK")
+		size := rapid.IntRange(1, 6000).Draw(rt, "size")
+		have := make([]bool, size+2) // of octets 1 to size, and the end
+		next := 1
+		end := size + 1
+		step := func(at, n int, fin bool) {
+			line := ". "
+			if fin {
+				line = "F. "
+			}
+			e.Send(line + seqs(at, n))
+			dup, from, to := false, at, at+n
+			if fin {
+				to++
+			}
+			for k := from; k < to; k++ {
+				dup = dup || k < next || have[k]
+				have[k] = true
+			}
+			before := next
+			for next <= end && have[next] {
+				next++
+			}
+			got := e.Segments()
+			if len(got) == 0 {
+				r.Pass(50 * time.Millisecond)
+				got = e.Segments()
+			}
+			if len(got) != 1 {
+				rt.Fatalf("%d answers", len(got))
+			}
+			a := got[0]
+			if a.Ack != uint32(next) {
+				rt.Fatalf("acknowledged %d, want %d", a.Ack, next)
+			}
+			blocks := a.Opt.SACK[:a.Opt.NSACK]
+			for i, x := range blocks {
+				is := x.Start < x.End && x.End <= uint32(end+1)
+				for k := x.Start; is && k < x.End; k++ {
+					is = have[k]
+				}
+				if !is {
+					rt.Fatalf("block %d of %v was not received", i, blocks)
+				}
+				// Whole ranges, but for a DSACK.
+				whole := x.Start > uint32(next) && !have[x.Start-1] && (x.End == uint32(end+1) || !have[x.End])
+				if !whole && !(i == 0 && dup) {
+					rt.Fatalf("block %d of %v is no range; next %d", i, blocks, next)
+				}
+				if i == 0 && !dup && before == next && (x.Start > uint32(from) || x.End < uint32(to)) {
+					rt.Fatalf("first of %v is not where %d to %d came", blocks, from, to)
+				}
+			}
+			ranges := 0
+			for k := next + 1; k <= end; k++ {
+				if have[k] && !have[k-1] {
+					ranges++
+				}
+			}
+			if ranges > 0 && len(blocks) == 0 {
+				rt.Fatalf("no blocks for %d ranges", ranges)
+			}
+		}
+		for range rapid.IntRange(0, 30).Draw(rt, "pieces") {
+			at := rapid.IntRange(1, size).Draw(rt, "at")
+			n := min(rapid.IntRange(1, 1460).Draw(rt, "n"), size+1-at)
+			fin := at+n == size+1 && rapid.Bool().Draw(rt, "fin")
+			if next > end { // TIME_WAIT answers without SACK
+				break
+			}
+			step(at, n, fin)
+		}
+		for next <= end {
+			at := next
+			n := min(1460, size+1-at)
+			step(at, n, at+n == size+1)
+		}
+		if got := s.Read(10000, 0); got != string(Octets(1, size)) {
+			rt.Fatalf("%d octets are not the %d that were sent", len(got), size)
+		}
+		if got := s.Read(1, 0); got != "EOF" {
+			rt.Fatalf("then %q", got)
+		}
+		s.Close()
+	})
+}
+
+// Other content for octets that have come already changes nothing: the first
+// to come counts (RFC 9293 §3.10.7.4 leaves it open; attackers must not gain).
+func TestOverlapWithOtherContent(t *testing.T) {
+	r := New(t)
+	s, e := r.Dial(bare)
+	e.Send(`. 4 "DEF"`, `. 1 "xxxxxxxxx"`)
+	e.Lines()
+	says(t, "read", s.Read(99, 0), "xxxxxxxxx") // of which the last three are new
+	e.Send(`. 5 "????"`, `. 10 "jk"`, `. 8 "!!!!"`)
+	e.Lines()
+	says(t, "read", s.Read(99, 0), "jk")
+}
+
+// Single octets behind a hole, each in a segment: what they cost is bounded.
+func TestCrumbsBehindAHole(t *testing.T) {
+	r := New(t)
+	s, e := r.Dial(bare + " sackOK")
+	for i := range 20000 {
+		e.Send(". " + seqs(3+2*i, 1))
+		r.Sent()
+		if m := r.SocketMemory(); m > 400000 {
+			t.Fatalf("%d octets are held after %d segments", m, i)
+		}
+	}
+	e.Send(". 1+1")
+	e.Lines()
+	s.Has(1, 1)
+	for at := 2; at < 40000; {
+		e.Send(". " + seqs(at, 1460))
+		got := s.Read(1<<20, 0)
+		if len(got) < 1460 || got != string(Octets(at, len(got))) {
+			t.Fatalf("at %d: %d octets that are not the stream's", at, len(got))
+		}
+		at += len(got)
+	}
+}
+
+// A stream that crosses the end of sequence space, theirs and ours.
+func TestSequenceWraps(t *testing.T) {
+	r := New(t)
+	s, e := r.Dial(bare) // the far end begins at 2^32 - 16
+	e.Send(". 20+20", ". 10+15", "P. 1+9")
+	e.Lines()
+	s.Has(1, 39)
+	i, _ := r.TCP.InfoOf(s.ID)
+	// Our initial numbers go up by one in 4 µs (RFC 9293 §3.4.1).
+	r = New(t)
+	r.Pass(time.Duration(1<<32-int64(i.ISS))*4*time.Microsecond - 50*time.Millisecond)
+	s, e = r.Dial(bare + " sackOK")
+	if i, _ = r.TCP.InfoOf(s.ID); i.ISS < 1<<32-1<<15 {
+		t.Fatalf("the initial number is %d", i.ISS)
+	}
+	for at := 1; at < 1<<16; at += 1 << 12 {
+		s.Put(at, 1<<12)
+		r.Pass(time.Second) // some of it twice
+		e.Lines()
+		e.Send(". 1")
+	}
+	for range 40 {
+		r.Pass(time.Second)
+		e.Lines()
+		e.Send(". 1")
+	}
+	if i, _ = r.TCP.InfoOf(s.ID); i.SendQ != 0 || string(e.Seen) != string(Octets(1, 1<<16)) {
+		t.Errorf("%d octets are left, %d came", i.SendQ, len(e.Seen))
+	}
+}
