@@ -33,7 +33,7 @@ type options struct {
 
 func parse(ctx *cli.Context, args []string) (*options, error) {
 	o := &options{}
-	flags, rest, err := cli.Getopt("i:nc:evqtxXs:w:r:Dd", args)
+	flags, rest, err := cli.Getopt("i:nc:evqStxXs:w:r:Dd", args)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +70,8 @@ func parse(ctx *cli.Context, args []string) (*options, error) {
 			o.print.Verbose = true
 		case "q":
 			o.print.Quiet = true
+		case "S":
+			o.print.Absolute = true
 		case "t":
 			o.print.NoTime = true
 		case "x":

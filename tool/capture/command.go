@@ -7,11 +7,13 @@ var Command = cli.Command{
 	Name:     "capture",
 	Word:     true,
 	Aliases:  []string{"tcpdump"},
-	Synopsis: []string{"[-i interface] [-c count] [-s snaplen] [-w file] [-r file] [-denqtvxX] [filter ...]", "-D"},
+	Synopsis: []string{"[-i interface] [-c count] [-s snaplen] [-w file] [-r file] [-denqStvxX] [filter ...]", "-D"},
 	Short:    "show the packets of a stack",
 	Long: `Shows what the interfaces of a stack receive and send, a line a packet, until interrupted. Packets that the stack dropped are shown with the reason, which is also the name of a counter of netstat -s.
 
 The filter is an expression of pcap-filter(7), such as "udp port 53", "host 10.0.0.1 and not arp" or "icmp[icmptype] = icmp-echo"; it is compiled here and runs in the stack. "ip broadcast", vlan and gateway are not supported.
+
+The sequence numbers of a TCP connection count from its first packet that was seen; those of a SYN and of that packet are shown as they are, and with -S all. With -v a checksum is partial that the stack has left to whoever puts the packet on a wire: between stacks nobody does.
 
 A fragment ends with (frag id:length@offset), "+" when more follow. A packet cut short by the snap length ends in the name of the protocol that it ends in: [|udp].`,
 	Options: []cli.Opt{
@@ -25,6 +27,7 @@ A fragment ends with (frag id:length@offset), "+" when more follow. A packet cut
 		{Flags: "-e", Text: "Show the link header."},
 		{Flags: "-n", Text: "Do not look up names of addresses. Ports are always numbers."},
 		{Flags: "-q", Text: "Say less."},
+		{Flags: "-S", Text: "Show sequence numbers as they are."},
 		{Flags: "-t", Text: "No time."},
 		{Flags: "-v", Text: "Say more: the IP header, checksums, quoted packets."},
 		{Flags: "-x", Text: "Show the octets too, with -e from the link header on."},
@@ -42,6 +45,7 @@ A fragment ends with (frag id:length@offset), "+" when more follow. A packet cut
 	data       string   the octets in hexadecimal`,
 	Examples: []cli.Item{
 		{Name: "ionet capture -n -i en0 icmp or arp", Text: "Watch pings."},
+		{Name: "ionet capture -n 'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0'", Text: "Connections that begin, are refused or broken off."},
 		{Name: "ionet capture -w - | wireshark -k -i -", Text: "The same, live in Wireshark."},
 	},
 	SeeAlso: []string{"netstat", "nicinfo"},

@@ -98,6 +98,9 @@ type Printer struct {
 	NoTime    bool                    // -t
 	Hex       bool                    // -x
 	ASCII     bool                    // -X
+	Absolute  bool                    // -S: sequence numbers as they are
+
+	flows flows
 
 	extensions string // IPv6 headers stepped over, said behind the addresses
 

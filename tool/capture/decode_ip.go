@@ -152,7 +152,7 @@ func (w *Printer) ipv6(b []byte, wire, depth int) {
 func (w *Printer) transport(src, dst netip.Addr, proto byte, b []byte, size, depth int, frag bool) {
 	switch proto {
 	case 6:
-		w.tcp(src, dst, b, size)
+		w.tcp(src, dst, b, size, frag)
 	case 17:
 		w.udp(src, dst, b, size, frag)
 	default:
@@ -187,6 +187,8 @@ func (w *Printer) udp(src, dst netip.Addr, b []byte, size int, frag bool) {
 		case len(b) >= size && ulen == size:
 			if ones(b[:size], pseudo(src, dst, 17, size)) == 0xffff {
 				w.f("[udp sum ok] ")
+			} else if sum == ones(nil, pseudo(src, dst, 17, size)) {
+				w.f("[udp sum partial] ")
 			} else {
 				w.f("[bad udp cksum 0x%04x!] ", sum)
 			}
@@ -197,87 +199,6 @@ func (w *Printer) udp(src, dst netip.Addr, b []byte, size int, frag bool) {
 		return
 	}
 	w.f("UDP, length %d", ulen-8)
-}
-
-func (w *Printer) tcp(src, dst netip.Addr, b []byte, size int) {
-	if len(b) < 20 {
-		w.f("%s > %s: TCP", w.name(src), w.name(dst))
-		w.cut("tcp")
-		return
-	}
-	w.f("%s.%d > %s.%d: ", w.name(src), be16(b), w.name(dst), be16(b[2:]))
-	hl := int(b[12]>>4) * 4
-	data := size - hl
-	if hl < 20 || data < 0 {
-		w.f("tcp [bad hdr length %d - length %d]", hl, size)
-		return
-	}
-	if w.Quiet {
-		w.f("tcp %d", data)
-		return
-	}
-	flags := ""
-	for i, c := range "FSRP.UEW" {
-		if b[13]&(1<<i) != 0 {
-			flags += string(c)
-		}
-	}
-	if flags == "" {
-		flags = "none"
-	}
-	seq := be32(b[4:])
-	w.f("Flags [%s], seq %d", flags, seq)
-	if data > 0 {
-		w.f(":%d", seq+uint32(data))
-	}
-	if b[13]&0x10 != 0 {
-		w.f(", ack %d", be32(b[8:]))
-	}
-	w.f(", win %d", be16(b[14:]))
-	if b[13]&0x20 != 0 {
-		w.f(", urg %d", be16(b[18:]))
-	}
-	w.tcpOptions(b[20:min(len(b), hl)], hl-20)
-	w.f(", length %d", data)
-}
-
-func (w *Printer) tcpOptions(b []byte, size int) {
-	if size == 0 {
-		return
-	}
-	var out []string
-	for len(b) > 0 {
-		kind := b[0]
-		if kind == 0 {
-			out = append(out, "eol")
-			break
-		}
-		if kind == 1 {
-			out, b = append(out, "nop"), b[1:]
-			continue
-		}
-		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
-			out = append(out, "[|tcp]")
-			break
-		}
-		v := b[2:b[1]]
-		switch {
-		case kind == 2 && len(v) == 2:
-			out = append(out, fmt.Sprintf("mss %d", be16(v)))
-		case kind == 3 && len(v) == 1:
-			out = append(out, fmt.Sprintf("wscale %d", v[0]))
-		case kind == 4:
-			out = append(out, "sackOK")
-		case kind == 5:
-			out = append(out, fmt.Sprintf("sack %d", len(v)/8))
-		case kind == 8 && len(v) == 8:
-			out = append(out, fmt.Sprintf("TS val %d ecr %d", be32(v), be32(v[4:])))
-		default:
-			out = append(out, fmt.Sprintf("unknown-%d", kind))
-		}
-		b = b[b[1]:]
-	}
-	w.f(", options [%s]", strings.Join(out, ","))
 }
 
 // ones is the one's complement sum (RFC 1071) of b and start.
