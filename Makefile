@@ -4,6 +4,7 @@
 # make lint       gofmt, go vet, staticcheck
 # make bench      measurements beside the peers'
 # make fuzz sim   long campaigns: FUZZTIME=1m each, SEEDS=100000
+# make campaign   TCP over bad links beside two Linux kernels: CELLTIME=10s a measurement, as root
 # make release    tarballs for amd64 and arm64
 # make install PREFIX=/usr/local [DESTDIR=…]
 
@@ -12,6 +13,7 @@ BUILD       ?= build
 PREFIX      ?= /usr/local
 FUZZTIME    ?= 1m
 SEEDS       ?= 100000
+CELLTIME    ?= 10s
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -21,7 +23,7 @@ GOFLAGS_BUILD = -trimpath -ldflags '-s -w -X ionet/tool/cli.Version=$(VERSION)'
 NAMES       := ifconfig route netstat ping sysctl arp nicinfo nc mount umount waitfor tcpdrop tcpdump sloginfo
 RELEASES    := amd64 arm64
 
-.PHONY: all man demo test lint bench fuzz sim release install clean
+.PHONY: all man demo test lint bench fuzz sim campaign release install clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -52,6 +54,9 @@ fuzz:
 
 sim:
 	$(GO) test -count=1 -timeout=0 ./sim -sim.seeds=$(SEEDS)
+
+campaign:
+	$(GO) test -count=1 -timeout=0 ./test/interop -run '^$$' -bench BadLink -benchtime 1x -measure $(CELLTIME)
 
 release: man
 	@set -e; for arch in $(RELEASES); do \
