@@ -109,7 +109,8 @@ type Counter uint16
 // CounterInfo is what was declared of a counter. Proto is the heading of
 // netstat -s; Name is the short name, also the reason of a drop; Sentence is
 // netstat's, where # stands for the value and {s}, {es}, {y} for a plural
-// ending. A sentence that begins with "(" continues the line before it.
+// ending. A sentence that begins with "(" continues the line before it, one with
+// a tab is part of what stands above it.
 type CounterInfo struct {
 	Proto, Name, Sentence string
 }

@@ -78,7 +78,7 @@ var Command = cli.Command{
 		"-i, and -w each time: name, index, type (IFT_*), flags (IFF_*), mtu, metric, link, media, link_up, addresses (each: family, address, prefixlen, " +
 		"broadcast, destination, alias, tentative, duplicated, flags), in_packets, in_errors, in_bytes, in_mcast, in_drops, and the same for out_, " +
 		"collisions, no_proto, last_change (Unix seconds). The counters of -w count from the start.\n\n" +
-		"-s, -p, -rs: proto, name, sentence (# is the value; {s}, {es} and {y} are plural endings), value.\n\n" +
+		"-s, -p, -rs: proto, name, sentence (# is the value; {s}, {es} and {y} are plural endings; a tab begins a part of what is above), value.\n\n" +
 		"-m: buffers, octets, limit, denied, socket_octets. -g: nothing.",
 	Examples: []cli.Item{
 		{Name: "netstat -rn", Text: "The routing table."},
