@@ -171,7 +171,7 @@ func (c *conn) advance(w *netif.Work, ack seq, arrived func(*record)) {
 	c.dupAcks = 0
 	c.growSend()
 	if data > 0 || c.has(fSndFull) {
-		if _, low := c.So.Lowat(); c.snd.space() >= low {
+		if _, low := c.So.Lowat(); c.snd.space() >= min(low, c.snd.hiwat) {
 			c.So.Changed(w)
 		}
 	}

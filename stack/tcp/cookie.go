@@ -40,9 +40,14 @@ func (j *cookieJar) hash(t *TCP, local, foreign socket.Addr, irs seq, tick uint6
 	return uint32(t.hash(local, foreign, hashCookie+tick<<34+uint64(irs)<<2)) & 0xffffff
 }
 
-// seal makes e's initial sequence number a cookie.
+// seal makes e's initial sequence number a cookie, and takes back what it has
+// no room for.
 func (j *cookieJar) seal(t *TCP, e *synEntry, now int64) {
 	j.last.Store(now)
+	if e.flags&fTimestamps == 0 {
+		e.flags &^= fSACK | fECN
+		e.sndScale, e.rcvScale = 0, noScale
+	}
 	tick := uint64(now / cookieLife)
 	m := 0
 	for m+1 < len(cookieMSS) && cookieMSS[m+1] <= max(e.mss, cookieMSS[0]) {
@@ -111,6 +116,14 @@ func (j *cookieJar) open(t *TCP, lis *conn, s *segment, local, foreign socket.Ad
 	}
 	e.mtu = t.mtuTo(nil, local, foreign, e.ifindex)
 	return e
+}
+
+// early reports whether s may be of a connection that one of our cookies stands
+// for, but from further on in the stream: a link has reordered, or lost what was
+// before. Its peer begins again where the cookie does, unless it is reset.
+func (j *cookieJar) early(s *segment, now int64) bool {
+	age := uint32(now/cookieLife)&31 - uint32(s.ack-1)>>27
+	return j.used(now) && s.is(packet.TCPAck) && !s.is(packet.TCPSyn|packet.TCPRst) && age&31 <= 1
 }
 
 var _ netif.Flusher = (*conn)(nil)

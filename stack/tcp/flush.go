@@ -73,7 +73,9 @@ func (c *conn) route(f *socket.Flow) {
 	f.Proto = packet.ProtoTCP
 	c.mu.Lock()
 	o := c.opts
-	f.DontFrag = c.net().PathMTUs()
+	// Messages of a path MTU below what every host takes are not believed in
+	// full, since they may be forged: there routers may fragment.
+	f.DontFrag = c.net().PathMTUs() && (c.mtu > floorMTU || c.searching())
 	c.mu.Unlock()
 	if o != nil {
 		df := f.DontFrag

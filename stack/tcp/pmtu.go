@@ -38,12 +38,14 @@ func (c *conn) blackhole(w *netif.Work) {
 	if !c.t.env.MIB.On(nodeBlackhole) || !c.net().PathMTUs() {
 		return
 	}
+	fits := func(mtu int) bool {
+		return min(int(c.sb.live()[0].len()), int(c.mss)) <= c.maxSegment(mtu)-packet.TCPTimestampLen
+	}
 	mtu := baseMTU
-	if c.searching() && int(c.mtu) <= baseMTU {
+	if c.searching() && int(c.mtu) <= baseMTU || fits(baseMTU) {
 		mtu = floorMTU
 	}
-	size := min(int(c.sb.live()[0].len()), int(c.mss))
-	if int(c.shift)%blackAfter != 0 || int(c.mtu) <= mtu || size <= c.maxSegment(mtu)-packet.TCPTimestampLen {
+	if int(c.shift)%blackAfter != 0 || int(c.mtu) <= mtu || fits(mtu) {
 		return
 	}
 	w.Count(cntBlackhole)

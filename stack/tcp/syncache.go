@@ -332,7 +332,9 @@ func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 			if t.syn.cookies.used(w.Now) {
 				w.Count(cntCookieBad)
 			}
-			t.reset(w, s)
+			if !t.syn.cookies.early(s, w.Now) {
+				t.reset(w, s)
+			}
 			s.pkt.Free()
 			return
 		}
