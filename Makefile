@@ -4,6 +4,7 @@
 # make lint       gofmt, go vet, staticcheck
 # make bench      measurements beside the peers'
 # make fuzz sim   long campaigns: FUZZTIME=1m each, SEEDS=100000
+# make streams    ten thousand programs of TCP streams over bad links
 # make campaign   TCP over bad links beside two Linux kernels: CELLTIME=10s a measurement, as root
 # make release    tarballs for amd64 and arm64
 # make install PREFIX=/usr/local [DESTDIR=…]
@@ -23,7 +24,7 @@ GOFLAGS_BUILD = -trimpath -ldflags '-s -w -X ionet/tool/cli.Version=$(VERSION)'
 NAMES       := ifconfig route netstat ping sysctl arp nicinfo nc mount umount waitfor tcpdrop tcpdump sloginfo
 RELEASES    := amd64 arm64
 
-.PHONY: all man demo test lint bench fuzz sim campaign release install clean
+.PHONY: all man demo test lint bench fuzz sim streams campaign release install clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -54,6 +55,9 @@ fuzz:
 
 sim:
 	$(GO) test -count=1 -timeout=0 ./sim -sim.seeds=$(SEEDS)
+
+streams:
+	$(GO) test -count=1 -timeout=0 ./sim -run '^TestStreams$$' -sim.seeds=10000
 
 campaign:
 	$(GO) test -count=1 -timeout=0 ./test/interop -run '^$$' -bench BadLink -benchtime 1x -measure $(CELLTIME)

@@ -46,6 +46,12 @@ type Faults struct {
 	Delay     time.Duration // of every frame; 0 means a microsecond
 	Jitter    time.Duration // up to this much more, so frames may overtake
 	MaxLen    int           // octets; longer frames vanish: a black hole
+
+	// A bottleneck before every station: Rate bits/s, 0 for no limit, and
+	// a queue of Queue octets before it; what does not fit is lost. From Mark
+	// octets on (0: never) frames that can are marked instead (RFC 3168).
+	Rate        int64
+	Queue, Mark int
 }
 
 // none reports a segment that leaves frames as they are.
@@ -88,10 +94,13 @@ type Node struct {
 	*stack.Stack
 	Name string
 
-	net   *Net
-	work  *netif.Work
-	ports []*Port
-	socks []*Socket
+	net    *Net
+	opts   []Option
+	chance uint64 // the stream of random numbers of its stack
+	off    bool   // it has crashed
+	work   *netif.Work
+	ports  []*Port
+	socks  []*Socket
 }
 
 // Option changes how a stack starts.
@@ -99,18 +108,25 @@ type Option func(*stack.Config)
 
 // Stack makes a stack; lo0 is there and up.
 func (n *Net) Stack(name string, opts ...Option) *Node {
-	rng := rand.New(rand.NewPCG(n.seed, uint64(len(n.nodes)+1)))
+	nd := &Node{Name: name, net: n, opts: opts, chance: uint64(len(n.nodes) + 1)}
+	nd.start()
+	n.nodes = append(n.nodes, nd)
+	return nd
+}
+
+// start gives the node a stack.
+func (nd *Node) start() {
+	n := nd.net
+	rng := rand.New(rand.NewPCG(n.seed, nd.chance))
 	c := stack.Config{Now: func() int64 { return n.now }, Rand32: rng.Uint32}
-	for _, o := range opts {
+	for _, o := range nd.opts {
 		o(&c)
 	}
 	s, err := stack.New(c)
 	if err != nil {
-		panic(fmt.Sprintf("sim: stack %s: %v", name, err))
+		panic(fmt.Sprintf("sim: stack %s: %v", nd.Name, err))
 	}
-	nd := &Node{Stack: s, Name: name, net: n, work: s.Env.NewWork()}
-	n.nodes = append(n.nodes, nd)
-	return nd
+	nd.Stack, nd.work = s, s.Env.NewWork()
 }
 
 // Sysctl sets a node of the stack's tree.
@@ -139,29 +155,37 @@ type Port struct {
 	node *Node
 	seg  *Segment
 	id   uint16
+	conf netif.Config
+	addr string
+	busy int64 // until when the bottleneck before it has frames to pass
 }
 
 // Attach gives nd an interface on seg with the address addr, such as
 // "10.0.0.1/24"; "" for none yet.
 func (n *Net) Attach(nd *Node, seg *Segment, addr string) *netif.Interface {
-	p := &Port{node: nd, seg: seg, id: uint16(len(seg.ports))}
-	mac := netif.MAC{2, 0, 0, byte(len(nd.ports)), byte(n.index(nd)), byte(1 + len(seg.ports))}
-	p.If = netif.New(netif.Config{
-		Name: fmt.Sprintf("en%d", len(nd.ports)), MTU: 1500, MAC: mac, Caps: netif.CapCsum, Driver: p,
+	p := &Port{node: nd, seg: seg, id: uint16(len(seg.ports)), addr: addr}
+	p.conf = netif.Config{
+		Name: fmt.Sprintf("en%d", len(nd.ports)), MTU: 1500, Caps: netif.CapCsum, Driver: p,
+		MAC:   netif.MAC{2, 0, 0, byte(len(nd.ports)), byte(n.index(nd)), byte(1 + len(seg.ports))},
 		Flags: netif.FlagBroadcast | netif.FlagSimplex | netif.FlagMulticast | netif.FlagRunning,
-	})
+	}
 	nd.ports = append(nd.ports, p)
 	seg.ports = append(seg.ports, p)
-	if err := nd.AddInterface(p.If); err != nil {
-		panic(fmt.Sprintf("sim: %s: %v", nd.Name, err))
-	}
-	if addr != "" {
-		a := netip.MustParsePrefix(addr)
-		if err := nd.AddAddr(p.If, stack.AddrSpec{Addr: a.Addr(), Bits: a.Bits()}); err != nil {
-			panic(fmt.Sprintf("sim: %s: %v", nd.Name, err))
-		}
-	}
+	p.plug()
 	return p.If
+}
+
+// plug gives the port's node an interface there.
+func (p *Port) plug() {
+	p.If = netif.New(p.conf)
+	err := p.node.AddInterface(p.If)
+	if err == nil && p.addr != "" {
+		a := netip.MustParsePrefix(p.addr)
+		err = p.node.AddAddr(p.If, stack.AddrSpec{Addr: a.Addr(), Bits: a.Bits()})
+	}
+	if err != nil {
+		panic(fmt.Sprintf("sim: %s: %v", p.node.Name, err))
+	}
 }
 
 func (n *Net) index(nd *Node) int {
@@ -215,6 +239,10 @@ func (n *Net) At(d time.Duration, f func()) { n.push(&event{at: n.now + int64(d)
 // any impairment (law 5), and stays partial on a sound segment.
 func (p *Port) Transmit(_ *netif.Interface, burst []*packet.Buf) {
 	n, s := p.seg.net, p.seg
+	if p.node.off {
+		packet.FreeBurst(burst)
+		return
+	}
 	for _, b := range burst {
 		if !s.Faults.none() {
 			b.CompleteCsum()
@@ -263,7 +291,42 @@ func (s *Segment) carry(to *Port, b *packet.Buf) {
 			d += time.Duration(n.rng.Int64N(10 * int64(d+f.Jitter)))
 		}
 		e.at = n.now + int64(d)
+		if f.Rate > 0 && !s.wait(e) {
+			n.note("overflown", to, nil)
+			continue
+		}
 		n.push(e)
+	}
+}
+
+// wait has a frame wait at the bottleneck before its station; false: the queue
+// is full.
+func (s *Segment) wait(e *event) bool {
+	n, f, p := s.net, &s.Faults, e.to
+	length := int64(max(len(e.frame), 60) + 24) // with preamble, checksum and gap
+	p.busy = max(p.busy, n.now)
+	queued := int((p.busy - n.now) * f.Rate / 8e9)
+	if queued+int(length) > f.Queue {
+		return false
+	}
+	if f.Mark > 0 && queued >= f.Mark {
+		n.mark(p, e.frame)
+	}
+	p.busy += length * 8e9 / f.Rate
+	e.at += p.busy - n.now
+	return true
+}
+
+// mark says "congestion experienced" to a transport that would know of it
+// (RFC 3168 §5).
+func (n *Net) mark(to *Port, frame []byte) {
+	if h, ok := packet.CheckEther(frame); !ok || h.Type() != packet.EtherIPv4 || len(frame) < packet.EtherLen+packet.IPv4Len {
+		return
+	}
+	if h := packet.IPv4(frame[packet.EtherLen:]); h.TOS()&3 != 0 && h.HeaderLen() >= packet.IPv4Len {
+		h[1] |= 3
+		h.SetChecksum()
+		n.note("marked", to, nil)
 	}
 }
 
@@ -323,6 +386,9 @@ func (n *Net) runUntil(end int64) {
 			at = min(at, n.heap[0].at)
 		}
 		for _, x := range n.nodes { // timers before frames of the same time
+			if x.off {
+				continue
+			}
 			if t, ok := x.Next(); ok && (t < at || t == at && nd == nil && at <= end) {
 				at, nd = t, x
 			}
@@ -398,18 +464,25 @@ func (n *Net) Close() error {
 	}
 	n.Run(calm)
 	for _, nd := range n.nodes {
-		if b := nd.Env.Pool.Bufs(); b != 0 {
-			errs = append(errs, fmt.Errorf("stack %s: %d buffers of %d octets were not given back", nd.Name, b, nd.Env.Pool.InUse()))
-		}
-		if t := nd.Env.Wheel.Armed(); t != 0 {
-			errs = append(errs, fmt.Errorf("stack %s: %d timers are still armed after %v", nd.Name, t, calm))
-		}
-		if s := nd.Sockets(); s != 0 {
-			errs = append(errs, fmt.Errorf("stack %s: %d sockets are still counted", nd.Name, s))
-		}
-		if m := nd.SocketMemory(); m != 0 {
-			errs = append(errs, fmt.Errorf("stack %s: %d octets are still charged to sockets", nd.Name, m))
-		}
+		errs = append(errs, nd.books())
+	}
+	return errors.Join(errs...)
+}
+
+// books answers what is left of a stack that should be at rest.
+func (nd *Node) books() error {
+	var errs []error
+	if b := nd.Env.Pool.Bufs(); b != 0 {
+		errs = append(errs, fmt.Errorf("stack %s: %d buffers of %d octets were not given back", nd.Name, b, nd.Env.Pool.InUse()))
+	}
+	if t := nd.Env.Wheel.Armed(); t != 0 {
+		errs = append(errs, fmt.Errorf("stack %s: %d timers are still armed after %v", nd.Name, t, calm))
+	}
+	if s := nd.Sockets(); s != 0 {
+		errs = append(errs, fmt.Errorf("stack %s: %d sockets are still counted", nd.Name, s))
+	}
+	if m := nd.SocketMemory(); m != 0 {
+		errs = append(errs, fmt.Errorf("stack %s: %d octets are still charged to sockets", nd.Name, m))
 	}
 	return errors.Join(errs...)
 }

@@ -22,6 +22,12 @@ var (
 	seeds   = flag.Int("sim.seeds", 125, "seeds a scenario")
 )
 
+// seedsGiven reports whether the number of seeds was asked for.
+func seedsGiven() (given bool) {
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "sim.seeds" })
+	return given
+}
+
 // scenario is one play over a network; it answers what went wrong.
 type scenario func(n *sim.Net) error
 
@@ -462,7 +468,7 @@ func TestChaos(t *testing.T) { play(t, chaos) }
 
 // A run is its seed: two runs send the same frames at the same times.
 func TestReplay(t *testing.T) {
-	for name, s := range map[string]scenario{"resolution": resolution, "exchange": exchange, "pings": pings, "forwarding": forwarding, "chaos": chaos} {
+	for name, s := range map[string]scenario{"resolution": resolution, "exchange": exchange, "pings": pings, "forwarding": forwarding, "chaos": chaos, "streams": streams} {
 		traces := map[uint64]bool{}
 		for seed := uint64(1); seed <= 5; seed++ {
 			var logs [2]strings.Builder
