@@ -23,6 +23,36 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// books are the stacks of a test that runs.
+var books struct {
+	sync.Mutex
+	of map[testing.TB][]*host.Stack
+}
+
+// balanced has the test look, when all its stacks have been closed, whether
+// every buffer of h was given back. Before that a frame of h's may wait at
+// another station.
+func balanced(t testing.TB, h *host.Stack) {
+	books.Lock()
+	defer books.Unlock()
+	if books.of == nil {
+		books.of = map[testing.TB][]*host.Stack{}
+	}
+	if books.of[t] == nil {
+		t.Cleanup(func() {
+			books.Lock()
+			defer books.Unlock()
+			for i, h := range books.of[t] {
+				if b := h.Engine().Env.Pool.Bufs(); b != 0 {
+					t.Errorf("the test's stack %d: %d packet buffers are not given back", i+1, b)
+				}
+			}
+			delete(books.of, t)
+		})
+	}
+	books.of[t] = append(books.of[t], h)
+}
+
 // station brings up a stack with one address on a segment in memory.
 func station(t testing.TB, seg *wire.Segment, n byte) *host.Stack {
 	t.Helper()
@@ -35,12 +65,10 @@ func stationOf(t testing.TB, seg *wire.Segment, n byte, c host.Config) *host.Sta
 	if err != nil {
 		t.Fatal(err)
 	}
+	balanced(t, h)
 	t.Cleanup(func() {
 		if err := h.Close(); err != nil {
 			t.Error(err)
-		}
-		if b := h.Engine().Env.Pool.Bufs(); b != 0 {
-			t.Errorf("stack %d: %d packet buffers are not given back", n, b)
 		}
 	})
 	ifp, err := h.Attach(seg.Attach(netif.MAC{2, 0, 0, 0, 0, n}, 1500), driver.Options{Lan: -1})
