@@ -548,5 +548,6 @@ func (c *conn) windowMoved() bool {
 	if more <= 0 {
 		return false
 	}
-	return more >= 2*int(c.mss) && (more >= c.rcv.hiwat/4 || c.window() <= uint32(c.rcv.hiwat)/8) || 2*more >= c.rcv.hiwat
+	most := min(c.rcv.hiwat, 65535<<c.rcvScale)
+	return more >= 2*int(c.mss) && (more >= most/4 || int(c.window()) <= most/8) || 2*more >= most
 }
