@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +20,7 @@ import (
 	"ionet/client"
 )
 
-// daemon is a running io-net with an interface on a segment of its own.
+// daemon is a running io-net.
 type daemon struct {
 	cmd    *exec.Cmd
 	prefix string
@@ -33,15 +35,20 @@ type daemon struct {
 // (GODEBUG=gctrace=1, package runtime).
 var liveHeap = regexp.MustCompile(`^gc \d+ @.* \d+->\d+->(\d+) MB,`)
 
-func startDaemon(dir string) (*daemon, error) {
-	d := &daemon{prefix: filepath.Join(dir, "p"), done: make(chan struct{})}
-	d.cmd = tool("io-net", "-f", "-dwire", "path="+filepath.Join(dir, "wire"), "-ptcpip", "prefix="+d.prefix)
-	d.cmd.Env = append(os.Environ(), "GODEBUG=gctrace=1")
+// startDaemon starts an io-net with its socket and all that it makes in dir. It
+// tells of its collections if traced.
+func startDaemon(dir, name string, at placement, traced bool, drivers ...string) (*daemon, error) {
+	d := &daemon{prefix: filepath.Join(dir, name), done: make(chan struct{})}
+	d.cmd = tool("io-net", append(append([]string{"-f"}, drivers...), "-ptcpip", "prefix="+d.prefix)...)
+	d.cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", runtime.NumCPU()))
+	if traced {
+		d.cmd.Env = append(d.cmd.Env, "GODEBUG=gctrace=1")
+	}
 	r, err := d.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := d.cmd.Start(); err != nil {
+	if err := at.start(d.cmd); err != nil {
 		return nil, fmt.Errorf("io-net: %w (build the commands first: make)", err)
 	}
 	go d.listen(bufio.NewScanner(r))
@@ -81,6 +88,14 @@ func (d *daemon) listen(s *bufio.Scanner) {
 		}
 		d.mu.Unlock()
 	}
+}
+
+// give gives en0 an address.
+func (d *daemon) give(addr [4]byte) error {
+	if out, err := d.tool("ifconfig", "en0", netip.AddrFrom4(addr).String(), "netmask", "255.0.0.0").CombinedOutput(); err != nil {
+		return fmt.Errorf("ifconfig: %w: %s", err, out)
+	}
+	return nil
 }
 
 // collections are the live heaps since the n-th collection.

@@ -16,6 +16,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 func gmust(err tcpip.Error) {
@@ -65,6 +66,16 @@ func gvisorAddr(a [4]byte, port uint16) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: 1, Addr: tcpip.AddrFrom4(a), Port: port}
 }
 
+// gvisorListen listens with room for more connections than gonet's 10.
+func gvisorListen(s *gstack.Stack, at tcpip.FullAddress) net.Listener {
+	var wq waiter.Queue
+	ep, err := s.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
+	gmust(err)
+	gmust(ep.Bind(at))
+	gmust(ep.Listen(1024))
+	return gonet.NewTCPListener(s, &wq, ep)
+}
+
 // gvisorNetwork is two netstacks that links join.
 func gvisorNetwork(name string, client, server gstack.LinkEndpoint, wait time.Duration, clients ...[4]byte) *network {
 	c, s := gvisorTCP(client, wait, clients...), gvisorTCP(server, wait, serverAddr)
@@ -74,7 +85,7 @@ func gvisorNetwork(name string, client, server gstack.LinkEndpoint, wait time.Du
 			return gonet.DialTCPWithBind(context.Background(), c, gvisorAddr(from, 0), gvisorAddr(serverAddr, streamPort), ipv4.ProtocolNumber)
 		},
 		listen: func() (net.Listener, error) {
-			return gonet.ListenTCP(s, gvisorAddr(serverAddr, streamPort), ipv4.ProtocolNumber)
+			return gvisorListen(s, gvisorAddr(serverAddr, streamPort)), nil
 		},
 		frames: func() uint64 {
 			return c.Stats().IP.PacketsSent.Value() + s.Stats().IP.PacketsSent.Value()

@@ -38,12 +38,17 @@ var roles = map[string]func(args []string) error{
 	"tap-ping":      kernelPing,
 
 	"tcp-tap-bare":   tcpTapBare,
+	"tcp-tap-ionet":  tcpTapIonet,
 	"tcp-tap-gvisor": tcpTapGvisor,
 	"kernel-stream":  kernelStream,
 	"chain-source":   chainSource,
 	"chain-relay":    chainRelay,
 	"chain-sink":     chainSink,
+	"door-source":    doorSource,
+	"door-sink":      doorSink,
+	"tcp-tap-door":   tcpTapDoor,
 	"idle-gvisor":    idleGvisor,
+	"idle-ionet":     idleIonet,
 	"tcp-ping":       tcpPing,
 	"veth-echo":      vethEcho,
 	"veth-ping":      vethPing,
@@ -94,19 +99,20 @@ func spawn(at placement, args ...string) (*process, error) {
 		return nil, err
 	}
 	p.in, p.lines = in, bufio.NewScanner(out)
-	ns := ""
-	if at.netOf != 0 {
-		ns = fmt.Sprint(at.netOf)
-	}
+	return p, at.start(cmd)
+}
+
+// start starts a command there.
+func (at placement) start(cmd *exec.Cmd) error {
 	started := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with its placement
-		started <- startOn(cmd, at, ns)
+		started <- at.startHere(cmd)
 	}()
-	return p, <-started
+	return <-started
 }
 
-func startOn(cmd *exec.Cmd, at placement, ns string) error {
+func (at placement) startHere(cmd *exec.Cmd) error {
 	var set unix.CPUSet
 	for _, c := range at.cpus {
 		set.Set(c)
@@ -119,10 +125,10 @@ func startOn(cmd *exec.Cmd, at placement, ns string) error {
 			return fmt.Errorf("a network namespace: %w (it takes root)", err)
 		}
 	}
-	if ns == "" {
+	if at.netOf == 0 {
 		return cmd.Start()
 	}
-	fd, err := unix.Open(netns.Path(ns), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(netns.Path(strconv.Itoa(at.netOf)), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,7 @@ func (n *network) connect() (client, server net.Conn, err error) {
 type streamed struct {
 	gbps   float64
 	allocs float64 // of the whole process, a frame
+	cpu    float64 // nanoseconds of processor time of both stacks a KiB
 }
 
 // stream sends one way through a network for d.
@@ -94,9 +95,9 @@ func stream(n *network, d time.Duration) (r streamed, err error) {
 	time.Sleep(streamWarmUp)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	octets, frames, start := got.Load(), n.frames(), time.Now()
+	octets, frames, cpu, start := got.Load(), n.frames(), cpuTime(), time.Now()
 	time.Sleep(d)
-	octets, frames = got.Load()-octets, n.frames()-frames
+	octets, frames, cpu = got.Load()-octets, n.frames()-frames, cpuTime()-cpu
 	took := time.Since(start)
 	runtime.ReadMemStats(&after)
 	stop.Store(true)
@@ -106,6 +107,7 @@ func stream(n *network, d time.Duration) (r streamed, err error) {
 	return streamed{
 		gbps:   float64(octets) * 8 / float64(took.Nanoseconds()),
 		allocs: float64(after.Mallocs-before.Mallocs) / float64(max(frames, 1)),
+		cpu:    float64(cpu.Nanoseconds()) / (float64(max(octets, 1)) / 1024),
 	}, nil
 }
 

@@ -4,18 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"ionet/driver"
-	"ionet/driver/tap"
-	"ionet/host"
-	"ionet/stack"
 )
 
 // Every contender sits on a TAP of this name in a network namespace of its
@@ -221,23 +215,11 @@ func kernelUp(addr [4]byte) error {
 
 // tapIonet is a stack on driver/tap.
 func tapIonet([]string) error {
-	h, err := host.New(host.Config{})
+	h, err := ionetTap(true)
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	o := driver.Options{Lan: 0, MAC: stackMAC, Args: []driver.Arg{{Name: "name", Value: tapName}}}
-	d, err := tap.Open(o)
-	if err != nil {
-		return err
-	}
-	ifp, err := h.Attach(d, o)
-	if err != nil {
-		return err
-	}
-	if err := h.Engine().AddAddr(ifp, stack.AddrSpec{Addr: netip.AddrFrom4(stackAddr), Bits: 8}); err != nil {
-		return err
-	}
 	if err := kernelSide(); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 const (
 	connWorkers = 16 // that connect, and as many that accept
+	connPending = 64 // connections that the server has not closed, at most: no queue overflows
 	connWait    = 60 * time.Second
 )
 
@@ -26,7 +27,9 @@ func tcpConnMeasure() error {
 	first, last := processors()
 	fmt.Printf("  all threads on processors %d to %d, %d goroutines connect and close, %d accept and close at the end of the stream;\n", first, last, connWorkers, connWorkers)
 	fmt.Printf("  from %d addresses; who connected waits %v in TIME_WAIT, in both\n", clientAddrs, connWait)
-	if err := connRates(8, func() *network { return gvisorPipe(connWait, manyClients()...) }); err != nil {
+	if err := connRates(8,
+		func() *network { return gvisorPipe(connWait, manyClients()...) },
+		func() *network { return ionetMemory(false, connWait, manyClients()...) }); err != nil {
 		return err
 	}
 	return placed(tcpRoundTrips)
@@ -35,11 +38,13 @@ func tcpConnMeasure() error {
 // connRates holds ionet to bar times the peer, which comes first.
 func connRates(bar float64, networks ...func() *network) error {
 	contenders := make([]contender, len(networks))
+	cpu := make(samples, len(networks))
 	for i, open := range networks {
 		contenders[i].run = func(d time.Duration) (float64, error) {
 			n := open()
 			contenders[i].name = n.name
-			rate, err := connectAndClose(n, d)
+			rate, each, err := connectAndClose(n, d)
+			cpu[i] = append(cpu[i], each)
 			return rate, errors.Join(err, n.close())
 		}
 	}
@@ -48,9 +53,9 @@ func connRates(bar float64, networks ...func() *network) error {
 		return err
 	}
 	for i, c := range contenders {
-		l := fmt.Sprintf("  connect and close  %-16s %8.0f/s", c.name, r.median(i))
+		l := fmt.Sprintf("  connect and close  %-16s %8.0f/s, %5.1f µs of processor each", c.name, r.median(i), cpu.median(i))
 		if c.name == "ionet" {
-			l += fmt.Sprintf(", ratio to %s %.1f  (%s)", contenders[0].name, r.ratio(i, 0),
+			l += fmt.Sprintf(", ratio to %s %.1f, by processor time %.1f  (%s)", contenders[0].name, r.ratio(i, 0), cpu.ratio(0, i),
 				verdict(r.ratio(i, 0) >= bar, fmt.Sprintf("at least %.0f", bar)))
 		}
 		fmt.Println(l)
@@ -59,23 +64,25 @@ func connRates(bar float64, networks ...func() *network) error {
 }
 
 // connectAndClose answers connections a second that were made, closed by who
-// made them and then by who accepted them.
-func connectAndClose(n *network, d time.Duration) (rate float64, err error) {
+// made them and then by who accepted them, and µs of processor time each.
+func connectAndClose(n *network, d time.Duration) (rate, cpu float64, err error) {
 	l, err := n.listen()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var made, closed atomic.Uint64
 	var stop atomic.Bool
 	errs := make(chan error, 2*connWorkers)
+	pending := make(chan struct{}, connPending)
 	var clients, servers sync.WaitGroup
 	for range connWorkers {
-		servers.Go(func() { errs <- closeAccepted(l, &closed) })
+		servers.Go(func() { errs <- closeAccepted(l, &closed, pending) })
 	}
 	froms := manyClients()
 	for w := range connWorkers {
 		clients.Go(func() {
 			for i := w; !stop.Load(); i += connWorkers {
+				pending <- struct{}{}
 				c, err := n.dial(froms[i%len(froms)])
 				if err == nil {
 					err = c.Close()
@@ -88,9 +95,10 @@ func connectAndClose(n *network, d time.Duration) (rate float64, err error) {
 			}
 		})
 	}
-	before, start := closed.Load(), time.Now()
+	before, spent, start := closed.Load(), cpuTime(), time.Now()
 	time.Sleep(d)
-	rate = float64(closed.Load()-before) / time.Since(start).Seconds()
+	conns := float64(closed.Load() - before)
+	rate, cpu = conns/time.Since(start).Seconds(), float64((cpuTime()-spent).Microseconds())/conns
 	stop.Store(true)
 	clients.Wait()
 	err = l.Close()
@@ -99,12 +107,12 @@ func connectAndClose(n *network, d time.Duration) (rate float64, err error) {
 	for e := range errs {
 		err = errors.Join(err, e)
 	}
-	return rate, err
+	return rate, cpu, err
 }
 
 // closeAccepted closes connections when their other end does, until the
-// listener is closed.
-func closeAccepted(l net.Listener, closed *atomic.Uint64) error {
+// listener is closed; each makes room in pending.
+func closeAccepted(l net.Listener, closed *atomic.Uint64, pending <-chan struct{}) error {
 	var b [1]byte
 	for {
 		c, err := l.Accept()
@@ -118,14 +126,15 @@ func closeAccepted(l net.Listener, closed *atomic.Uint64) error {
 			return err
 		}
 		closed.Add(1)
+		<-pending
 	}
 }
 
 // tcpRoundTrips times octets that the kernel sends and a contender sends back.
 // The bare loop is the one that knows just enough TCP.
 func tcpRoundTrips(name string, pinger, cpu int) error {
-	kinds := []string{"bare", "gvisor"}
-	stacks, end, err := tapStacks([]int{cpu}, []string{"tcp-tap-bare", "tcp-tap-gvisor"}, "no offload")
+	kinds := []string{"bare", "ionet", "gvisor"}
+	stacks, end, err := tapStacks([]int{cpu}, []string{"tcp-tap-bare", "tcp-tap-ionet", "tcp-tap-gvisor"}, "no offload")
 	if err != nil {
 		return err
 	}

@@ -11,12 +11,15 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"ionet/client"
 )
 
 // tcpDoorMeasure sends one stream through four processes: a client, its
 // stack's daemon, the other daemon, the other client. The bare chain has
 // processes in the daemons' places that copy from one unix stream socket to
-// the next.
+// the next. Then the kernel is the other end of a daemon's stream, beside that
+// of a stack which the program holds itself.
 func tcpDoorMeasure() error {
 	first, last := processors()
 	fmt.Printf("  the sending client and its daemon on processor %d, the other two on processor %d, as in the bare chain\n", first, last)
@@ -25,6 +28,7 @@ func tcpDoorMeasure() error {
 		open func(dir string) (*passage, error)
 	}{
 		{"bare chain", bareChain},
+		{"ionet", doorChain},
 	}
 	contenders := make([]contender, len(kinds))
 	flows := make([][]passed, len(kinds))
@@ -50,7 +54,58 @@ func tcpDoorMeasure() error {
 		return err
 	}
 	for i, k := range kinds {
-		fmt.Printf("  %-12s %6.2f Gbit/s; processor time a KiB: %s\n", k.name, r.median(i), breakdown(flows[i]))
+		l := fmt.Sprintf("  %-12s %6.2f Gbit/s", k.name, r.median(i))
+		if i > 0 {
+			l += fmt.Sprintf(", ratio %.2f  (%s)", r.ratio(i, 0), verdict(r.ratio(i, 0) >= 0.45, "at least 0.45"))
+		}
+		fmt.Printf("%s; processor time a KiB: %s\n", l, breakdown(flows[i]))
+	}
+	return tapDoor([]int{first, last})
+}
+
+// tapDoor has a kernel host receive from and send to a client of a daemon on a
+// TAP, and a program with a stack of its own.
+func tapDoor(cpus []int) error {
+	fmt.Printf("  over TAP with super-packets, all threads on processors %d to %d\n", cpus[0], cpus[len(cpus)-1])
+	stacks, end, err := tapStacks(cpus, []string{"tcp-tap-ionet"}, "offload")
+	if err != nil {
+		return err
+	}
+	defer end()
+	dir, err := os.MkdirTemp("", "ionet-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	d, err := startDaemon(dir, "p", placement{cpus: cpus, newNet: true}, false, "-dtap", "name="+tapName)
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	if err := d.give(stackAddr); err != nil {
+		return err
+	}
+	c, err := spawn(placement{cpus: cpus, netOf: d.cmd.Process.Pid}, "tcp-tap-door", d.prefix)
+	if err != nil {
+		return err
+	}
+	defer c.kill()
+	if _, err := c.line(); err != nil {
+		return err
+	}
+	for _, way := range []string{"out", "in"} {
+		r, err := figures([]contender{
+			{"embedded", kernelTo(stacks[0], cpus, way)},
+			{"door", kernelTo(c, cpus, way)},
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Printf("  TAP %-3s  embedded %6.2f Gbit/s, through the door %6.2f, ratio %.2f", way, r.median(0), r.median(1), r.ratio(1, 0))
+		if way == "out" {
+			fmt.Printf("  (%s)", verdict(r.ratio(1, 0) >= 0.5, "at least 0.50"))
+		}
+		fmt.Println()
 	}
 	return nil
 }
@@ -83,13 +138,18 @@ func (p *passage) add(name string, cpu int, args ...string) error {
 	if err != nil {
 		return err
 	}
-	p.names, p.pids = append([]string{name}, p.names...), append([]int{c.cmd.Process.Pid}, p.pids...)
+	p.front(name, c.cmd.Process.Pid)
 	p.ends = append(p.ends, c.kill)
 	if p.sink == nil {
 		p.sink = c
 	}
 	_, err = c.line()
 	return err
+}
+
+// front puts a process in front of those that are there.
+func (p *passage) front(name string, pid int) {
+	p.names, p.pids = append([]string{name}, p.names...), append([]int{pid}, p.pids...)
 }
 
 // measure has the sink count for d. The stream is running.
@@ -151,6 +211,77 @@ func bareChain(dir string) (*passage, error) {
 		p.end()
 	}
 	return p, err
+}
+
+// doorChain starts two daemons on a wire, and a client of each.
+func doorChain(dir string) (*passage, error) {
+	first, last := processors()
+	p := &passage{}
+	start := func(name string, cpu int, addr [4]byte) (*daemon, error) {
+		d, err := startDaemon(dir, name, placement{cpus: []int{cpu}}, false, "-dwire", "path="+filepath.Join(dir, "wire"))
+		if err != nil {
+			return nil, err
+		}
+		p.ends = append(p.ends, d.stop)
+		return d, d.give(addr)
+	}
+	b, err := start("b", last, serverAddr)
+	if err == nil {
+		err = p.add("sink", last, "door-sink", b.prefix)
+	}
+	if err == nil {
+		p.front("its daemon", b.cmd.Process.Pid)
+		var a *daemon
+		if a, err = start("a", first, clientAddr); err == nil {
+			p.front("first daemon", a.cmd.Process.Pid)
+			err = p.add("source", first, "door-source", a.prefix)
+		}
+	}
+	if err != nil {
+		p.end()
+	}
+	return p, err
+}
+
+// doorSource writes to the server through the daemon at PREFIX for as long as
+// it is read.
+func doorSource(args []string) error {
+	s, err := client.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	c, err := s.Dial("tcp", ionetAddr(serverAddr, streamPort))
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	var never atomic.Bool
+	return ended(fill(c, &never))
+}
+
+// doorSink is the server of the daemon at PREFIX.
+func doorSink(args []string) error {
+	s, err := client.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	l, err := s.Listen("tcp", ionetAddr(serverAddr, streamPort))
+	if err != nil {
+		return err
+	}
+	return countStream(l)
+}
+
+// tcpTapDoor serves streams on the TAP of the daemon at PREFIX.
+func tcpTapDoor(args []string) error {
+	s, err := client.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return serveStreams(func(port uint16) (net.Listener, error) { return s.Listen("tcp", ionetAddr(stackAddr, port)) })
 }
 
 // chainSource writes to the socket PATH for as long as it is read.

@@ -42,9 +42,9 @@ func tapStacks(cpus []int, names []string, args ...string) (stacks []*process, e
 }
 
 // kernelTo has a kernel's process send to the stack's, or receive from it.
-func kernelTo(p *process, cpu int, way string) func(time.Duration) (float64, error) {
+func kernelTo(p *process, cpus []int, way string) func(time.Duration) (float64, error) {
 	return func(d time.Duration) (gbps float64, err error) {
-		k, err := spawn(placement{cpus: []int{cpu}, netOf: p.cmd.Process.Pid}, "kernel-stream", way, d.String())
+		k, err := spawn(placement{cpus: cpus, netOf: p.cmd.Process.Pid}, "kernel-stream", way, d.String())
 		if err != nil {
 			return 0, err
 		}
@@ -66,19 +66,23 @@ func discarded(p *process) func(time.Duration) (float64, error) {
 }
 
 // tcpTap measures both ways. With offload the bar is the ratio to gVisor,
-// without it the share of the bare loops.
+// without it the share of the bare loops: of the one that reads and discards,
+// and of the one whose frames the kernel discards.
 func tcpTap(offload string, kernel, own int) error {
-	stacks, end, err := tapStacks([]int{own}, []string{"tcp-tap-bare", "tcp-tap-gvisor"}, offload)
+	stacks, end, err := tapStacks([]int{own}, []string{"tcp-tap-bare", "tcp-tap-gvisor", "tcp-tap-ionet"}, offload)
 	if err != nil {
 		return err
 	}
 	defer end()
 	for _, way := range []string{"in", "out"} {
 		contenders := []contender{
-			{"bare loop", kernelTo(stacks[0], kernel, way)},
-			{"gVisor", kernelTo(stacks[1], kernel, way)},
+			{"bare loop", kernelTo(stacks[0], []int{kernel}, way)},
+			{"gVisor", kernelTo(stacks[1], []int{kernel}, way)},
+			{"ionet", kernelTo(stacks[2], []int{kernel}, way)},
 		}
+		bare := 0
 		if way == "out" {
+			bare = len(contenders)
 			contenders = append(contenders, contender{"bare loop, frames that the kernel discards", discarded(stacks[0])})
 		}
 		r, err := figures(contenders)
@@ -86,7 +90,16 @@ func tcpTap(offload string, kernel, own int) error {
 			return err
 		}
 		for i, c := range contenders {
-			fmt.Printf("  %-10s %-3s  %-42s %6.2f Gbit/s\n", offload, way, c.name, r.median(i))
+			l := fmt.Sprintf("  %-10s %-3s  %-42s %6.2f Gbit/s", offload, way, c.name, r.median(i))
+			if c.name == "ionet" {
+				l += fmt.Sprintf(", ratio to gVisor %.2f, to the bare loop %.2f, and of discarded frames %.2f", r.ratio(i, 1), r.ratio(i, 0), r.ratio(i, bare))
+				if offload == "offload" {
+					l += fmt.Sprintf("  (%s)", verdict(r.ratio(i, 1) >= 1.3, "at least 1.3 times gVisor's"))
+				} else {
+					l += fmt.Sprintf("  (%s)", verdict(r.ratio(i, bare) >= 0.55, "at least 0.55 of the bare loop"))
+				}
+			}
+			fmt.Println(l)
 		}
 	}
 	return nil

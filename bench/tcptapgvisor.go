@@ -11,10 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"ionet/driver/vnet"
@@ -39,7 +37,7 @@ func gvisorTap(offload bool) (listen func(port uint16) (net.Listener, error), er
 	}
 	s := gvisorTCP(link, time.Second, stackAddr)
 	return func(port uint16) (net.Listener, error) {
-		return gonet.ListenTCP(s, gvisorAddr(stackAddr, port), ipv4.ProtocolNumber)
+		return gvisorListen(s, gvisorAddr(stackAddr, port)), nil
 	}, nil
 }
 

@@ -29,13 +29,14 @@ func toolsMeasure() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	d, err := startDaemon(dir)
+	first, last := processors()
+	d, err := startDaemon(dir, "p", placement{cpus: []int{first, last}}, true, "-dwire", "path="+filepath.Join(dir, "wire"))
 	if err != nil {
 		return err
 	}
 	defer d.stop()
-	if out, err := d.tool("ifconfig", "en0", "10.0.0.1").CombinedOutput(); err != nil {
-		return fmt.Errorf("ifconfig: %w: %s", err, out)
+	if err := d.give(clientAddr); err != nil {
+		return err
 	}
 	if err := toolTimes(d, dir); err != nil {
 		return err
