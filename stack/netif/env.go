@@ -23,7 +23,8 @@ type Env struct {
 	Log    *slog.Logger
 	Rand32 func() uint32 // unpredictable; safe for concurrent use
 	// Now is the stack's clock for calls that come without a Work (an ioctl
-	// reading an age); the packet path uses Work.Now.
+	// reading an age), and for a flusher, whose Work may have begun before
+	// another one that has sent meanwhile; the packet path uses Work.Now.
 	Now func() int64
 
 	mu   sync.Mutex

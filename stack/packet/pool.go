@@ -19,7 +19,7 @@ const shellClass = uint8(nclass)
 const maxShells = 4096
 
 // keepFree bounds the octets a pool keeps in idle buffers of one class.
-const keepFree = 4 << 20
+const keepFree = 16 << 20
 
 // Pool hands out buffers and keeps the books: what is out, and what was
 // refused because the budget was spent. It is safe for concurrent use.

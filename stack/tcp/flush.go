@@ -21,6 +21,9 @@ func (c *conn) Flush(w *netif.Work) {
 	var out [burst]outgoing
 	for {
 		c.mu.Lock()
+		// The call may have begun before one that has sent meanwhile: the peer
+		// takes a timestamp that goes back for an old segment (RFC 7323 §5).
+		w.Now = max(w.Now, c.t.env.Now())
 		c.want = false
 		n := c.fill(w, out[:])
 		more := c.want

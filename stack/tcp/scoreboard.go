@@ -117,12 +117,13 @@ func (s *scoreboard) ack(una seq, f func(r *record)) {
 			break
 		}
 		if r.end.gt(una) { // a part
-			part := *r
-			part.end = una
-			s.forget(&part)
-			if part.flags&rSacked == 0 {
-				f(&part)
+			whole := *r // a copy of the part would escape through f
+			r.end = una
+			s.forget(r)
+			if r.flags&rSacked == 0 {
+				f(r)
 			}
+			*r = whole
 			r.seq = una
 			break
 		}

@@ -355,7 +355,8 @@ func (c *conn) wholeSegments(n int) int {
 // bufferFor is the size of the next buffer for n octets that are there. It is
 // what of them the buffer will take.
 func (c *conn) bufferFor(n int) int {
-	if whole := c.wholeSegments(maxSuper); n >= whole {
+	// What waits behind others is joined by the next write before it leaves.
+	if whole := c.wholeSegments(maxSuper); n >= whole || c.unsent() >= whole {
 		return whole
 	}
 	return n
