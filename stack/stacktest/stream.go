@@ -381,6 +381,9 @@ func (s *Socket) Has(at, n int) {
 	}
 }
 
+// IRS is the stack's initial sequence number.
+func (e *End) IRS() uint32 { return e.irs }
+
 // Next is the number behind the last octet that the stack has sent.
 func (e *End) Next() uint32 { return e.next - e.irs }
 

@@ -235,8 +235,10 @@ func (c *conn) control(w *netif.Work, s *segment, advance uint32, a arrivals, pr
 	switch g.phase {
 	case recovering:
 		delivered := a.octets
-		if !c.has(fSACK) && advance == 0 && c.dupAcks > 0 {
-			delivered = mss // RFC 6675 has no better for it
+		// Without SACK a duplicate stands for a segment, as far as there were
+		// so many (RFC 5681 §3.2).
+		if !c.has(fSACK) && advance == 0 && c.dupAcks > 0 && g.prrDelivered < g.prrFlight {
+			delivered = mss
 		}
 		c.prr(delivered, advance > 0 && !lost)
 		if lost && !c.has(fSACK) { // RFC 6582 §3.2: a partial acknowledgement sends the next hole

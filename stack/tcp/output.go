@@ -394,7 +394,7 @@ func (c *conn) data(w *netif.Work, q seq, off, size int, fin bool) *packet.Buf {
 	if size > 0 && off+size == c.snd.len {
 		flags |= packet.TCPPsh
 	}
-	if size > 0 && c.has(fSendCWR) {
+	if size > 0 && c.has(fSendCWR) && q == c.sndNxt { // on new data (RFC 3168 §6.1.2)
 		c.off(fSendCWR)
 		flags |= packet.TCPCwr
 	}

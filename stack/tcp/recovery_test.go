@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"ionet/stack/packet"
 	"ionet/stack/socket"
 	. "ionet/stack/stacktest"
 )
@@ -232,4 +233,98 @@ func TestAckOfUnsentData(t *testing.T) {
 	if i.SendQ != 10 {
 		t.Errorf("%d octets wait", i.SendQ)
 	}
+}
+
+// ecn has a connection with ECN and SACK, and ten segments in flight.
+func ecn(t *testing.T) (*Rig, *Socket, *End) {
+	r := far(t)
+	s := r.Stream("10.0.0.1:5000")
+	e := r.End("10.0.0.2:80", "10.0.0.1:5000")
+	_ = s.Connect("10.0.0.2:80")
+	e.Lines()
+	r.Pass(r.Delay)
+	e.Send("SE. 0 <mss 1460 sackOK>")
+	s.Put(1, 30*1460)
+	e.Lines()
+	r.Pass(r.Delay)
+	return r, s, e
+}
+
+// Whoever has slowed down for a loss says so too, with new data and not with
+// what is sent again (RFC 3168 §6.1.2, §6.1.5).
+func TestCWRGoesWithNewData(t *testing.T) {
+	r, _, e := ecn(t)
+	e.Send(". 1 ack 1 <sack 1461-5841>")
+	for _, f := range r.Sent() {
+		e.Take(f)
+		h := packet.IPv4(f[14:])
+		again := packet.TCP(h.Payload()).Seq()-e.IRS() < 14601
+		if again && (h.TOS() != 0 || packet.TCP(h.Payload()).Flags()&packet.TCPCwr != 0) {
+			t.Error("what is sent again says that it may be marked, or CWR")
+		}
+	}
+	r.Pass(6 * time.Millisecond)
+	if got := e.Lines(); len(got) > 0 && got[0] != ". 1+1460 ack 1" {
+		t.Errorf("sent again: %v", got)
+	}
+	e.Send(". 1 ack 14601")
+	got := e.Lines()
+	if len(got) < 2 || got[0] != "W. 14601+1460 ack 1" || got[1] != ". 16061+1460 ack 1" {
+		t.Errorf("new data: %v", got)
+	}
+}
+
+// A SYN and ACK that is sent again grants what the first one did.
+func TestSynAckAgainGrantsECN(t *testing.T) {
+	r := New(t)
+	r.Listen(":80", 5)
+	e := r.End("10.0.0.2:5000", "10.0.0.1:80")
+	e.Send("SEW 0 <mss 1460>")
+	e.Got("SE. 0 ack 1 <mss 1460>")
+	r.Pass(1100 * time.Millisecond)
+	e.Got("SE. 0 ack 1 <mss 1460>")
+}
+
+// A receiver that acknowledges octet by octet, or says the same over and over,
+// gets no more than an honest one (Savage, RFC 3465 and RFC 5681 §3.2).
+func TestGreedyReceivers(t *testing.T) {
+	t.Run("division", func(t *testing.T) {
+		r := far(t)
+		s, e := r.Dial(bare)
+		s.Put(1, 40*1460)
+		e.Lines()
+		r.Pass(r.Delay)
+		for at := 2; at <= 1461; at++ {
+			e.Send(fmt.Sprint(". 1 ack ", at))
+		}
+		if i, _ := r.TCP.InfoOf(s.ID); i.Cwnd > 11*1460 {
+			t.Errorf("the window is %d for one segment", i.Cwnd)
+		}
+	})
+	t.Run("duplicates", func(t *testing.T) {
+		r := far(t)
+		s, e := r.Dial(bare)
+		s.Put(1, 44*1460)
+		e.Lines()
+		r.Pass(r.Delay)
+		for range 1000 {
+			e.Send(". 1 ack 1")
+		}
+		if n := len(e.Lines()); n > 12 {
+			t.Errorf("%d segments for ten in flight", n)
+		}
+	})
+	t.Run("optimism", func(t *testing.T) {
+		r := far(t)
+		s, e := r.Dial(bare)
+		s.Put(1, 44*1460)
+		e.Lines()
+		for at := 14602; at < 40*1460; at += 1460 {
+			e.Send(fmt.Sprint(". 1 ack ", at))
+		}
+		i, _ := r.TCP.InfoOf(s.ID)
+		if i.SndUna != i.ISS+1 {
+			t.Error("it believed in what was not sent")
+		}
+	})
 }

@@ -253,7 +253,7 @@ func (t *TCP) synAck(w *netif.Work, e *synEntry) {
 		o.HasFastOpen, o.FastOpen = true, t.fastCookie(e.foreign.IP)
 	}
 	flags := uint8(packet.TCPSyn | packet.TCPAck)
-	if e.flags&fECN != 0 && e.tries == 0 {
+	if e.flags&fECN != 0 {
 		flags |= packet.TCPEce
 	}
 	w.Count(cntOutCtl)

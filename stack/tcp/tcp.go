@@ -215,6 +215,7 @@ func New(env *netif.Env, c Config) *TCP {
 	t.key = [2]uint64{word(), word()}
 	t.table.Streams = true
 	t.table.Busy = t.busy
+	t.chall.rand = env.Rand32
 	t.syn.init(t)
 	t.tw.init(t)
 	env.MIB.OnChangeStr(nodeCong, func(_, name string) error {
@@ -255,9 +256,14 @@ func (t *TCP) Close(w *netif.Work) {
 
 // limiter lets a number of events a second pass.
 type limiter struct {
+	// rand, if set, makes that number a different one each second, from half the
+	// limit to one and a half: what is left of an exact one would tell strangers
+	// what other connections do (Cao et al., "Off-Path TCP Exploits").
+	rand func() uint32
+
 	mu     sync.Mutex
 	second int64
-	n      int64
+	left   int64
 }
 
 // allow reports whether one more event may happen at now; a negative limit is
@@ -268,11 +274,14 @@ func (l *limiter) allow(now, limit int64) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := now / second; s != l.second {
-		l.second, l.n = s, 0
+	if s := now/second + 1; s != l.second { // 0: there was none yet
+		l.second, l.left = s, limit
+		if l.rand != nil && limit > 0 {
+			l.left = (limit+1)/2 + int64(l.rand())%limit
+		}
 	}
-	l.n++
-	return l.n <= limit
+	l.left--
+	return l.left >= 0
 }
 
 // flowList keeps the flows of connections that have nothing to send: an idle
