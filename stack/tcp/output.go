@@ -106,7 +106,11 @@ func (c *conn) sent(w *netif.Work, before seq, resent bool) {
 		} else {
 			c.armProbe(w.Now, c.due[tRexmt]-w.Now)
 		}
-	case c.unsent() > 0 && (c.sb == nil || c.sb.len() == 0):
+	case c.sb != nil && c.sb.len() > 0:
+		if c.due[tRexmt] == 0 { // there was no memory
+			c.armRexmt(w.Now)
+		}
+	case c.unsent() > 0 || c.has(fFinQueued) && !c.has(fFinSent):
 		c.persist(w.Now)
 	}
 }
