@@ -118,9 +118,9 @@ type conn struct {
 	dupAcks            uint8
 	shift              uint8 // back-off of the retransmission or persist timer
 	keepSent           uint8
-	quick              uint8 // acknowledgements that are sent at once, at the start
+	quick              uint8 // acknowledgements that are sent at once
 	oob                byte
-	dupOwed            uint8 // duplicate acknowledgements for a peer without SACK
+	dupOwed            uint8 // acknowledgements that segments out of order are worth
 	frto               uint8
 	tlp                bool // a tail loss probe is on its way
 	tlpData            bool // the probe was new data
@@ -190,8 +190,9 @@ func (t *TCP) newConn(so *socket.Socket) *conn {
 	return c
 }
 
-// quickAcks is for how many segments a new connection acknowledges at once, so
-// that the peer's window opens.
+// quickAcks is for how many segments a connection acknowledges at once when it
+// is new or something has been lost: the peer's window is small then, and has
+// nothing else to open it.
 const quickAcks = 16
 
 // net is the network layer of the socket's family.

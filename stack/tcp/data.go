@@ -134,7 +134,8 @@ func (c *conn) outOfOrder(w *netif.Work, s *segment, fin bool) {
 	p := s.pkt
 	w.Count(cntInOOO)
 	c.on(fAckNow)
-	if !c.has(fSACK) && c.dupOwed < maxDupOwed { // its sender counts them (RFC 5681 §3.2)
+	c.quick = quickAcks
+	if c.dupOwed < maxDupOwed { // one each (RFC 5681 §4.2): some senders count them, and any may be lost
 		c.dupOwed++
 	}
 	if c.has(fCantRecv) { // it will be thrown away when it is its turn; the peer sends it again then

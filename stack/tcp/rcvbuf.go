@@ -104,7 +104,9 @@ func (q *recvQueue) fresh(c *conn, p *packet.Buf, left int) *packet.Buf {
 type reassembly struct {
 	ranges []rng
 	charge int
-	recent seq // a sequence number in the range that changed last: the first SACK block
+	// recent are the beginnings of the ranges that changed last, the last of
+	// all first: what an ACK says is in the next ones too, as ACKs are lost.
+	recent [3]seq
 }
 
 type rng struct {
@@ -154,7 +156,6 @@ func (a *reassembly) add(c *conn, p *packet.Buf, from seq, fin bool) (dup packet
 	if fin {
 		end++
 	}
-	a.recent = from
 	// The first range that reaches up to from; in nearly every case the last.
 	i := len(a.ranges)
 	for i > 0 && a.ranges[i-1].to.geq(from) {
@@ -163,6 +164,7 @@ func (a *reassembly) add(c *conn, p *packet.Buf, from seq, fin bool) (dup packet
 	if i < len(a.ranges) && a.ranges[i].from.leq(from) { // it goes on here, or begins inside
 		r := &a.ranges[i]
 		if r.fin || r.to.geq(end) { // nothing new, or nothing may follow
+			a.changed(r)
 			p.Free()
 			return packet.SACKBlock{Start: uint32(from), End: uint32(minSeq(end, r.to))}
 		}
@@ -211,7 +213,36 @@ func (a *reassembly) add(c *conn, p *packet.Buf, from seq, fin bool) (dup packet
 		r.tail, r.to, r.fin = next.tail, next.to, next.fin
 		a.cut(i + 1)
 	}
+	a.changed(r)
 	return dup
+}
+
+// changed puts a range at the head of those of which the peer hears first.
+func (a *reassembly) changed(r *rng) {
+	old, n := a.recent, 1
+	a.recent[0] = r.from
+	for _, q := range old {
+		if n < len(a.recent) && (q.lt(r.from) || q.geq(r.to)) {
+			a.recent[n] = q
+			n++
+		}
+	}
+}
+
+// holding is the index of the range that holds q, or -1.
+func (a *reassembly) holding(q seq) int {
+	lo, hi := 0, len(a.ranges)
+	for lo < hi {
+		if m := int(uint(lo+hi) >> 1); a.ranges[m].to.gt(q) {
+			hi = m
+		} else {
+			lo = m + 1
+		}
+	}
+	if lo < len(a.ranges) && a.ranges[lo].from.leq(q) {
+		return lo
+	}
+	return -1
 }
 
 func (a *reassembly) cut(i int) {
@@ -220,23 +251,27 @@ func (a *reassembly) cut(i int) {
 	a.ranges = a.ranges[:len(a.ranges)-1]
 }
 
-// blocks writes the SACK blocks, the one that changed last first (RFC 2018
-// §4), and answers how many there are.
+// blocks writes the SACK blocks, those that changed last first (RFC 2018 §4)
+// and then the highest, and answers how many there are.
 func (a *reassembly) blocks(b []packet.SACKBlock) (n int) {
-	first := -1
-	for i := range a.ranges {
-		if r := &a.ranges[i]; r.from.leq(a.recent) && r.to.gt(a.recent) {
-			first = i
-			b[0] = packet.SACKBlock{Start: uint32(r.from), End: uint32(r.to)}
-			n = 1
-			break
+	put := func(i int) {
+		if i < 0 || n == len(b) {
+			return
 		}
+		next := packet.SACKBlock{Start: uint32(a.ranges[i].from), End: uint32(a.ranges[i].to)}
+		for _, have := range b[:n] {
+			if have == next {
+				return
+			}
+		}
+		b[n] = next
+		n++
+	}
+	for _, q := range a.recent {
+		put(a.holding(q))
 	}
 	for i := len(a.ranges) - 1; i >= 0 && n < len(b); i-- {
-		if i != first {
-			b[n] = packet.SACKBlock{Start: uint32(a.ranges[i].from), End: uint32(a.ranges[i].to)}
-			n++
-		}
+		put(i)
 	}
 	return n
 }

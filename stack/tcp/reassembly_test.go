@@ -170,3 +170,45 @@ func TestSequenceWraps(t *testing.T) {
 		t.Errorf("%d octets are left, %d came", i.SendQ, len(e.Seen))
 	}
 }
+
+// RFC 2018 §4: the blocks that changed last come first, so that what a lost ACK
+// said is said again.
+func TestSACKBlocksThatChangedLast(t *testing.T) {
+	r := New(t)
+	_, e := r.Dial(bare + " sackOK")
+	for _, at := range []int{2001, 4001, 6001, 8001} {
+		e.Send(". " + seqs(at, 1000))
+		e.Lines()
+	}
+	e.Send(". 3001+10")
+	e.Got(". 1 ack 1 <sack 2001-3011 8001-9001 6001-7001>")
+	e.Send(". 5001+10")
+	e.Got(". 1 ack 1 <sack 4001-5011 2001-3011 8001-9001>")
+	e.Send(". 3011+990") // joins the two
+	e.Got(". 1 ack 1 <sack 2001-5011 8001-9001 6001-7001>")
+	e.Send(". 1+2000")
+	e.Got(". 1 ack 5011 <sack 8001-9001 6001-7001>")
+}
+
+// RFC 5681 §4.2: every segment out of order is worth an acknowledgement, though
+// they come in one burst, and for a while what follows in order is not waited
+// for.
+func TestAcknowledgementsAfterALoss(t *testing.T) {
+	r := New(t)
+	_, e := r.Dial(bare + " sackOK")
+	for i := range 16 { // a new connection's are behind us
+		e.Send(". " + seqs(1+i, 1))
+		e.Lines()
+	}
+	e.Send(". 17+1460")
+	e.Got()
+	e.Send(". 1477+1460")
+	e.Got(". 1 ack 2937")
+	e.Send(". 4397+1460", ". 7317+1460", ". 8777+1460")
+	const dup = ". 1 ack 2937 <sack 7317-10237 4397-5857>"
+	e.Got(dup, dup, dup)
+	e.Send(". 2937+1460", ". 5857+1460")
+	e.Got(". 1 ack 10237")
+	e.Send(". 10237+1460")
+	e.Got(". 1 ack 11697")
+}

@@ -131,6 +131,31 @@ func TestTailLossProbe(t *testing.T) {
 	r.Sysctl("net.inet.tcp.tlp", "0")
 }
 
+// On a long and steady path a timeout is shorter than two round trips: the probe
+// is sent in its stead, and the loss is one of one segment (RFC 8985 §7.2).
+func TestTailLossProbeInsteadOfATimeout(t *testing.T) {
+	r := New(t)
+	r.Delay = 300 * time.Millisecond
+	s, e := r.Dial(bare + " sackOK")
+	at := 1
+	for range 12 {
+		s.Put(at, 10)
+		e.Got("P. " + seqs(at, 10) + " ack 1")
+		at += 10
+		r.Pass(300 * time.Millisecond)
+		e.Send(fmt.Sprintf(". 1 ack %d", at))
+	}
+	s.Put(at, 3*1460)
+	e.Lines()
+	r.Pass(520 * time.Millisecond)
+	e.Got("P. " + seqs(at+2*1460, 1460) + " ack 1")
+	r.Pass(20 * time.Millisecond)
+	e.Send(fmt.Sprintf(". 1 ack %d", at+3*1460)) // it was the one that had been lost
+	if i, _ := r.TCP.InfoOf(s.ID); i.Phase != "open" || i.Cwnd < 5*1460 {
+		t.Errorf("afterwards: %s, window %d", i.Phase, i.Cwnd)
+	}
+}
+
 // A timeout that was needless, since the original comes through after all, is
 // undone: by F-RTO (RFC 5682), by Eifel (RFC 3522).
 func TestNeedlessTimeout(t *testing.T) {

@@ -197,6 +197,9 @@ func (c *conn) outOfWindow(w *netif.Work, s *segment) {
 
 // dupData notes octets that were here already, for a DSACK (RFC 2883).
 func (c *conn) dupData(s *segment) {
+	if s.pkt.Len() > 0 {
+		c.quick = quickAcks
+	}
 	if c.has(fSACK) && s.pkt.Len() > 0 {
 		c.dsack = packet.SACKBlock{Start: uint32(s.seq), End: uint32(s.seq) + uint32(s.pkt.Len())}
 	}

@@ -9,8 +9,8 @@ import (
 // A connection's timers. They share one node of the wheel, which is moved when
 // it fires and something is due later, and not when a deadline moves away.
 const (
-	tRexmt   = iota // retransmission, or persist with fPersist
-	tProbe          // tail loss probe
+	tProbe   = iota // tail loss probe; it comes first, as it may take the timeout's place
+	tRexmt          // retransmission, or persist with fPersist
 	tReorder        // RACK's reordering window
 	tDelAck
 	tKeep // the handshake's end, keepalive, FIN_WAIT_2
@@ -146,7 +146,8 @@ func (c *conn) armRexmt(now int64) {
 	c.armProbe(now, rto)
 }
 
-// armProbe is RFC 8985 §7.2.
+// armProbe is RFC 8985 §7.2: on a long path, where two round trips are a
+// timeout, the probe is sent in its stead.
 func (c *conn) armProbe(now, rto int64) {
 	c.due[tProbe] = 0
 	if c.cc.phase >= recovering || c.tlp || !c.has(fSACK) || c.sb.sacked != 0 || c.rtt.srtt == 0 ||
@@ -157,10 +158,7 @@ func (c *conn) armProbe(now, rto int64) {
 	if c.inFlight() <= uint32(c.mss) {
 		pto += maxDelAck
 	}
-	pto = max(pto, minProbe)
-	if pto < rto {
-		c.setTimer(tProbe, now+pto, now)
-	}
+	c.setTimer(tProbe, now+min(max(pto, minProbe), rto), now)
 }
 
 // maxDelAck is how long a peer's acknowledgement may wait (RFC 8985's
