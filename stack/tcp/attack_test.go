@@ -1,11 +1,14 @@
 package tcp_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
+	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/socket"
 
 	. "ionet/stack/stacktest"
 )
@@ -148,6 +151,34 @@ func TestPAWS(t *testing.T) {
 	says(t, "state", state(r), "CLOSED")
 	s.Has(1, 5)
 	says(t, "read", s.Read(9, 0), reset)
+}
+
+// A call that began before another one, and sends after it, has the later time:
+// to the peer a timestamp that goes back is that of an old duplicate.
+func TestTimestampsOnlyGrow(t *testing.T) {
+	r := New(t)
+	s, e := r.Dial(bare + " ts")
+	e.Segments()
+	early := r.Env.Begin(r.Env.Now())
+	r.Pass(5 * time.Millisecond)
+	send := func(w *netif.Work) error {
+		_, err := s.Socket.Send(w, &socket.Msg{Data: Octets(1, 1448)})
+		return err
+	}
+	if err := errors.Join(r.Do(send), send(early)); err != nil {
+		t.Fatal(err)
+	}
+	early.End()
+	last, all := uint32(0), e.Segments()
+	if len(all) != 2 {
+		t.Errorf("%d segments, want 2", len(all))
+	}
+	for _, g := range all {
+		if g.Opt.TSVal < last {
+			t.Errorf("a timestamp of %d after one of %d", g.Opt.TSVal, last)
+		}
+		last = g.Opt.TSVal
+	}
 }
 
 // The timestamp of a segment that is not the next one is not echoed (RFC 7323
