@@ -1,6 +1,7 @@
 package stacktest
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -15,8 +16,8 @@ import (
 //
 // FLAGS are of S F R P . U E W, "." being ACK, and "-" none; SEQ the sequence
 // number of the first octet; LEN that of data. OPTIONS are of "mss N",
-// "wscale N", "sackOK", "ts VAL ECR" and "sack FROM-TO ...". The window is what
-// the header says, without scaling.
+// "wscale N", "sackOK", "ts VAL ECR", "sack FROM-TO ...", and of Fast Open "ask"
+// and "cookie HEX". The window is what the header says, without scaling.
 type Segment struct {
 	Flags    uint8
 	Seq, Ack uint32
@@ -72,6 +73,12 @@ func (s *Segment) words(seq, ack uint32) string {
 			k += fmt.Sprintf(" %d-%d", int32(x.Start-ack), int32(x.End-ack))
 		}
 		o = append(o, k)
+	}
+	switch {
+	case s.Opt.HasFastOpen && len(s.Opt.FastOpen) == 0:
+		o = append(o, "ask")
+	case s.Opt.HasFastOpen:
+		o = append(o, fmt.Sprintf("cookie %x", s.Opt.FastOpen))
 	}
 	if len(o) > 0 {
 		b.WriteString(" <" + strings.Join(o, " ") + ">")
@@ -152,6 +159,14 @@ func ParseSegment(line string) (s Segment, hasAck, hasWin bool) {
 			s.Opt.SACKOK = true
 		case "ts":
 			s.Opt.HasTimestamp, s.Opt.TSVal, s.Opt.TSEcr = true, num(next()), num(next())
+		case "cookie":
+			c, err := hex.DecodeString(next())
+			if err != nil {
+				bad("no cookie")
+			}
+			s.Opt.HasFastOpen, s.Opt.FastOpen = true, c
+		case "ask":
+			s.Opt.HasFastOpen = true
 		case "sack":
 			for len(o) > 0 && strings.Contains(o[0], "-") && s.Opt.NSACK < packet.TCPMaxSACK {
 				x := next() // numbers may be negative

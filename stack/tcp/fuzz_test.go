@@ -42,7 +42,7 @@ func (b *script) near(base uint32) uint32 {
 // connections that were opened in every way. Nothing panics or hangs, and at
 // the end nothing is left over (the rig keeps the books).
 func FuzzTCP(f *testing.F) {
-	for how := range byte(8) {
+	for _, how := range []byte{0, 1, 2, 3, 4, 5, 6, 7, 15, 64, 99, 128} {
 		for _, s := range []string{
 			"",
 			"\x00\x10\x00\x00\x05\x01\x10\x41\x00\x0a\x02\x11\x00\x00\x00\x03\x04",
@@ -73,28 +73,45 @@ func playTCP(t testing.TB, how byte, b *script) {
 	if how&2 != 0 {
 		opts += " ts"
 	}
-	if how&8 != 0 {
-		r.Sysctl("net.inet.tcp.syn_cache_limit", "0")
-	}
 	if how&16 != 0 {
 		r.Sysctl("net.inet.tcp.congctl.selected", "newreno")
 	}
-	l := r.Listen(":80", 2)
+	l, cookie := server(t, r, 2)
+	if how&8 != 0 {
+		r.Sysctl("net.inet.tcp.syn_cache_limit", "0")
+	}
 	l.Flag(socket.SORcvBuf, 8192)
 	var s *Socket
 	var e *End
-	switch how >> 2 & 1 {
-	case 0:
-		s, e = r.Dial(opts)
-	default:
-		e = r.Knock(opts)
+	accept := func() {
 		var err error
 		if s, err = l.Accept(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	switch {
+	case how&64 != 0:
+		e = r.End("10.0.0.2:5000", "10.0.0.1:80")
+		e.Send("S 0+10 <" + bare + " " + cookie + ">")
+		accept()
+	case how&4 != 0:
+		e = r.Knock(opts)
+		accept()
+	default:
+		s, e = r.Dial(opts)
+	}
 	if how&32 != 0 {
 		s.Flag(socket.SOOOBInline, 1)
+	}
+	for _, f := range r.Sent() {
+		e.Take(f)
+	}
+	out := uint32(1)
+	if how&64 != 0 {
+		out = 11
+	}
+	if how&128 != 0 { // now and then there is no memory
+		r.Sysctl("kern.mbuf.memory", "1048576")
 	}
 	other := r.Stream("") // one that is being opened
 	half := r.End("10.0.0.2:99", "10.0.0.1:6000")
@@ -103,7 +120,12 @@ func playTCP(t testing.TB, how byte, b *script) {
 	for _, f := range r.Sent() {
 		half.Take(f)
 	}
-	out := uint32(1)
+	var release func()
+	defer func() {
+		if release != nil {
+			release()
+		}
+	}()
 	for len(*b) > 0 {
 		to := e
 		switch op := b.next(); op & 15 {
@@ -168,6 +190,12 @@ func playTCP(t testing.TB, how byte, b *script) {
 				o[i] = b.next()
 			}
 			to.SendRaw("P. 1", o)
+		}
+		if how&128 != 0 && release == nil && len(*b)%7 == 3 {
+			release = hog(t, r)
+		} else if release != nil && len(*b)%5 == 2 {
+			release()
+			release = nil
 		}
 		for _, f := range r.Sent() {
 			e.Take(f)
