@@ -165,6 +165,14 @@ func (p *process) wait() error {
 	return p.cmd.Wait()
 }
 
+// stop lets a child that waits for the end of its input end, and does not wait
+// for long.
+func (p *process) stop() {
+	kill := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer kill.Stop()
+	_ = p.wait()
+}
+
 // kill ends the child whatever it does.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()

@@ -23,7 +23,7 @@ func tcpTapMeasure() error {
 func tapStacks(cpus []int, names []string, args ...string) (stacks []*process, end func(), err error) {
 	end = func() {
 		for _, p := range stacks {
-			p.kill()
+			p.stop()
 		}
 	}
 	for _, n := range names {

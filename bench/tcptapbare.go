@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	bareSegment = 1460       // octets of a segment: the peer is offered no options that take room
-	bareSuper   = 44 * 1460  // and of a super-packet
-	bareWindow  = 65535 << 8 // what the bare receiver offers
+	bareSegment = 1460      // octets of a segment: the peer is offered no options that take room
+	bareSuper   = 44 * 1460 // and of a super-packet
+	// bareShift scales the window that the bare receiver offers, 65535: fewer
+	// frames than a TAP queues, as what is lost there is acknowledged all the same.
+	bareShift = 4
 	// bareHeaders are those a stack's segment has, timestamps included: frames
 	// without a stack count as what such a segment would carry.
 	bareHeaders = 66
@@ -223,7 +225,7 @@ func fold(s uint32) uint16 {
 func halves(v uint32) uint32 { return v>>16 + v&0xffff }
 
 // control sends a segment with the data octets that lie in ctl; a SYN offers a
-// segment size and a window shift of 8.
+// segment size and a window shift.
 func (t *bareStream) control(flags byte, data int) {
 	be := binary.BigEndian
 	g := t.ctl[t.head:]
@@ -233,7 +235,7 @@ func (t *bareStream) control(flags byte, data int) {
 	if flags&flagSYN != 0 {
 		seq--
 		g[tcpAt+12] = 7 << 4
-		copy(g[tcpData:], []byte{2, 4, bareSegment >> 8, bareSegment & 255, 3, 3, 8, 0})
+		copy(g[tcpData:], []byte{2, 4, bareSegment >> 8, bareSegment & 255, 3, 3, bareShift, 0})
 		n = 28
 	}
 	g = g[:tcpAt+n]
