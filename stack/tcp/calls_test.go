@@ -214,3 +214,34 @@ func TestMalformedSegments(t *testing.T) {
 	says(t, "read", s.Read(9, 0), again)
 	says(t, "state", state(r), "ESTABLISHED")
 }
+
+// Calls on a listener while SYNs come in (for the race detector).
+func TestListenWhileSynsCome(t *testing.T) {
+	r := New(t)
+	e := r.End("10.0.0.2:5000", "10.0.0.1:80")
+	syn := e.Frame("S 0 <mss 1460>")
+	r.Sysctl("net.inet.tcp.rstppslimit", "-1")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 200 {
+			l := r.Stream(":80")
+			_ = l.Listen(5)
+			for i := range 20 {
+				l.Flag(socket.SORcvBuf, 5000+i)
+				option(t, l, tcp.MaxSeg, 1000+i)
+			}
+			l.Poll()
+			l.Close()
+		}
+	}()
+	for {
+		select {
+		case <-done:
+			r.Sent()
+			return
+		default:
+			r.Send(syn)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"ionet/stack/callout"
@@ -102,8 +103,8 @@ const (
 type conn struct {
 	socket.PCB
 	t    *TCP
-	opts socket.NetOptions // nil until an option at the network's level is set
-	lis  *listener         // of a listening socket
+	opts socket.NetOptions        // nil until an option at the network's level is set
+	lis  atomic.Pointer[listener] // of a listening socket
 
 	wmu sync.Mutex // one sender at a time; never taken by input
 

@@ -99,6 +99,7 @@ func (j *cookieJar) open(t *TCP, lis *conn, s *segment, local, foreign socket.Ad
 	}
 	e := &synEntry{local: local, foreign: foreign, lis: lis, iss: s.ack - 1, irs: irs, mss: cookieMSS[v>>24&7],
 		rcvScale: noScale, tsOffset: t.tsOffset(local, foreign), ifindex: lis.So.BoundIf()}
+	e.offer, e.userMSS = lis.offers()
 	if s.opt.HasTimestamp {
 		flags, scale := t.wishes()
 		bits := s.opt.TSEcr

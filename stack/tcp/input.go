@@ -89,7 +89,7 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 		return
 	}
 	if p := t.table.LookupBound(local, s.pkt.RcvIf); p != nil {
-		if c := p.User.(*conn); c.lis != nil {
+		if c := p.User.(*conn); c.lis.Load() != nil {
 			t.listenInput(w, c, s, local, foreign)
 			return
 		}

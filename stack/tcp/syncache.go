@@ -21,6 +21,7 @@ type synEntry struct {
 	mss            uint16 // the peer's option
 	mtu            uint16
 	wnd            uint16
+	offer, userMSS uint16 // of the listener: the window offered, TCP_MAXSEG
 	sndScale       uint8
 	rcvScale       uint8
 	flags          uint32 // fTimestamps, fSACK, fECN
@@ -179,6 +180,7 @@ func (t *TCP) newEntry(w *netif.Work, lis *conn, s *segment, local, foreign sock
 	o := &s.opt
 	e := &synEntry{local: local, foreign: foreign, lis: lis, irs: s.seq, mss: o.MSS, wnd: uint16(min(s.wnd, 65535)),
 		tsOffset: t.tsOffset(local, foreign), rcvScale: scale, ifindex: lis.So.BoundIf(), at: w.Now}
+	e.offer, e.userMSS = lis.offers()
 	if foreign.IP.Is6() && foreign.IP.IsLinkLocalUnicast() {
 		e.ifindex = s.pkt.RcvIf
 	}
@@ -236,7 +238,7 @@ func (t *TCP) synAck(w *netif.Work, e *synEntry) {
 		ipLen = 40
 	}
 	mss := max(int(t.offerMTU(e.foreign, e.ifindex, e.mtu))-ipLen-packet.TCPLen, 32)
-	if m := int(e.lis.userMSS); m != 0 {
+	if m := int(e.userMSS); m != 0 {
 		mss = min(mss, m)
 	}
 	o := packet.TCPOptions{MSS: uint16(min(mss, 65495)), SACKOK: e.flags&fSACK != 0}
@@ -261,7 +263,7 @@ func (t *TCP) synAck(w *netif.Work, e *synEntry) {
 }
 
 // window is what the SYN and ACK offers.
-func (e *synEntry) window() uint16 { return uint16(min(e.lis.rcv.hiwat, 65535)) }
+func (e *synEntry) window() uint16 { return e.offer }
 
 func (sc *synCache) timeout(w *netif.Work, e *synEntry) {
 	e.bucket.mu.Lock()
@@ -372,7 +374,7 @@ func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 // accept makes the connection of an entry and queues it at its listener; nil
 // when there is no room.
 func (t *TCP) accept(w *netif.Work, lis *conn, e *synEntry, s *segment) *conn {
-	l := lis.lis
+	l := lis.lis.Load()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed || len(l.queue) >= l.backlog {
@@ -431,6 +433,14 @@ func (t *TCP) spawn(lis *conn, local, foreign socket.Addr) *conn {
 		return nil
 	}
 	return c
+}
+
+// offers is what a listening socket has the peer told: the window, and
+// TCP_MAXSEG.
+func (c *conn) offers() (wnd, mss uint16) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return uint16(min(c.rcv.hiwat, 65535)), c.userMSS
 }
 
 // inherit takes over the options of the listening socket.

@@ -142,7 +142,7 @@ func (c *conn) Listen(w *netif.Work, backlog int) error {
 	}
 	backlog = max(backlog, 1)
 	c.mu.Lock()
-	st, gone, l := c.state, c.gone, c.lis
+	st, gone, l := c.state, c.gone, c.lis.Load()
 	c.mu.Unlock()
 	switch {
 	case gone || st != closed && st != listen:
@@ -161,7 +161,7 @@ func (c *conn) Listen(w *netif.Work, backlog int) error {
 	c.mu.Lock()
 	c.state = listen
 	c.mtu = 0
-	c.lis = &listener{backlog: backlog}
+	c.lis.Store(&listener{backlog: backlog})
 	c.mu.Unlock()
 	return nil
 }
@@ -175,7 +175,7 @@ func (c *conn) Listening() bool {
 
 // backlogFull reports that a handshake would end before a full queue.
 func (c *conn) backlogFull() bool {
-	l := c.lis
+	l := c.lis.Load()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closed || len(l.queue) >= l.backlog
@@ -183,7 +183,7 @@ func (c *conn) backlogFull() bool {
 
 // Accept is socket.StreamHandler.
 func (c *conn) Accept(w *netif.Work) (*socket.Socket, error) {
-	l := c.lis
+	l := c.lis.Load()
 	if l == nil {
 		return nil, syscall.EINVAL
 	}
@@ -206,7 +206,7 @@ func (c *conn) Accept(w *netif.Work) (*socket.Socket, error) {
 
 // closeListener resets what nobody has accepted.
 func (c *conn) closeListener(w *netif.Work) {
-	l := c.lis
+	l := c.lis.Load()
 	l.mu.Lock()
 	l.closed = true
 	queue := l.queue
@@ -500,7 +500,7 @@ func (c *conn) tuneRecv(w *netif.Work, n int) {
 // Poll is socket.StreamHandler.
 func (c *conn) Poll() (ev socket.Events) {
 	low, slow := c.So.Lowat()
-	if l := c.lis; l != nil {
+	if l := c.lis.Load(); l != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if len(l.queue) > 0 {
@@ -535,7 +535,7 @@ func (c *conn) Poll() (ev socket.Events) {
 
 // Queued is socket.StreamHandler.
 func (c *conn) Queued() (recv, send int) {
-	if l := c.lis; l != nil {
+	if l := c.lis.Load(); l != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return len(l.queue), 0
@@ -555,7 +555,7 @@ func (c *conn) Shutdown(w *netif.Work, read, write bool) error {
 	defer c.mu.Unlock()
 	if c.has(fSynHeld) {
 		c.letSyn(w)
-	} else if c.state < established && c.state != synReceived || c.lis != nil {
+	} else if c.state < established && c.state != synReceived || c.lis.Load() != nil {
 		return syscall.ENOTCONN
 	}
 	if read {
@@ -584,7 +584,7 @@ func (c *conn) endSend(w *netif.Work) {
 
 // Close is socket.Handler: the user goes, the connection ends in its own time.
 func (c *conn) Close(w *netif.Work) {
-	if c.lis != nil {
+	if c.lis.Load() != nil {
 		c.closeListener(w)
 	}
 	c.mu.Lock()
@@ -617,7 +617,7 @@ func (c *conn) Close(w *netif.Work) {
 
 // Abort is socket.StreamHandler.
 func (c *conn) Abort(w *netif.Work) {
-	if c.lis != nil {
+	if c.lis.Load() != nil {
 		c.closeListener(w)
 	}
 	c.mu.Lock()
