@@ -402,3 +402,54 @@ func TestFullCacheWithoutCookies(t *testing.T) {
 
 // seqs are the words for n octets from at on.
 func seqs(at, n int) string { return fmt.Sprintf("%d+%d", at, n) }
+
+// What a cookie has no room for is not offered.
+func TestCookieWithoutTimestamps(t *testing.T) {
+	r := New(t)
+	r.Sysctl("net.inet.tcp.syn_cache_limit", "0")
+	r.Listen(":80", 5)
+	e := r.End("10.0.0.2:5000", "10.0.0.1:80")
+	e.Send("S 0 <mss 1460 wscale 7 sackOK>")
+	e.Got("S. 0 ack 1 <mss 1460>")
+}
+
+// What overtakes the first ACK does not end a connection that a cookie stands
+// for: it is sent again.
+func TestCookieOvertaken(t *testing.T) {
+	r := New(t)
+	r.Sysctl("net.inet.tcp.syn_cache_limit", "0")
+	l := r.Listen(":80", 5)
+	e := r.End("10.0.0.2:5000", "10.0.0.1:80")
+	e.Send("S 0 <mss 1460>")
+	e.Got("S. 0 ack 1 <mss 1460>")
+	e.Send("P. 6+5 ack 1", ". 11 ack 1")
+	e.Got()
+	e.Send("P. 1+5 ack 1")
+	e.Got(". 1 ack 6")
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Has(1, 5)
+}
+
+// A SYN may come twice, to a full cache and to one that has room again: both
+// answers may be taken up.
+func TestCookieBesideEntry(t *testing.T) {
+	r := New(t)
+	r.Sysctl("net.inet.tcp.syn_cache_limit", "0")
+	l := r.Listen(":80", 5)
+	e := r.End("10.0.0.2:5000", "10.0.0.1:80")
+	e.Send("S 0 <mss 1460>")
+	e.Got("S. 0 ack 1 <mss 1460>")
+	r.Sysctl("net.inet.tcp.syn_cache_limit", "10")
+	e.Send("S 0 <mss 1460>")
+	e.Lines()
+	e.Send("P. 1+5 ack 1")
+	e.Got(". 1 ack 6")
+	if _, err := l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	r.Pass(time.Minute)
+	e.Got() // the entry has gone
+}

@@ -326,9 +326,10 @@ func (sc *synCache) drain(w *netif.Work) {
 // complete takes the ACK that ends a handshake, and makes the connection.
 func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local, foreign socket.Addr) {
 	b.mu.Lock()
-	e := b.find(local, foreign)
+	kept := b.find(local, foreign)
+	e := kept
 	switch {
-	case e == nil:
+	case e == nil, s.ack != e.iss+1: // its SYN may have come twice, first to a full cache
 		b.mu.Unlock()
 		if e = t.syn.cookies.open(t, lis, s, local, foreign, w.Now); e == nil {
 			if t.syn.cookies.used(w.Now) {
@@ -341,11 +342,6 @@ func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 			return
 		}
 		w.Count(cntCookieOK)
-	case s.ack != e.iss+1:
-		b.mu.Unlock()
-		t.reset(w, s)
-		s.pkt.Free()
-		return
 	case s.seq.lt(e.irs+1) || s.seq.gt(e.irs+1+seq(e.window())),
 		e.flags&fTimestamps != 0 && s.opt.HasTimestamp && int32(s.opt.TSVal-e.tsRecent) < 0:
 		b.mu.Unlock()
@@ -360,9 +356,9 @@ func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 		s.pkt.Free()
 		return
 	}
-	if e.bucket != nil {
+	if kept != nil {
 		b.mu.Lock()
-		t.syn.unlink(e)
+		t.syn.unlink(kept)
 		b.mu.Unlock()
 		w.Count(cntScCompleted)
 	}
