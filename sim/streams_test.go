@@ -564,7 +564,7 @@ func TestStreams(t *testing.T) {
 		play(t, streams)
 		return
 	}
-	last, found := uint64(100), []uint64{345, 521, 1334}
+	last, found := uint64(100), []uint64{345, 521, 1334, 8100}
 	if seedsGiven() {
 		last, found = uint64(*seeds), nil
 	}
