@@ -1,6 +1,7 @@
 package tcp_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -102,5 +103,44 @@ func TestStreamWithoutMemory(t *testing.T) {
 	}
 	if string(e.Seen) != string(Octets(1, 60000)) {
 		t.Errorf("%d octets came of 60000, state %s", len(e.Seen), state(r))
+	}
+}
+
+// Peers that never open their windows hold what their sockets' buffers hold,
+// all together no more than the sockets' share; others go on being served.
+func TestPeersThatNeverRead(t *testing.T) {
+	r := New(t)
+	r.Sysctl("kern.mbuf.memory", "8388608")
+	l := r.Listen(":80", 128)
+	data := string(Octets(1, 60000))
+	for port := 1000; port < 1300; port++ {
+		e := r.End(fmt.Sprint("10.0.0.2:", port), "10.0.0.1:80")
+		e.Knock(bare)
+		e.Send(". 1 win 0")
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = s.Write(data, 0)
+	}
+	if m := r.SocketMemory(); m > 8388608*7/8 {
+		t.Errorf("%d octets of 8 MiB are held", m)
+	}
+	for range 60 {
+		r.Pass(time.Minute)
+		r.Meet("10.0.0.2")
+	}
+	e := r.End("10.0.0.2:5000", "10.0.0.1:80")
+	e.Knock(bare)
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Send("P. 1+100")
+	s.Has(1, 100)
+	s.Put(1, 100)
+	r.Sent()
+	if m := r.SocketMemory(); m > 1<<16 {
+		t.Errorf("%d octets are held for peers that were given up", m)
 	}
 }

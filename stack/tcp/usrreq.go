@@ -317,6 +317,9 @@ func (c *conn) reserve(data []byte) (n, size int, err error) {
 		c.on(fSndFull)
 		return 0, 0, syscall.EWOULDBLOCK
 	}
+	if c.So.Full() { // a little, so that nobody is shut out
+		space = min(space, scarce)
+	}
 	space = min(space, len(data))
 	if t := c.snd.tail; t != nil {
 		if n = min(c.roomBehind(t), space); n > 0 {
@@ -333,6 +336,10 @@ func (c *conn) reserve(data []byte) (n, size int, err error) {
 	}
 	return n, c.bufferFor(space), nil
 }
+
+// scarce is what an empty send queue still takes when sockets hold their share
+// of the stack's buffers: no more than the buffer of a frame holds.
+const scarce = 1460
 
 // roomBehind is how much may be appended to a buffer of the send queue so that
 // it holds whole segments.
