@@ -89,6 +89,9 @@ func (c *TCPConn) Read(b []byte) (int, error) {
 		return 0, c.opError("read", "read", err)
 	}
 	if len(m.Data) == 0 && len(b) > 0 {
+		if c.state.Load() != open { // the end that the engine saw is our own
+			return 0, c.opError("read", "", net.ErrClosed)
+		}
 		return 0, io.EOF
 	}
 	return len(m.Data), nil
