@@ -111,15 +111,20 @@ func (c *conn) ackPolicy(w *netif.Work, s *segment, n int) {
 	if n == 0 {
 		return
 	}
+	if c.quick > 0 {
+		c.quick--
+		c.on(fAckNow)
+		if c.has(fSACK) && c.dupOwed < maxQuickOwed {
+			c.dupOwed++
+		}
+		return
+	}
 	v := c.t.env.MIB
 	owed := uint32(c.rcvNxt - c.lastAck)
 	switch {
 	case c.has(fAckNow):
 	case owed >= 2*uint32(max(c.rcvMSS, 1)), v.Int(nodeDelack) == 0,
 		s.is(packet.TCPPsh) && v.On(nodeAckOnPush):
-		c.on(fAckNow)
-	case c.quick > 0:
-		c.quick--
 		c.on(fAckNow)
 	default:
 		if !c.has(fDelAck) {
@@ -128,6 +133,11 @@ func (c *conn) ackPolicy(w *netif.Work, s *segment, n int) {
 		}
 	}
 }
+
+// maxQuickOwed bounds the acknowledgements for one burst that is in order: one
+// more than is needed, as one may be lost, and no duplicate that counts (RFC
+// 5681 §3.2).
+const maxQuickOwed = 2
 
 // outOfOrder keeps a segment until what is missing has come.
 func (c *conn) outOfOrder(w *netif.Work, s *segment, fin bool) {

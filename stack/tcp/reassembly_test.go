@@ -208,7 +208,7 @@ func TestAcknowledgementsAfterALoss(t *testing.T) {
 	const dup = ". 1 ack 2937 <sack 7317-10237 4397-5857>"
 	e.Got(dup, dup, dup)
 	e.Send(". 2937+1460", ". 5857+1460")
-	e.Got(". 1 ack 10237")
+	e.Got(". 1 ack 10237", ". 1 ack 10237")
 	e.Send(". 10237+1460")
 	e.Got(". 1 ack 11697")
 }
