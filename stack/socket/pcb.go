@@ -12,10 +12,12 @@ import (
 // Ends are the two ends of a control block. They are immutable.
 type Ends struct{ Local, Foreign Addr }
 
-// PCB is an Internet protocol control block, embedded in a protocol's own.
+// PCB is an Internet protocol control block, embedded in a protocol's own,
+// which is its socket's handler.
 type PCB struct {
-	So   *Socket
-	User any // the protocol's own
+	So *Socket
+
+	next, prev *PCB // of the table's list
 
 	ends atomic.Pointer[Ends]
 	conn bool // in the connection hash
@@ -30,8 +32,8 @@ type PCB struct {
 var noEnds Ends
 
 // Init ties the block to its socket.
-func (p *PCB) Init(so *Socket, user any) {
-	p.So, p.User = so, user
+func (p *PCB) Init(so *Socket) {
+	p.So = so
 	p.ends.Store(&noEnds)
 }
 
@@ -53,13 +55,15 @@ type PCBTable struct {
 	key   uint64     // secret, so that no stranger chooses a bucket
 	conns cmap.Map[*PCB]
 	ports cmap.Map[*PCB]
-	all   map[*PCB]struct{}
-	uses  map[uint16]int32 // light blocks by local port
+	all   *PCB      // the newest
+	n     int       // of them
+	uses  LocalUses // of light blocks
 }
 
 // Init makes the table ready; key is a secret random value.
 func (t *PCBTable) Init(key uint64) {
-	t.key, t.all, t.uses = key, map[*PCB]struct{}{}, map[uint16]int32{}
+	t.key = key
+	t.uses.Init(key)
 	t.conns.Init()
 	t.ports.Init()
 }
@@ -99,8 +103,16 @@ func (t *PCBTable) portHash(port uint16) uint64 { return mix(t.key, uint64(port)
 // Add makes the table know a block, so that All lists it.
 func (t *PCBTable) Add(p *PCB) {
 	t.mu.Lock()
-	t.all[p] = struct{}{}
+	t.enlist(p)
 	t.mu.Unlock()
+}
+
+func (t *PCBTable) enlist(p *PCB) {
+	if p.next = t.all; p.next != nil {
+		p.next.prev = p
+	}
+	t.all = p
+	t.n++
 }
 
 // Remove forgets a block for good: a call of Bind or Connect that comes late
@@ -116,16 +128,20 @@ func (t *PCBTable) Remove(p *PCB) {
 		t.ports.Remove(t.portHash(e.Local.Port), p)
 	}
 	if p.light && p.conn {
-		t.use(e.Local.Port, -1)
+		t.uses.Add(e.Local, -1)
 	}
-	p.conn, p.port, p.gone = false, false, true
-	delete(t.all, p)
-}
-
-func (t *PCBTable) use(port uint16, n int32) {
-	if t.uses[port] += n; t.uses[port] == 0 {
-		delete(t.uses, port)
+	if t.all == p || p.prev != nil { // it is in the list
+		t.n--
+		if p.prev == nil {
+			t.all = p.next
+		} else {
+			p.prev.next = p.next
+		}
+		if p.next != nil {
+			p.next.prev = p.prev
+		}
 	}
+	p.conn, p.port, p.gone, p.next, p.prev = false, false, true, nil, nil
 }
 
 // link gives p other ends. The new places are taken before the old ones are
@@ -135,7 +151,7 @@ func (t *PCBTable) link(p *PCB, e *Ends) {
 	if p.conn = e.Foreign.IP.IsValid(); p.conn {
 		t.conns.Add(t.connHash(e.Local, e.Foreign), p)
 		if p.light && !conn {
-			t.use(e.Local.Port, 1)
+			t.uses.Add(e.Local, 1)
 		}
 	}
 	stays := port && old.Local.Port == e.Local.Port
@@ -154,8 +170,8 @@ func (t *PCBTable) link(p *PCB, e *Ends) {
 // All are the blocks, in order of their sockets' birth.
 func (t *PCBTable) All() []*PCB {
 	t.mu.Lock()
-	out := make([]*PCB, 0, len(t.all))
-	for p := range t.all { // map order: sorted below
+	out := make([]*PCB, 0, t.n)
+	for p := t.all; p != nil; p = p.next {
 		out = append(out, p)
 	}
 	t.mu.Unlock()
@@ -244,15 +260,7 @@ func (t *PCBTable) inUse(p *PCB, a Addr) bool {
 	if p.So.Opt(SOReuseAddr) || p.So.Opt(SOReusePort) {
 		return false
 	}
-	if t.uses[a.Port] > 0 {
-		for q := range t.all { // map order: any will do
-			e := q.Ends()
-			if q != p && q.light && e.Local.Port == a.Port && (!a.IP.IsValid() || a.IP == e.Local.IP) {
-				return true
-			}
-		}
-	}
-	return t.Busy != nil && t.Busy(Ends{Local: a})
+	return t.uses.Has(a) || t.Busy != nil && t.Busy(Ends{Local: a})
 }
 
 // Adopt gives a block that has just been made for a connection of a listening
@@ -264,7 +272,7 @@ func (t *PCBTable) Adopt(p *PCB, e Ends) error {
 		return syscall.EADDRINUSE
 	}
 	p.light = true
-	t.all[p] = struct{}{}
+	t.enlist(p)
 	t.link(p, &e)
 	return nil
 }

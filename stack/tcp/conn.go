@@ -180,7 +180,7 @@ func (c *conn) rare() *more {
 // newConn makes a connection that is in no table yet.
 func (t *TCP) newConn(so *socket.Socket) *conn {
 	c := &conn{t: t}
-	c.PCB.Init(so, c)
+	c.PCB.Init(so)
 	c.timer.Fn = c.expire
 	v := t.env.MIB
 	c.snd.hiwat, c.rcv.hiwat = int(v.Int(nodeSendSpace)), int(v.Int(nodeRecvSpace))

@@ -67,7 +67,7 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 	h := t.table.Hash(local, foreign)
 	for range 2 {
 		if p := t.table.LookupConn(h, local, foreign, s.pkt.RcvIf); p != nil {
-			c := p.User.(*conn)
+			c := p.So.H.(*conn)
 			c.mu.Lock()
 			if !c.gone {
 				c.segment(w, s)
@@ -89,7 +89,7 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 		return
 	}
 	if p := t.table.LookupBound(local, s.pkt.RcvIf); p != nil {
-		if c := p.User.(*conn); c.lis.Load() != nil {
+		if c := p.So.H.(*conn); c.lis.Load() != nil {
 			t.listenInput(w, c, s, local, foreign)
 			return
 		}
@@ -127,7 +127,7 @@ func (t *TCP) quoted(src, dst netip.Addr, transport []byte) *conn {
 	if p == nil {
 		return nil
 	}
-	return p.User.(*conn)
+	return p.So.H.(*conn)
 }
 
 func (c *conn) inFlightSeq(transport []byte) bool {

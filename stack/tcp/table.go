@@ -19,7 +19,7 @@ type Row struct {
 // last.
 func (t *TCP) Rows() (out []Row) {
 	for _, p := range t.table.All() {
-		c := p.User.(*conn)
+		c := p.So.H.(*conn)
 		r := Row{So: p.So, Local: c.local(), Foreign: c.foreign()}
 		r.RecvQ, r.SendQ = c.Queued()
 		c.mu.Lock()
@@ -40,7 +40,7 @@ func (t *TCP) Rows() (out []Row) {
 func (t *TCP) InfoOf(id uint64) (Info, bool) {
 	for _, p := range t.table.All() {
 		if p.So.ID == id {
-			c := p.User.(*conn)
+			c := p.So.H.(*conn)
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			return c.info(), true
@@ -53,7 +53,7 @@ func (t *TCP) InfoOf(id uint64) (Info, bool) {
 func (t *TCP) Drop(w *netif.Work, local, foreign socket.Addr) error {
 	h := t.table.Hash(local, foreign)
 	if p := t.table.LookupConn(h, local, foreign, 0); p != nil {
-		c := p.User.(*conn)
+		c := p.So.H.(*conn)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !c.gone {

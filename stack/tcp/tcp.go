@@ -247,7 +247,7 @@ func (t *TCP) Close(w *netif.Work) {
 	t.syn.drain(w)
 	t.tw.drain()
 	for _, p := range t.table.All() {
-		c := p.User.(*conn)
+		c := p.So.H.(*conn)
 		c.mu.Lock()
 		c.drop(w, 0)
 		c.mu.Unlock()

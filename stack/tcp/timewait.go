@@ -38,12 +38,13 @@ type timeWaits struct {
 	head  *timeWait
 	tail  *timeWait
 	n     int
-	ports map[uint16]int32
+	uses  socket.LocalUses
 	timer callout.Timer[*netif.Work]
 }
 
 func (q *timeWaits) init(t *TCP) {
-	q.t, q.ports = t, map[uint16]int32{}
+	q.t = t
+	q.uses.Init(t.key[0])
 	q.table.Init()
 	q.timer.Fn = q.expire
 }
@@ -77,7 +78,7 @@ func (q *timeWaits) add(w *netif.Work, tw *timeWait) {
 	}
 	q.table.Add(tw.hash, tw)
 	q.n++
-	q.ports[tw.ends.Local.Port]++
+	q.uses.Add(tw.ends.Local, 1)
 	q.append(w, tw)
 	q.mu.Unlock()
 }
@@ -117,10 +118,7 @@ func (q *timeWaits) remove(tw *timeWait) {
 	q.unlink(tw)
 	q.table.Remove(tw.hash, tw)
 	q.n--
-	p := tw.ends.Local.Port
-	if q.ports[p]--; q.ports[p] == 0 {
-		delete(q.ports, p)
-	}
+	q.uses.Add(tw.ends.Local, -1)
 }
 
 func (q *timeWaits) expire(w *netif.Work) {
@@ -174,15 +172,7 @@ func (t *TCP) busy(e socket.Ends) bool {
 		// one's after a second (RFC 6191).
 		return tw != nil && (tw.flags&twTimestamps == 0 || t.env.Now() < tw.until-q.life()+second)
 	}
-	if q.ports[e.Local.Port] == 0 {
-		return false
-	}
-	for tw := q.head; tw != nil; tw = tw.next {
-		if l := tw.ends.Local; l.Port == e.Local.Port && (!e.Local.IP.IsValid() || l.IP == e.Local.IP) {
-			return true
-		}
-	}
-	return false
+	return q.uses.Has(e.Local)
 }
 
 // retire lets go of the entry whose ends a new connection takes.

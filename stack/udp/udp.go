@@ -105,7 +105,7 @@ func (u *UDP) Socket(w *netif.Work, family int, cred socket.Cred, id uint64) (*s
 	so := socket.New(u.env, family, socket.Dgram, packet.ProtoUDP, cred,
 		int(v.Int(nodeRecvSpace)), int(v.Int(nodeSendSpace)), id, u.sum)
 	p := &pcb{u: u, net: net}
-	p.PCB.Init(so, p)
+	p.PCB.Init(so)
 	p.opts = net.NewOptions(so)
 	so.H = p
 	u.table.Add(&p.PCB)
@@ -212,7 +212,7 @@ func (u *UDP) deliver(w *netif.Work, p *socket.PCB, pkt *packet.Buf) {
 func (u *UDP) toAll(w *netif.Work, pkt *packet.Buf, local, foreign socket.Addr) {
 	var last *socket.PCB
 	u.table.Each(local, foreign, pkt.RcvIf, func(p *socket.PCB) bool {
-		if local.IP.IsMulticast() && !p.User.(*pcb).opts.Accepts(local.IP, foreign.IP, pkt.RcvIf) {
+		if local.IP.IsMulticast() && !p.So.H.(*pcb).opts.Accepts(local.IP, foreign.IP, pkt.RcvIf) {
 			return true
 		}
 		if last != nil {
