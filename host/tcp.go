@@ -49,8 +49,10 @@ func (h *Stack) connectTCP(ctx context.Context, so *socket.Socket, network strin
 }
 
 func (c *TCPConn) connect(ctx context.Context, to socket.Addr) error {
-	// The end of ctx is a deadline that has passed.
-	stop := context.AfterFunc(ctx, func() { _ = c.SetWriteDeadline(time.Unix(1, 0)) })
+	stop := func() bool { return true }
+	if ctx.Done() != nil { // its end is a deadline that has passed
+		stop = context.AfterFunc(ctx, func() { _ = c.SetWriteDeadline(time.Unix(1, 0)) })
+	}
 	begun := false
 	c.w.turn.Lock()
 	defer c.w.turn.Unlock()

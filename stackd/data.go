@@ -385,6 +385,9 @@ func (d *data) downRound(w *netif.Work) (more bool) {
 		if room == 0 {
 			return d.wait()
 		}
+		if p, ok := so.H.(socket.Packer); ok {
+			room = min(room, p.Packet())
+		}
 		sc := scratches.Get().(*scratch)
 		n, err := unix.Read(d.fd, sc.b[:min(room, chunk)])
 		if err != nil || n == 0 {

@@ -137,6 +137,10 @@ type StreamHandler interface {
 	Listening() bool
 }
 
+// Packer is a stream's [Handler] that knows how many octets of a write fill a
+// packet, so that who has more can give whole ones.
+type Packer interface{ Packet() int }
+
 // FlagWatcher is a [Handler] that acts when a flag option (SOKeepAlive, …)
 // changes.
 type FlagWatcher interface {

@@ -359,6 +359,13 @@ func (c *conn) wholeSegments(n int) int {
 	return n
 }
 
+// Packet is socket.Packer.
+func (c *conn) Packet() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wholeSegments(maxSuper)
+}
+
 // bufferFor is the size of the next buffer for n octets that are there. It is
 // what of them the buffer will take.
 func (c *conn) bufferFor(n int) int {
