@@ -1,0 +1,27 @@
+package interop
+
+import (
+	"testing"
+	"time"
+)
+
+// TestGigabyte carries 1 GiB through the built io-net, between programs of the
+// stack and of a kernel, each way and whoever connects, and compares every
+// octet.
+func TestGigabyte(t *testing.T) {
+	ns, u, _ := kernelHost(t)
+	s, k := u.sock(), kernel{ns}
+	for _, c := range []struct {
+		name     string
+		from, to end
+		address  string
+	}{{"we connect", s, k, "10.0.0.1:0"}, {"the kernel connects", k, s, "10.0.0.2:0"}} {
+		x, y := connect(t, c.from, c.to, c.address)
+		for _, way := range []struct {
+			name string
+			d    time.Duration
+		}{{"sends", exact(t, x, y, 1<<30, 2*time.Minute)}, {"receives", exact(t, y, x, 1<<30, 2*time.Minute)}} {
+			t.Logf("%s and %s: %.2f Gbit/s", c.name, way.name, 8*(1<<30)/way.d.Seconds()/1e9)
+		}
+	}
+}
