@@ -202,3 +202,98 @@ func TestStreamHTTP(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Clients vanish at every moment: while they connect, accept, write into what
+// nobody reads, or have ended one way; some give up the descriptor first, some
+// the door. Nothing of them is left.
+func TestStreamClientsVanish(t *testing.T) {
+	d, s := neighbours(t)
+	l, err := s[1].Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() {
+		for i := 0; ; i++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				switch i % 3 {
+				case 0:
+					io.Copy(c, c)
+				case 1: // never reads, and leaves
+					c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+					time.AfterFunc(50*time.Millisecond, func() { c.Close() })
+					return
+				}
+				c.Close()
+			})
+		}
+	})
+	before := [2]gauges{d[0].measure(), d[1].measure()}
+	var wg sync.WaitGroup
+	for i := range 300 {
+		wg.Go(func() {
+			v, err := client.Open(d[0].prefix)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if i%7 == 0 { // in the middle of a connect
+				go v.Dial("tcp", "10.0.0.99:80")
+				v.Close()
+				return
+			}
+			if i%7 == 1 { // with a listener that somebody has connected to
+				if l, err := v.Listen("tcp", fmt.Sprint("10.0.0.1:", 1000+i)); err == nil {
+					if c, err := s[1].Dial("tcp", l.Addr().String()); err == nil {
+						defer c.Close()
+					}
+				}
+				v.Close()
+				return
+			}
+			c, err := v.Dial("tcp", "10.0.0.2:80")
+			if err != nil {
+				t.Error(err)
+				v.Close()
+				return
+			}
+			c.SetDeadline(time.Now().Add(20 * time.Millisecond * time.Duration(i%5)))
+			if i%2 == 0 {
+				c.Write(make([]byte, 1<<20))
+			}
+			if i%3 == 0 {
+				c.(interface{ CloseWrite() error }).CloseWrite()
+			}
+			if i%5 == 0 {
+				io.Copy(io.Discard, c)
+			}
+			if i%4 < 2 {
+				c.Close()
+			}
+			v.Close()
+			c.Close()
+		})
+	}
+	wg.Wait()
+	for i := range d {
+		until(t, "connections, descriptors and goroutines are gone", func() bool {
+			rows, err := client.Table[protocol.SocketRow](s[i], protocol.TableSockets, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range rows {
+				if r.State != "LISTEN" && r.State != "TIME_WAIT" {
+					return false
+				}
+			}
+			g := d[i].measure()
+			return g.FDs <= before[i].FDs && g.Goroutines <= before[i].Goroutines
+		})
+	}
+	l.Close()
+	served.Wait()
+}
