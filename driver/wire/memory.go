@@ -196,20 +196,24 @@ func (m *memory) Run(sink driver.Sink) error {
 
 // adopt moves frames to own, as buffers of pool that know nothing of where
 // they have been, and answers how many there was budget for. A frame of
-// another stack's pool is copied, so that a slow receiver spends its own.
+// another stack's pool is copied, so that a slow receiver spends its own, or,
+// if it is a super-packet whose octets are shared, charged to it.
 func adopt(pool *packet.Pool, own, part []*packet.Buf) (n int) {
 	for i := 0; i < len(part); {
 		j := i + 1
 		room, from := packet.Room(part[i].Len()), part[i].Pool()
-		for j < len(part) && part[j].Pool() == from && packet.Room(part[j].Len()) == room {
+		for j < len(part) && !part[i].Shared() && !part[j].Shared() && part[j].Pool() == from && packet.Room(part[j].Len()) == room {
 			j++
 		}
 		run := part[i:j]
 		i = j
 		fresh := own[n : n+len(run)]
-		if from == pool {
+		switch {
+		case from == pool:
 			copy(fresh, run)
-		} else {
+		case len(run) == 1 && pool.Adopt(run[0]):
+			fresh[0] = run[0]
+		default:
 			got := pool.GetBurst(fresh, room)
 			fresh = fresh[:got]
 			for k, c := range fresh {

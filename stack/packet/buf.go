@@ -84,6 +84,8 @@ const (
 	notLent  = iota
 	lentOut  // to one other
 	orphaned // and freed meanwhile: the other one frees it
+	lentAway // the other one is another pool's by now ([Pool.Adopt])
+	orphanedAway
 )
 
 // Share answers a second buffer over the same storage: the first n octets of b

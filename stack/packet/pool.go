@@ -146,23 +146,58 @@ func (p *Pool) shell() *Buf {
 	return &Buf{class: shellClass, pool: p}
 }
 
-// putShell gives a shared buffer back, and the one it borrows from if that has
-// been waiting for it.
+// Adopt takes over a shared buffer of another pool, which from now on is
+// charged for the storage instead of that one as far as that has let go of it.
+// false: b is not shared, or the budget is spent; b stays as it was.
+func (p *Pool) Adopt(b *Buf) bool {
+	root := b.root
+	if root == nil {
+		return false
+	}
+	size := int64(classSize[root.class])
+	if p.inUse.Add(size) > p.limit.Load() {
+		p.inUse.Add(-size)
+		p.denied.Add(1)
+		return false
+	}
+	b.pool.bufs[shellClass].Add(-1)
+	p.bufs[shellClass].Add(1)
+	b.pool = p
+	if !atomic.CompareAndSwapInt32(&root.lent, lentOut, lentAway) { // its owner has freed it meanwhile
+		root.pool.uncharge(int(root.class))
+		atomic.StoreInt32(&root.lent, orphanedAway)
+	}
+	return true
+}
+
+// putShell gives a shared buffer back to where it was made, and the one it
+// borrows from if that has been waiting for it.
 func (p *Pool) putShell(b *Buf) {
 	root := b.root
-	b.root, b.store = nil, nil
+	home := root.pool
+	b.root, b.store, b.pool = nil, nil, home
 	p.bufs[shellClass].Add(-1)
-	if !p.nocache.Load() {
-		l := &p.class[shellClass]
+	if !home.nocache.Load() {
+		l := &home.class[shellClass]
 		l.mu.Lock()
 		if len(l.free) < maxShells {
 			l.free = append(l.free, b)
 		}
 		l.mu.Unlock()
 	}
-	if !atomic.CompareAndSwapInt32(&root.lent, lentOut, notLent) {
+	if atomic.CompareAndSwapInt32(&root.lent, lentOut, notLent) {
+		return
+	}
+	c := int(root.class)
+	switch {
+	case atomic.CompareAndSwapInt32(&root.lent, lentAway, notLent):
+		p.inUse.Add(-int64(classSize[c]))
+	case atomic.CompareAndSwapInt32(&root.lent, orphanedAway, notLent):
+		p.inUse.Add(-int64(classSize[c]))
+		home.keep(c, root)
+	default: // orphaned
 		atomic.StoreInt32(&root.lent, notLent)
-		p.putBack(root)
+		home.putBack(root)
 	}
 }
 
@@ -175,14 +210,21 @@ func (p *Pool) put(b *Buf) {
 	if atomic.CompareAndSwapInt32(&b.lent, lentOut, orphaned) {
 		return // who borrowed it gives it back
 	}
+	if atomic.CompareAndSwapInt32(&b.lent, lentAway, orphanedAway) {
+		p.uncharge(int(b.class))
+		return
+	}
 	p.putBack(b)
 }
 
 func (p *Pool) putBack(b *Buf) {
-	c := int(b.class)
+	p.uncharge(int(b.class))
+	p.keep(int(b.class), b)
+}
+
+func (p *Pool) uncharge(c int) {
 	p.inUse.Add(-int64(classSize[c]))
 	p.bufs[c].Add(-1)
-	p.keep(c, b)
 }
 
 func (b *Buf) release() {
