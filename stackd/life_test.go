@@ -17,11 +17,12 @@ import (
 	"ionet/test/need"
 )
 
-// ioNet runs this test binary as io-net.
+// ioNet runs this test binary as io-net. It is not bound to t.Context, which
+// has ended when a test's cleanup stops its stack.
 func ioNet(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "IONET_TEST_MAIN=1")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -84,7 +85,11 @@ func TestRestartReplays(t *testing.T) {
 	if out, err := ioNet(t, "--restart", "-dwire", "path="+prefix+"/seg", "-ptcpip"); err != nil {
 		t.Fatal(err, out)
 	}
-	t.Cleanup(func() { ioNet(t, "--stop") })
+	t.Cleanup(func() {
+		if out, err := ioNet(t, "--stop"); err != nil {
+			t.Error(err, out)
+		}
+	})
 	s, err := client.Open(prefix)
 	if err != nil {
 		t.Fatal(err)
