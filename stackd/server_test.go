@@ -677,9 +677,15 @@ func stacks() string {
 }
 
 func FuzzFrame(f *testing.F) {
-	for typ := range protocol.Type(26) {
-		f.Add(append(protocol.AppendHeader(nil, protocol.Header{Type: typ, ID: 1}), 2, 0, 0, 0), false)
-		f.Add(append(protocol.AppendHeader(nil, protocol.Header{Type: typ, ID: 1}), 0, 0, 0, 0, 100, 0, 0, 0), false)
+	// 1 is a datagram socket, 2 a stream, 3 one that listens.
+	for id := range uint32(3) {
+		for typ := range protocol.Type(26) {
+			h := protocol.AppendHeader(nil, protocol.Header{Type: typ, ID: id + 1})
+			f.Add(append(slices.Clip(h), 2, 0, 0, 0), false)
+			f.Add(append(slices.Clip(h), 0, 0, 0, 0, 100, 0, 0, 0), false)
+			f.Add(append(slices.Clip(h), protocol.MsgOOB, 0, 0, 0, 1, 0, 0, 0), false)
+			f.Add(protocol.AppendSockaddr(slices.Clip(h), inet("127.0.0.1:9")), false)
+		}
 	}
 	f.Add(protocol.AppendHelloRequest(protocol.AppendHeader(nil, protocol.Header{Type: protocol.TypeHello})), false)
 	m := protocol.RouteMessage{Type: protocol.RTMAdd, Dst: inet("10.0.0.0"), Netmask: inet("255.0.0.0"), Gateway: inet("127.0.0.1")}
@@ -702,7 +708,12 @@ func FuzzFrame(f *testing.F) {
 			c.family = protocol.AFRoute
 			c.routeFrame(b)
 		} else {
-			if _, err := c.newSocket([]byte{2, 0, 0, 0}); err != nil {
+			for _, typ := range []byte{protocol.SockDgram, protocol.SockStream, protocol.SockStream} {
+				if _, err := c.newSocket([]byte{typ, 0, 0, 0}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := c.request(protocol.Header{Type: protocol.TypeListen, ID: 3}, []byte{5, 0, 0, 0}); err != nil {
 				t.Fatal(err)
 			}
 			c.frame(b)
