@@ -1,8 +1,11 @@
 package client_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"log"
+	"net/http"
 
 	"ionet/client"
 	"ionet/protocol"
@@ -44,6 +47,59 @@ func ExampleStack_Dial() {
 	}
 	defer c.Close()
 	fmt.Fprint(c, "hello")
+}
+
+// An HTTP server on the stack: whatever takes a net.Listener works over it.
+func ExampleStack_Listen() {
+	s, err := client.Open("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+	l, err := s.Listen("tcp", ":80")
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Print(http.Serve(l, http.FileServer(http.Dir("."))))
+}
+
+// An HTTP client whose connections, and whose look-ups of names, are the
+// stack's.
+func ExampleStack_DialContext() {
+	s, err := client.Open("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+	c := http.Client{Transport: &http.Transport{DialContext: s.DialContext}}
+	r, err := c.Get("http://10.0.0.2/")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	fmt.Printf("%s, %v", body, err)
+}
+
+// A listener with options of its own: a short queue, and several programs on
+// one port.
+func ExampleListenConfig() {
+	s, err := client.Open("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+	lc := client.ListenConfig{
+		Stack: s, Backlog: 16, ReusePort: true,
+		Control: func(network, address string, k *client.Socket) error {
+			return k.SetInt(protocol.SolSocket, protocol.SoRcvBuf, 1<<20)
+		},
+	}
+	l, err := lc.Listen(context.Background(), "tcp", "10.0.0.1:7")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
 }
 
 func ExampleStack_SetSysctl() {
