@@ -1,6 +1,9 @@
 package tcp_test
 
 import (
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +41,26 @@ func (b *script) near(base uint32) uint32 {
 	return base + d
 }
 
+// corpus reads what long runs of a fuzz target have found worth keeping, a line
+// each as in Go's corpus files:
+//
+//	cat $(go env GOCACHE)/fuzz/ionet/stack/tcp/FuzzTCP/* | grep '^\[\]byte' >testdata/fuzztcp.txt
+func corpus(t testing.TB, path string) (all [][]byte) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		s, err := strconv.Unquote(strings.TrimSuffix(strings.TrimPrefix(line, "[]byte("), ")"))
+		if err != nil {
+			t.Fatalf("%s:%d: %v", path, i+1, err)
+		}
+		all = append(all, []byte(s))
+	}
+	return all
+}
+
 // FuzzTCP plays a script of segments and calls, three octets or more each, to
 // connections that were opened in every way. Nothing panics or hangs, and at
 // the end nothing is left over (the rig keeps the books).
@@ -52,6 +75,9 @@ func FuzzTCP(f *testing.F) {
 		} {
 			f.Add(append([]byte{how}, s...))
 		}
+	}
+	for _, in := range corpus(f, "testdata/fuzztcp.txt") {
+		f.Add(in)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if len(in) == 0 || len(in) > 2000 {
