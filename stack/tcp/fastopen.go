@@ -206,6 +206,10 @@ func (t *TCP) fastInput(w *netif.Work, lis *conn, s *segment, local, foreign soc
 	w.Count(cntFastIn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.gone { // accepted and closed already
+		f.pending.Add(-1)
+		return true, false
+	}
 	c.rare().fast = &fastOpen{of: f}
 	c.sndWnd, c.maxWnd = s.wnd, s.wnd // a SYN's is not scaled
 	c.sndWl1, c.sndWl2 = s.seq, c.iss

@@ -76,6 +76,8 @@ func (c *conn) timeout(w *netif.Work, t int) {
 	case tReorder:
 		if c.sb != nil && c.detectLoss(w.Now) {
 			c.lossFound(w)
+		}
+		if c.want { // a lost probe of the path's MTU is no loss, and sent again too
 			c.kick(w)
 		}
 	case tDelAck:

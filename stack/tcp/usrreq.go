@@ -536,7 +536,7 @@ func (c *conn) Poll() (ev socket.Events) {
 	if c.has(fOOBHave) || c.rcv.mark == 0 && !c.has(fOOBTaken) {
 		ev |= socket.Urgent
 	}
-	if c.gone || c.has(fFinQueued) || c.state.canSend() && c.snd.space() >= min(slow, c.snd.hiwat) {
+	if c.gone || c.has(fFinQueued) || c.state.canSend() && c.snd.space() >= min(slow, c.snd.hiwat) && !(c.snd.len > 0 && c.So.Full()) {
 		ev |= socket.Writable
 	} else if c.state.canSend() {
 		c.on(fSndFull)
