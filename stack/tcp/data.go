@@ -17,7 +17,7 @@ func (c *conn) dataInput(w *netif.Work, s *segment) {
 		p.Free()
 		return
 	}
-	if n > 0 && c.has(fDetached|fCantRecv) && c.has(fDetached) {
+	if n > 0 && c.has(fDetached) {
 		// Nobody will ever read it (RFC 9293 §3.6.1, RFC 2525 §2.17).
 		w.Count(cntInClosed)
 		c.t.resetConn(w, c)

@@ -180,9 +180,12 @@ func (t *TCP) fastInput(w *netif.Work, lis *conn, s *segment, local, foreign soc
 		return false, false
 	}
 	lis.mu.Lock()
-	f := lis.fast()
+	f, limit := lis.fast(), 0
+	if f != nil {
+		limit = f.limit
+	}
 	lis.mu.Unlock()
-	if f == nil {
+	if limit == 0 {
 		return false, false
 	}
 	if string(s.opt.FastOpen) != string(t.fastCookie(foreign.IP)) {
@@ -191,7 +194,7 @@ func (t *TCP) fastInput(w *netif.Work, lis *conn, s *segment, local, foreign soc
 		}
 		return false, true
 	}
-	if int(f.pending.Add(1)) > f.limit {
+	if int(f.pending.Add(1)) > limit {
 		f.pending.Add(-1)
 		w.Count(cntFastFull)
 		return false, false

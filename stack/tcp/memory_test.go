@@ -1,12 +1,15 @@
 package tcp_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"ionet/stack/packet"
+	"ionet/stack/socket"
 	. "ionet/stack/stacktest"
 )
 
@@ -122,6 +125,10 @@ func TestPeersThatNeverRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = s.Write(data, 0)
+		_, err = s.Write("more", 0)
+		if refused := errors.Is(err, syscall.EWOULDBLOCK); refused == (s.Poll()&socket.Writable != 0) {
+			t.Fatalf("port %d: a write answers %v, and the socket is %v", port, err, s.Poll())
+		}
 	}
 	if m := r.SocketMemory(); m > 8388608*7/8 {
 		t.Errorf("%d octets of 8 MiB are held", m)

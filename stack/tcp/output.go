@@ -110,6 +110,7 @@ func (c *conn) sent(w *netif.Work, before seq, resent bool) {
 		if c.due[tRexmt] == 0 { // there was no memory
 			c.armRexmt(w.Now)
 		}
+	case c.has(fSynUnacked): // the timer is the SYN and ACK's
 	case c.unsent() > 0 || c.has(fFinQueued) && !c.has(fFinSent):
 		c.persist(w.Now)
 	}

@@ -149,6 +149,10 @@ func (s *scoreboard) forget(r *record) {
 	}
 }
 
+// maxRecords bounds what blocks that begin and end anywhere can cut records into
+// (CVE-2019-11477 and its kin).
+const maxRecords = 8192
+
 // sack marks [from, to), tells f of every record that is new in it, and
 // answers the octets of those.
 func (s *scoreboard) sack(from, to seq, f func(r *record)) (n uint32) {
@@ -159,6 +163,9 @@ func (s *scoreboard) sack(from, to seq, f func(r *record)) (n uint32) {
 		}
 		if r.flags&rSacked != 0 {
 			continue
+		}
+		if (r.seq.lt(from) || r.end.gt(to)) && s.len() >= maxRecords {
+			continue // only whole ones
 		}
 		if r.seq.lt(from) {
 			s.split(i, from)

@@ -181,6 +181,9 @@ func (c *conn) notAcceptable(w *netif.Work, s *segment) {
 	if s.is(packet.TCPAck) && s.seq.lt(c.rcvNxt) && (s.seq + seq(n)).geq(c.rcvNxt-seq(c.window()+maxSuper)) && s.ack.gt(c.sndUna) && s.ack.leq(c.sndNxt) && !s.is(packet.TCPSyn) {
 		c.idle = w.Now
 		c.ackInput(w, s)
+		if !c.gone && c.wantsOutput() {
+			c.kick(w)
+		}
 	}
 	c.outOfWindow(w, s)
 }

@@ -96,7 +96,10 @@ func (c *conn) timeout(w *netif.Work, t int) {
 // rexmtTimeout is RFC 6298 §5.4 to §5.7.
 func (c *conn) rexmtTimeout(w *netif.Work) {
 	w.Count(cntRexmtTimeo)
-	if c.shift++; c.shift > maxRexmt {
+	if c.shift++; c.shift > maxRexmt && c.sndWnd == 0 && !c.has(fDetached) && w.Now-c.idle < 2*maxPersist {
+		c.shift = maxRexmt // it has shut its window and lives (RFC 9293 §3.8.6.1)
+	}
+	if c.shift > maxRexmt {
 		w.Count(cntTimeoDrop)
 		c.fail(w, c.timeoutError())
 		return
