@@ -25,7 +25,8 @@ func bothWays(t *testing.T, c, d net.Conn, p impair.Profile) {
 	t.Helper()
 	exact(t, c, d, 8<<20, time.Minute)
 	took := exact(t, d, c, 8<<20, time.Minute)
-	if bits := 8 * float64(8<<20) / took.Seconds(); p.Rate > 0 && (bits > float64(p.Rate) || bits < float64(p.Rate)/2) {
+	// A busy machine may make it slower, and nothing faster.
+	if bits := 8 * float64(8<<20) / took.Seconds(); p.Rate > 0 && bits > float64(p.Rate) {
 		t.Errorf("%.0f bit/s of payload over a link of %d", bits, p.Rate)
 	}
 }

@@ -255,6 +255,8 @@ func TestReset(t *testing.T) {
 	l, port := listener(t)
 	u := start(t, loopback{}, "127.0.0.1 "+port)
 	c := accept(t, l)
+	u.type_("here") // it is connected, and knows it
+	expect(t, c, "here")
 	if err := c.SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
