@@ -1,14 +1,9 @@
 package host_test
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -16,6 +11,7 @@ import (
 
 	"ionet/driver/wire"
 	"ionet/host"
+	"ionet/test/streams"
 )
 
 // dialed are the two ends of a connection from a to an address of b.
@@ -60,43 +56,7 @@ func TestBothWaysAtOnce(t *testing.T) {
 	x, y := dialed(t, a, b, "10.0.0.2:0")
 	defer x.Close()
 	defer y.Close()
-	const size = 32 << 20
-	sums := func(c net.Conn, salt byte) (sent, got [32]byte) {
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			h := sha256.New()
-			b := make([]byte, 100_000)
-			for i := range b {
-				b[i] = byte(i>>3) ^ salt
-			}
-			for n := 0; n < size; n += len(b) {
-				h.Write(b)
-				if _, err := c.Write(b); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-			sent = [32]byte(h.Sum(nil))
-			if err := c.(*host.TCPConn).CloseWrite(); err != nil {
-				t.Error(err)
-			}
-		})
-		h := sha256.New()
-		if _, err := io.Copy(h, c); err != nil {
-			t.Error(err)
-		}
-		got = [32]byte(h.Sum(nil))
-		wg.Wait()
-		return sent, got
-	}
-	var wg sync.WaitGroup
-	var xs, xg, ys, yg [32]byte
-	wg.Go(func() { xs, xg = sums(x, 1) })
-	wg.Go(func() { ys, yg = sums(y, 2) })
-	wg.Wait()
-	if xs != yg || ys != xg {
-		t.Error("what arrived is not what was sent")
-	}
+	streams.BothWays(t, x, y, 32<<20)
 }
 
 func TestRefusedAndReset(t *testing.T) {
@@ -155,35 +115,5 @@ func TestHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := bytes.Repeat([]byte("ionet "), 200_000)
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n, _ := io.Copy(io.Discard, r.Body)
-		w.Header().Set("Got", fmt.Sprint(n))
-		w.Write(body)
-	})}
-	done := make(chan error)
-	go func() { done <- srv.Serve(l) }()
-	tr := &http.Transport{DialContext: a.DialContext}
-	cl := &http.Client{Transport: tr}
-	var wg sync.WaitGroup
-	for i := range 20 {
-		wg.Go(func() {
-			r, err := cl.Post("http://10.0.0.2/", "text/plain", bytes.NewReader(body[:i*50_000]))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer r.Body.Close()
-			got, err := io.ReadAll(r.Body)
-			if err != nil || !bytes.Equal(got, body) || r.Header.Get("Got") != fmt.Sprint(i*50_000) {
-				t.Errorf("%d octets of %d, server got %s, %v", len(got), len(body), r.Header.Get("Got"), err)
-			}
-		})
-	}
-	wg.Wait()
-	tr.CloseIdleConnections()
-	srv.Close()
-	if err := <-done; err != http.ErrServerClosed {
-		t.Error(err)
-	}
+	streams.HTTP(t, l, "http://10.0.0.2/", a.DialContext)
 }

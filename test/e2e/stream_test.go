@@ -1,13 +1,10 @@
 package e2e
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,6 +14,7 @@ import (
 
 	"ionet/client"
 	"ionet/protocol"
+	"ionet/test/streams"
 )
 
 // neighbours are two daemons on a wire, 10.0.0.1 and 10.0.0.2.
@@ -34,8 +32,8 @@ func neighbours(t *testing.T) (d [2]*daemon, s [2]*client.Stack) {
 	return d, s
 }
 
-// streams are the two ends of a connection from a to an address of b.
-func streams(t testing.TB, a, b *client.Stack, address string) (x, y net.Conn) {
+// connected are the two ends of a connection from a to an address of b.
+func connected(t testing.TB, a, b *client.Stack, address string) (x, y net.Conn) {
 	t.Helper()
 	l, err := b.Listen("tcp", address)
 	if err != nil {
@@ -62,7 +60,7 @@ func TestStreamConforms(t *testing.T) {
 	}{{"wire", s[1], "10.0.0.2:0"}, {"lo0", s[0], "127.0.0.1:0"}} {
 		t.Run(tc.name, func(t *testing.T) {
 			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
-				x, y := streams(t, s[0], tc.b, tc.address)
+				x, y := connected(t, s[0], tc.b, tc.address)
 				return x, y, func() { x.Close(); y.Close() }, nil
 			})
 		})
@@ -74,44 +72,8 @@ func TestStreamConforms(t *testing.T) {
 func TestStreamBothWays(t *testing.T) {
 	d, s := neighbours(t)
 	before := [2]gauges{d[0].measure(), d[1].measure()}
-	x, y := streams(t, s[0], s[1], "10.0.0.2:0")
-	const size = 64 << 20
-	both := func(c net.Conn, salt byte) (sent, got [32]byte) {
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			h := sha256.New()
-			b := make([]byte, 123_457)
-			for i := range b {
-				b[i] = byte(i>>3) ^ salt
-			}
-			for n := 0; n < size; n += len(b) {
-				h.Write(b)
-				if _, err := c.Write(b); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-			sent = [32]byte(h.Sum(nil))
-			if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
-				t.Error(err)
-			}
-		})
-		h := sha256.New()
-		if _, err := io.Copy(h, c); err != nil {
-			t.Error(err)
-		}
-		got = [32]byte(h.Sum(nil))
-		wg.Wait()
-		return sent, got
-	}
-	var wg sync.WaitGroup
-	var xs, xg, ys, yg [32]byte
-	wg.Go(func() { xs, xg = both(x, 1) })
-	wg.Go(func() { ys, yg = both(y, 2) })
-	wg.Wait()
-	if xs != yg || ys != xg {
-		t.Error("what arrived is not what was sent")
-	}
+	x, y := connected(t, s[0], s[1], "10.0.0.2:0")
+	streams.BothWays(t, x, y, 64<<20)
 	x.Close()
 	y.Close()
 	for i := range d {
@@ -124,7 +86,7 @@ func TestStreamErrors(t *testing.T) {
 	if _, err := s[0].Dial("tcp", "10.0.0.2:9"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("dialling a port where nobody listens: %v, want ECONNREFUSED", err)
 	}
-	x, y := streams(t, s[0], s[1], "10.0.0.2:0")
+	x, y := connected(t, s[0], s[1], "10.0.0.2:0")
 	defer y.Close()
 	if err := x.(interface{ SetLinger(int) error }).SetLinger(0); err != nil {
 		t.Fatal(err)
@@ -147,7 +109,7 @@ func TestStreamErrors(t *testing.T) {
 // it has written; its deadline ends the wait.
 func TestStreamBackpressure(t *testing.T) {
 	d, s := neighbours(t)
-	x, y := streams(t, s[0], s[1], "10.0.0.2:0")
+	x, y := connected(t, s[0], s[1], "10.0.0.2:0")
 	defer x.Close()
 	defer y.Close()
 	x.SetWriteDeadline(time.Now().Add(2 * time.Second))
@@ -171,36 +133,7 @@ func TestStreamHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := bytes.Repeat([]byte("ionet "), 100_000)
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n, _ := io.Copy(io.Discard, r.Body)
-		w.Header().Set("Got", fmt.Sprint(n))
-		w.Write(body)
-	})}
-	done := make(chan error)
-	go func() { done <- srv.Serve(l) }()
-	tr := &http.Transport{DialContext: s[0].DialContext}
-	var wg sync.WaitGroup
-	for i := range 20 {
-		wg.Go(func() {
-			r, err := (&http.Client{Transport: tr}).Post("http://10.0.0.2/", "text/plain", bytes.NewReader(body[:i*30_000]))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer r.Body.Close()
-			got, err := io.ReadAll(r.Body)
-			if err != nil || !bytes.Equal(got, body) || r.Header.Get("Got") != fmt.Sprint(i*30_000) {
-				t.Errorf("%d octets of %d, server got %s, %v", len(got), len(body), r.Header.Get("Got"), err)
-			}
-		})
-	}
-	wg.Wait()
-	tr.CloseIdleConnections()
-	srv.Close()
-	if err := <-done; err != http.ErrServerClosed {
-		t.Error(err)
-	}
+	streams.HTTP(t, l, "http://10.0.0.2/", s[0].DialContext)
 }
 
 // Clients vanish at every moment: while they connect, accept, write into what
