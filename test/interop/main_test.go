@@ -73,7 +73,7 @@ func (u *user) command(ctx context.Context, name string, args ...string) *exec.C
 		"XDG_RUNTIME_DIR=" + u.run, "HOME=" + u.run, "TMPDIR=" + u.run, "LC_ALL=C",
 	}, u.env...)
 	cmd.Dir = u.run
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = 30 * time.Second // a busy machine takes its time over what is left in a pipe
 	return cmd
 }
 
