@@ -85,10 +85,14 @@ func (l *lookups) usable() ([]netip.AddrPort, error) {
 // LookupHost answers the IPv4 addresses of a name: from the hosts of the
 // stack ($SOCK/etc/hosts), those of the host (/etc/hosts), else from the name
 // servers of $SOCK/etc/resolv.conf, or /etc/resolv.conf when that is not
-// there, asked over the stack's own sockets. A numeric name is itself.
+// there, asked over the stack's own sockets. A numeric name is itself, short
+// forms as in inet_aton(3) too: 10.163 is 10.0.0.163.
 // Errors are a *net.DNSError.
 func (s *Stack) LookupHost(ctx context.Context, name string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(name); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	if ip, err := protocol.ParseInetAton(name); err == nil {
 		return []netip.Addr{ip}, nil
 	}
 	fail := func(err error) ([]netip.Addr, error) {

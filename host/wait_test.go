@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -55,7 +56,7 @@ func TestWaitingConforms(t *testing.T) {
 // sleeping waits until a call sleeps on s.
 func sleeping(s *side) {
 	for !s.parked.Load() {
-		time.Sleep(10 * time.Microsecond) // its last look is not seen from outside
+		runtime.Gosched()
 	}
 }
 

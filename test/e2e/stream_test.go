@@ -86,6 +86,9 @@ func TestStreamErrors(t *testing.T) {
 	if _, err := s[0].Dial("tcp", "10.0.0.2:9"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("dialling a port where nobody listens: %v, want ECONNREFUSED", err)
 	}
+	if _, err := s[0].Dial("tcp", "10.2:9"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the same by the short form of its address: %v, want ECONNREFUSED", err)
+	}
 	x, y := connected(t, s[0], s[1], "10.0.0.2:0")
 	defer y.Close()
 	if err := x.(interface{ SetLinger(int) error }).SetLinger(0); err != nil {
