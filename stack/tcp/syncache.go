@@ -130,8 +130,8 @@ func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 			if s.opt.HasTimestamp && e.flags&fTimestamps != 0 {
 				e.tsRecent = s.opt.TSVal
 			}
-			b.mu.Unlock()
 			t.synAck(w, e)
+			b.mu.Unlock()
 			return
 		}
 		t.syn.unlink(e) // another connection, from the same port
@@ -170,8 +170,8 @@ func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 	t.syn.n.add(1)
 	e.timer.Fn = func(w *netif.Work) { t.syn.timeout(w, e) }
 	t.env.Wheel.Reset(&e.timer, w.Now+t.env.MIB.Int(nodeSynIntvl)*second)
-	b.mu.Unlock()
 	t.synAck(w, e)
+	b.mu.Unlock()
 }
 
 // newEntry is what a SYN asks for and is granted.
@@ -231,7 +231,8 @@ func (t *TCP) offerMTU(foreign socket.Addr, ifindex uint32, path uint16) uint16 
 	return uint16(min(f.Route.If.MTU(), 65535))
 }
 
-// synAck sends our half of the handshake.
+// synAck sends our half of the handshake. The caller holds e's bucket if it has
+// one.
 func (t *TCP) synAck(w *netif.Work, e *synEntry) {
 	ipLen := packet.IPv4Len
 	if e.foreign.IP.Is6() {
@@ -279,9 +280,9 @@ func (sc *synCache) timeout(w *netif.Work, e *synEntry) {
 		return
 	}
 	sc.t.env.Wheel.Reset(&e.timer, w.Now+sc.t.env.MIB.Int(nodeSynIntvl)*second<<e.tries)
-	e.bucket.mu.Unlock()
 	w.Count(cntRexmtTimeo)
 	sc.t.synAck(w, e)
+	e.bucket.mu.Unlock()
 }
 
 // reset is a RST for an entry: believed if it hits the next octet.
@@ -344,11 +345,13 @@ func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 		w.Count(cntCookieOK)
 	case s.seq.lt(e.irs+1) || s.seq.gt(e.irs+1+seq(e.window())),
 		e.flags&fTimestamps != 0 && s.opt.HasTimestamp && int32(s.opt.TSVal-e.tsRecent) < 0:
-		b.mu.Unlock()
 		t.synAck(w, e) // RFC 9293 §3.10.7.4, first
+		b.mu.Unlock()
 		s.pkt.Free()
 		return
 	default:
+		now := *e // another SYN may change the entry
+		e = &now
 		b.mu.Unlock()
 	}
 	c := t.accept(w, lis, e, s)
