@@ -42,12 +42,13 @@ func (j *cookieJar) hash(t *TCP, local, foreign socket.Addr, irs seq, tick uint6
 
 // seal makes e's initial sequence number a cookie, and takes back what it has
 // no room for.
-func (j *cookieJar) seal(t *TCP, e *synEntry, now int64) {
+func (j *cookieJar) seal(t *TCP, e *handshake, now int64) {
 	j.last.Store(now)
 	if e.flags&fTimestamps == 0 {
 		e.flags &^= fSACK | fECN
 		e.sndScale, e.rcvScale = 0, noScale
 	}
+	e.sealed = true
 	tick := uint64(now / cookieLife)
 	m := 0
 	for m+1 < len(cookieMSS) && cookieMSS[m+1] <= max(e.mss, cookieMSS[0]) {
@@ -57,7 +58,7 @@ func (j *cookieJar) seal(t *TCP, e *synEntry, now int64) {
 }
 
 // stamp puts e's options into a timestamp that is not later than ts.
-func (j *cookieJar) stamp(e *synEntry, ts uint32) uint32 {
+func (j *cookieJar) stamp(e *handshake, ts uint32) uint32 {
 	bits := uint32(tsScale)
 	if e.rcvScale != noScale {
 		bits = uint32(e.sndScale)
@@ -81,23 +82,23 @@ func (j *cookieJar) used(now int64) bool {
 	return l != 0 && now-l < 2*cookieLife
 }
 
-// open answers the entry that a segment's acknowledgement is the cookie of, or
-// nil. Without timestamps there are neither scaling nor SACK.
-func (j *cookieJar) open(t *TCP, lis *conn, s *segment, local, foreign socket.Addr, now int64) *synEntry {
+// open answers the handshake that a segment's acknowledgement is the cookie of.
+// Without timestamps there are neither scaling nor SACK.
+func (j *cookieJar) open(t *TCP, lis *conn, s *segment, local, foreign socket.Addr, now int64) (handshake, bool) {
 	if !j.used(now) || s.is(packet.TCPSyn|packet.TCPRst) {
-		return nil
+		return handshake{}, false
 	}
 	v, irs := uint32(s.ack-1), s.seq-1
 	tick := uint64(now / cookieLife)
 	if uint32(tick&31) != v>>27 {
 		if tick--; uint32(tick&31) != v>>27 {
-			return nil
+			return handshake{}, false
 		}
 	}
 	if j.hash(t, local, foreign, irs, tick) != v&0xffffff {
-		return nil
+		return handshake{}, false
 	}
-	e := &synEntry{local: local, foreign: foreign, lis: lis, iss: s.ack - 1, irs: irs, mss: cookieMSS[v>>24&7],
+	e := handshake{local: local, foreign: foreign, lis: lis, iss: s.ack - 1, irs: irs, mss: cookieMSS[v>>24&7],
 		rcvScale: noScale, tsOffset: t.tsOffset(local, foreign), ifindex: lis.So.BoundIf()}
 	e.offer, e.userMSS = lis.offers()
 	if s.opt.HasTimestamp {
@@ -116,7 +117,7 @@ func (j *cookieJar) open(t *TCP, lis *conn, s *segment, local, foreign socket.Ad
 		}
 	}
 	e.mtu = t.mtuTo(nil, local, foreign, e.ifindex)
-	return e
+	return e, true
 }
 
 // early reports whether s may be of a connection that one of our cookies stands

@@ -199,9 +199,9 @@ func (t *TCP) fastInput(w *netif.Work, lis *conn, s *segment, local, foreign soc
 		w.Count(cntFastFull)
 		return false, false
 	}
-	e := t.newEntry(w, lis, s, local, foreign)
-	e.at = 0 // no round trip is measured
-	c := t.accept(w, lis, e, s)
+	h := t.newHandshake(w, lis, s, local, foreign)
+	h.at = 0 // no round trip is measured
+	c := t.accept(w, lis, &h, s)
 	if c == nil {
 		f.pending.Add(-1)
 		return true, false // the peer will ask again

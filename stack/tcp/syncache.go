@@ -10,9 +10,9 @@ import (
 	"ionet/stack/socket"
 )
 
-// synEntry is a connection that somebody else is opening: what its SYN said,
-// until the handshake is complete.
-type synEntry struct {
+// handshake is a connection that somebody else is opening: what its SYN said
+// and what we answer.
+type handshake struct {
 	local, foreign socket.Addr
 	lis            *conn
 	iss, irs       seq
@@ -26,13 +26,19 @@ type synEntry struct {
 	rcvScale       uint8
 	flags          uint32 // fTimestamps, fSACK, fECN
 	tries          uint8
-	gone           bool
 	grant          bool // the answer brings a cookie (RFC 7413)
+	sealed         bool // our sequence number is a cookie, and nobody keeps this
 	ifindex        uint32
 	at             int64 // when our SYN and ACK was sent first
-	next           *synEntry
-	bucket         *synBucket
-	timer          callout.Timer[*netif.Work]
+}
+
+// synEntry is a handshake that the cache keeps until it is complete.
+type synEntry struct {
+	handshake
+	gone   bool
+	next   *synEntry
+	bucket *synBucket
+	timer  callout.Timer[*netif.Work]
 }
 
 // synBuckets is the size of NetBSD's cache.
@@ -130,7 +136,7 @@ func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 			if s.opt.HasTimestamp && e.flags&fTimestamps != 0 {
 				e.tsRecent = s.opt.TSVal
 			}
-			t.synAck(w, e)
+			t.synAck(w, &e.handshake)
 			b.mu.Unlock()
 			return
 		}
@@ -141,15 +147,15 @@ func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 		b.mu.Unlock()
 		return
 	}
-	e := t.newEntry(w, lis, s, local, foreign)
-	e.grant = grant
+	h := t.newHandshake(w, lis, s, local, foreign)
+	h.grant = grant
 	full := t.syn.n.get() >= v.Int(nodeSynLimit) || int64(b.n) >= v.Int(nodeSynBucket)
 	if full && v.On(nodeSynCookies) {
 		b.mu.Unlock()
 		w.Count(cntScOverflow)
-		t.syn.cookies.seal(t, e, w.Now)
+		t.syn.cookies.seal(t, &h, w.Now)
 		w.Count(cntCookieOut)
-		t.synAck(w, e)
+		t.synAck(w, &h)
 		return
 	}
 	if full {
@@ -165,20 +171,21 @@ func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 		t.syn.unlink(old)
 	}
 	w.Count(cntScAdded)
-	e.bucket, e.next, b.first = b, b.first, e
+	e := &synEntry{handshake: h, bucket: b, next: b.first}
+	b.first = e
 	b.n++
 	t.syn.n.add(1)
 	e.timer.Fn = func(w *netif.Work) { t.syn.timeout(w, e) }
 	t.env.Wheel.Reset(&e.timer, w.Now+t.env.MIB.Int(nodeSynIntvl)*second)
-	t.synAck(w, e)
+	t.synAck(w, &e.handshake)
 	b.mu.Unlock()
 }
 
-// newEntry is what a SYN asks for and is granted.
-func (t *TCP) newEntry(w *netif.Work, lis *conn, s *segment, local, foreign socket.Addr) *synEntry {
+// newHandshake is what a SYN asks for and is granted.
+func (t *TCP) newHandshake(w *netif.Work, lis *conn, s *segment, local, foreign socket.Addr) handshake {
 	flags, scale := t.wishes()
 	o := &s.opt
-	e := &synEntry{local: local, foreign: foreign, lis: lis, irs: s.seq, mss: o.MSS, wnd: uint16(min(s.wnd, 65535)),
+	e := handshake{local: local, foreign: foreign, lis: lis, irs: s.seq, mss: o.MSS, wnd: uint16(min(s.wnd, 65535)),
 		tsOffset: t.tsOffset(local, foreign), rcvScale: scale, ifindex: lis.So.BoundIf(), at: w.Now}
 	e.offer, e.userMSS = lis.offers()
 	if foreign.IP.Is6() && foreign.IP.IsLinkLocalUnicast() {
@@ -233,7 +240,7 @@ func (t *TCP) offerMTU(foreign socket.Addr, ifindex uint32, path uint16) uint16 
 
 // synAck sends our half of the handshake. The caller holds e's bucket if it has
 // one.
-func (t *TCP) synAck(w *netif.Work, e *synEntry) {
+func (t *TCP) synAck(w *netif.Work, e *handshake) {
 	ipLen := packet.IPv4Len
 	if e.foreign.IP.Is6() {
 		ipLen = 40
@@ -245,7 +252,7 @@ func (t *TCP) synAck(w *netif.Work, e *synEntry) {
 	o := packet.TCPOptions{MSS: uint16(min(mss, 65495)), SACKOK: e.flags&fSACK != 0}
 	if e.flags&fTimestamps != 0 {
 		o.HasTimestamp, o.TSVal, o.TSEcr = true, clock32(w.Now)+e.tsOffset, e.tsRecent
-		if e.bucket == nil {
+		if e.sealed {
 			o.TSVal = t.syn.cookies.stamp(e, o.TSVal)
 		}
 	}
@@ -264,7 +271,7 @@ func (t *TCP) synAck(w *netif.Work, e *synEntry) {
 }
 
 // window is what the SYN and ACK offers.
-func (e *synEntry) window() uint16 { return e.offer }
+func (e *handshake) window() uint16 { return e.offer }
 
 func (sc *synCache) timeout(w *netif.Work, e *synEntry) {
 	e.bucket.mu.Lock()
@@ -281,7 +288,7 @@ func (sc *synCache) timeout(w *netif.Work, e *synEntry) {
 	}
 	sc.t.env.Wheel.Reset(&e.timer, w.Now+sc.t.env.MIB.Int(nodeSynIntvl)*second<<e.tries)
 	w.Count(cntRexmtTimeo)
-	sc.t.synAck(w, e)
+	sc.t.synAck(w, &e.handshake)
 	e.bucket.mu.Unlock()
 }
 
@@ -327,12 +334,13 @@ func (sc *synCache) drain(w *netif.Work) {
 // complete takes the ACK that ends a handshake, and makes the connection.
 func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local, foreign socket.Addr) {
 	b.mu.Lock()
-	kept := b.find(local, foreign)
-	e := kept
+	e := b.find(local, foreign)
+	var h handshake // another SYN may change the entry once the bucket is free
 	switch {
 	case e == nil, s.ack != e.iss+1: // its SYN may have come twice, first to a full cache
 		b.mu.Unlock()
-		if e = t.syn.cookies.open(t, lis, s, local, foreign, w.Now); e == nil {
+		var ok bool
+		if h, ok = t.syn.cookies.open(t, lis, s, local, foreign, w.Now); !ok {
 			if t.syn.cookies.used(w.Now) {
 				w.Count(cntCookieBad)
 			}
@@ -345,23 +353,22 @@ func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 		w.Count(cntCookieOK)
 	case s.seq.lt(e.irs+1) || s.seq.gt(e.irs+1+seq(e.window())),
 		e.flags&fTimestamps != 0 && s.opt.HasTimestamp && int32(s.opt.TSVal-e.tsRecent) < 0:
-		t.synAck(w, e) // RFC 9293 §3.10.7.4, first
+		t.synAck(w, &e.handshake) // RFC 9293 §3.10.7.4, first
 		b.mu.Unlock()
 		s.pkt.Free()
 		return
 	default:
-		now := *e // another SYN may change the entry
-		e = &now
+		h = e.handshake
 		b.mu.Unlock()
 	}
-	c := t.accept(w, lis, e, s)
+	c := t.accept(w, lis, &h, s)
 	if c == nil { // no room: the peer will ask again
 		s.pkt.Free()
 		return
 	}
-	if kept != nil {
+	if e != nil {
 		b.mu.Lock()
-		t.syn.unlink(kept)
+		t.syn.unlink(e)
 		b.mu.Unlock()
 		w.Count(cntScCompleted)
 	}
@@ -372,7 +379,7 @@ func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 
 // accept makes the connection of an entry and queues it at its listener; nil
 // when there is no room.
-func (t *TCP) accept(w *netif.Work, lis *conn, e *synEntry, s *segment) *conn {
+func (t *TCP) accept(w *netif.Work, lis *conn, e *handshake, s *segment) *conn {
 	l := lis.lis.Load()
 	l.mu.Lock()
 	defer l.mu.Unlock()
