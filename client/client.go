@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ionet/protocol"
 	"ionet/protocol/door"
 )
@@ -313,6 +315,19 @@ func (s *Stack) forget(tag uint32) {
 // post sends a request whose reply nobody waits for.
 func (s *Stack) post(t protocol.Type, id uint32, payload []byte) error {
 	return s.send(t, s.tag.Add(1), id, payload)
+}
+
+// postNow is post for what may be left out: it is when that would wait.
+func (s *Stack) postNow(t protocol.Type, id uint32, payload []byte) {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	b := protocol.AppendHeader(nil, protocol.Header{Type: t, Tag: s.tag.Add(1), ID: id})
+	b = append(b, payload...)
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
+	})
 }
 
 // do is call without a context: requests that the stack answers at once.

@@ -30,8 +30,8 @@ type TCPConn struct {
 	lingers     atomic.Bool
 
 	mu    sync.Mutex
-	asked bool  // why it has ended: err, nil for an ordinary end
-	err   error // stays
+	asked atomic.Bool // why it has ended: err, nil for an ordinary end
+	err   error       // stays
 }
 
 var _ net.Conn = (*TCPConn)(nil)
@@ -141,17 +141,19 @@ func (c *TCPConn) cause(err error) error {
 func (c *TCPConn) ended(surely bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.asked || !surely && !c.hungUp() {
+	if c.asked.Load() || !surely && !c.hungUp() {
 		return c.err
 	}
 	n, err := c.k.Int(protocol.SolSocket, protocol.SoError)
 	switch {
 	case errors.Is(err, syscall.EBADF): // it has come to an ordinary end
-		c.asked = true
+		c.asked.Store(true)
 	case err != nil:
-		c.err, c.asked = err, true
+		c.err = err
+		c.asked.Store(true)
 	case n != 0:
-		c.err, c.asked = syscall.Errno(n), true
+		c.err = syscall.Errno(n)
+		c.asked.Store(true)
 	}
 	return c.err
 }
@@ -196,7 +198,19 @@ func (c *TCPConn) Close() error {
 	if err := c.data.Close(); err != nil {
 		return c.opError("close", c.cause(err))
 	}
+	c.letGo()
 	return nil
+}
+
+// letGo has the stack forget why the connection has ended, if it has failed and
+// nobody has asked: SO_ERROR, the answer to which nobody reads. It does nothing
+// to a connection that stands, should another process have its descriptor; nor
+// does it wait: a stack that reads no requests forgets the oldest by itself.
+func (c *TCPConn) letGo() {
+	if !c.asked.Load() {
+		c.k.s.postNow(protocol.TypeGetsockopt, c.k.id,
+			protocol.AppendSockOpt(nil, protocol.SockOpt{Level: protocol.SolSocket, Name: protocol.SoError}))
+	}
 }
 
 // CloseRead ends receiving: what comes is discarded.

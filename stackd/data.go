@@ -35,6 +35,7 @@ type data struct {
 	over atomic.Bool // finish has been here
 	fin  atomic.Bool // the stack's end has been passed on
 	eof  atomic.Bool // nothing more is read from the client
+	mute atomic.Bool // and we have said so: its writes fail
 	deaf atomic.Bool // the client reads no more: what comes is discarded
 	gone atomic.Bool // the client has closed the descriptor
 	full atomic.Bool // the socket takes nothing; its upcall goes on
@@ -228,7 +229,7 @@ func (d *data) ready(s *server, events uint32, _ []byte) {
 	d.mu.Lock()
 	d.armed = disarmed
 	d.mu.Unlock()
-	if events&unix.EPOLLHUP != 0 {
+	if events&unix.EPOLLHUP != 0 && d.bothEnded() {
 		d.hungUp()
 	}
 	if d.held.Load() || d.deaf.Load() {
@@ -280,8 +281,14 @@ func (d *data) cut() {
 	if d.eof.Swap(true) || !d.acquire() {
 		return
 	}
-	unix.Shutdown(d.fd, unix.SHUT_RD)
+	d.silence()
 	d.release()
+}
+
+// silence has the client's writes fail.
+func (d *data) silence() {
+	d.mute.Store(true)
+	unix.Shutdown(d.fd, unix.SHUT_RD)
 }
 
 // pumpUp moves what the socket has received to the client.
@@ -326,8 +333,8 @@ func (d *data) upRound(w *netif.Work) {
 			d.finish(w, unix.Errno(errno))
 			return
 		}
-		unix.Shutdown(d.fd, unix.SHUT_WR)
 		d.fin.Store(true)
+		unix.Shutdown(d.fd, unix.SHUT_WR)
 		if d.eof.Load() {
 			d.finish(w, nil)
 		}
@@ -477,15 +484,22 @@ func (d *data) dry(w *netif.Work, err error) (more bool) {
 		return false
 	}
 	if last == lastShutdown {
-		unix.Shutdown(d.fd, unix.SHUT_RD)
+		d.silence()
 	}
 	d.sk.so.Shutdown(w, false, true)
 	return false
 }
 
 // bothEnded asks whether the client has ended both directions, as it does when
-// it closes the descriptor.
+// it closes the descriptor. When we have, nobody can tell, and it is taken to
+// be there.
 func (d *data) bothEnded() bool {
+	if d.gone.Load() {
+		return true
+	}
+	if d.fin.Load() && d.mute.Load() {
+		return false
+	}
 	p := [1]unix.PollFd{{Fd: int32(d.fd)}}
 	unix.Poll(p[:], 0)
 	return p[0].Revents&unix.POLLHUP != 0
@@ -503,8 +517,8 @@ func (d *data) shutdown(w *netif.Work, read, write bool) error {
 			return err
 		}
 		d.deaf.Store(true)
-		unix.Shutdown(d.fd, unix.SHUT_WR)
 		d.fin.Store(true)
+		unix.Shutdown(d.fd, unix.SHUT_WR)
 		if d.eof.Load() {
 			d.finish(w, nil)
 		}
@@ -577,9 +591,6 @@ func (d *data) finish(w *netif.Work, err error) {
 	s, sk := d.s, d.sk
 	if err == nil {
 		err = sk.so.TakeError()
-	}
-	if err != nil && d.bothEnded() {
-		err = nil // the client has gone and asks no more
 	}
 	d.mu.Lock()
 	s.forget(d.id)

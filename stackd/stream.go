@@ -443,7 +443,9 @@ func (sk *sock) takeUrgent(w *netif.Work, r *waiter) {
 // bury leaves what is left of a socket whose connection has failed while its
 // client has the descriptor: the number, until SO_ERROR is asked for or it is
 // closed. It counts as a socket of the user, and makes room for one. An
-// ordinary end (no err) leaves nothing. It answers whether something is left.
+// ordinary end (no err) leaves nothing, nor does a client that has closed the
+// descriptor; one that closes it later, and asks then, finds what is left. It
+// answers whether something is.
 func (c *conn) bury(sk *sock, err error) bool {
 	most := c.s.limit(nodeUserSockets)
 	c.own.Lock()
@@ -452,7 +454,7 @@ func (c *conn) bury(sk *sock, err error) bool {
 		return false // closed
 	}
 	delete(c.socks, sk.id)
-	if err == nil {
+	if err == nil || sk.data.bothEnded() {
 		return false
 	}
 	if len(c.ended) >= most {

@@ -211,6 +211,20 @@ func TestStreamFails(t *testing.T) {
 	p.fails(unix.ECONNRESET)
 	r.rests()
 
+	// A reset after the peer's end is told too: both directions of the
+	// descriptor are ended then, and by the stack.
+	r, p, id, c = connectedStream(t, d)
+	p.do(func() { p.end = true })
+	wantEnd(t, c)
+	p.fails(unix.ECONNRESET)
+	if _, err := c.Write([]byte("x")); !errors.Is(err, unix.EPIPE) {
+		t.Errorf("write: %v, want EPIPE", err)
+	}
+	if a := r.soError(id).ok(t); a.p[4] != byte(unix.ECONNRESET) {
+		t.Errorf("SO_ERROR % x", a.p)
+	}
+	r.rests()
+
 	// What only the descriptor's end tells is bounded by the user's sockets.
 	r, p, id, c = connectedStream(t, d)
 	p.fails(unix.ETIMEDOUT)
