@@ -45,7 +45,12 @@ func TestNoAllocationOnOtherWays(t *testing.T) {
 	if err := s.Connect("127.0.0.1:9"); err != nil {
 		t.Fatal(err)
 	}
+	e := r.Socket(socket.Dgram, packet.ProtoICMP)
+	if err := e.Connect("127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
 	m, buf := new(socket.Msg), make([]byte, 64)
+	echo := rig.ICMP(packet.ICMPEcho, 0, 7, buf)
 	for name, way := range map[string]func(){
 		"an echo":   input(rig.Echo("10.1.0.2", "10.1.0.1", "hello")),
 		"forwarded": input(rig.UDP("10.1.0.2", "10.1.1.2", 5, 9, "hello")),
@@ -57,6 +62,18 @@ func TestNoAllocationOnOtherWays(t *testing.T) {
 			}
 			work.Finish()
 			if err := s.Socket.Recv(work, m); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"an echo socket's": func() {
+			work.Start(r.Now())
+			*m = socket.Msg{Data: echo}
+			if _, err := e.Send(work, m); err != nil {
+				t.Fatal(err)
+			}
+			work.Finish()
+			*m = socket.Msg{Data: buf}
+			if err := e.Socket.Recv(work, m); err != nil {
 				t.Fatal(err)
 			}
 		},

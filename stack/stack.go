@@ -23,6 +23,7 @@ import (
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/ping"
 	"ionet/stack/rawip"
 	"ionet/stack/route"
 	"ionet/stack/socket"
@@ -56,6 +57,7 @@ type Stack struct {
 	Inet   *inet.Inet
 	UDP    *udp.UDP
 	TCP    *tcp.TCP
+	Ping   *ping.Ping
 	Raw    *rawip.Raw
 	Lo     *netif.Interface
 
@@ -90,6 +92,7 @@ func New(c Config) (*Stack, error) {
 	s.ARP = arp.New(env, s.Ether, s.Inet.HostUnreachable)
 	s.UDP = udp.New(env, udp.Config{ReuseportUnicast: c.ReuseportUnicast, SocketMemory: &s.sockMem})
 	s.TCP = tcp.New(env, tcp.Config{SocketMemory: &s.sockMem, NewSocket: s.newSocket, Closed: s.socketClosed})
+	s.Ping = ping.New(env, s.Inet, &s.sockMem)
 	s.Raw = rawip.New(env, s.Inet, &s.sockMem)
 
 	s.Ether.Handle(packet.EtherIPv4, s.Inet)
@@ -97,6 +100,7 @@ func New(c Config) (*Stack, error) {
 	s.Ether.ResolveWith(false, s.ARP)
 	s.Inet.SetNeighbours(s.ARP)
 	s.Inet.SetRaw(s.Raw)
+	s.Inet.SetEcho(s.Ping)
 	s.Inet.Handle(packet.ProtoUDP, s.UDP)
 	s.UDP.Over(false, s.Inet)
 	s.Inet.Handle(packet.ProtoTCP, s.TCP)
@@ -164,7 +168,7 @@ func (s *Stack) Socket(w *netif.Work, family, typ, proto int, cred socket.Cred) 
 	case typ == socket.Dgram && (proto == 0 || proto == protoUDP):
 		so, err = s.UDP.Socket(w, family, cred, id)
 	case typ == socket.Dgram && proto == packet.ProtoICMP:
-		so, err = s.Raw.EchoSocket(w, cred, id)
+		so, err = s.Ping.Socket(w, cred, id), nil
 	case typ == socket.Raw:
 		so, err = s.Raw.Socket(w, proto, cred, id)
 	case typ != socket.Dgram && typ != socket.Stream:
@@ -221,6 +225,9 @@ func (s *Stack) SocketTable() []SocketInfo {
 	}
 	for _, p := range s.UDP.PCBs() {
 		add(p.So, "udp")
+	}
+	for _, p := range s.Ping.PCBs() {
+		add(p.So, "icmp")
 	}
 	for _, so := range s.Raw.Sockets() {
 		switch so.Proto {

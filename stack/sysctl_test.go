@@ -185,10 +185,12 @@ var effects = map[string]effect{
 		f := r.Sent()[0]
 		return fmt.Sprint(packet.UDP(f[34:]).Checksum() != 0)
 	}, "true", "false"},
-	"net.inet.udp.sendspace": {"1000", "", buffer(socket.Dgram, 0, socket.SOSndBuf), "9216", "1000"},
-	"net.inet.udp.recvspace": {"1000", "", buffer(socket.Dgram, 0, socket.SORcvBuf), "41600", "1000"},
-	"net.inet.raw.sendspace": {"1000", "", buffer(socket.Raw, 1, socket.SOSndBuf), "65535", "1000"},
-	"net.inet.raw.recvspace": {"1000", "", buffer(socket.Raw, 1, socket.SORcvBuf), "262144", "1000"},
+	"net.inet.udp.sendspace":  {"1000", "", buffer(socket.Dgram, 0, socket.SOSndBuf), "9216", "1000"},
+	"net.inet.udp.recvspace":  {"1000", "", buffer(socket.Dgram, 0, socket.SORcvBuf), "41600", "1000"},
+	"net.inet.icmp.sendspace": {"1000", "", buffer(socket.Dgram, 1, socket.SOSndBuf), "65535", "1000"},
+	"net.inet.icmp.recvspace": {"1000", "", buffer(socket.Dgram, 1, socket.SORcvBuf), "262144", "1000"},
+	"net.inet.raw.sendspace":  {"1000", "", buffer(socket.Raw, 1, socket.SOSndBuf), "65535", "1000"},
+	"net.inet.raw.recvspace":  {"1000", "", buffer(socket.Raw, 1, socket.SORcvBuf), "262144", "1000"},
 
 	"net.inet.ip.forwarding": {"1", "", far(rig.IP{Src: "10.0.0.2", Dst: "10.0.1.2", Proto: 99, Data: []byte("x")}), "", "10.0.0.2 > 10.0.1.2 proto 99 len 1"},
 	"net.inet.ip.redirect": {"0", "net.inet.ip.forwarding=1", func(r *rig.Rig) string {

@@ -176,6 +176,10 @@ func (ic *icmp) Input(w *netif.Work, p *packet.Buf) {
 		}
 	case packet.ICMPEchoReply:
 		w.Count(cntReplyIn)
+		if in.echo != nil {
+			in.echo.Input(w, p)
+			return
+		}
 	case packet.ICMPSourceQuench: // RFC 6633: ignored
 		w.Count(cntQuenchIn)
 	case packet.ICMPUnreach, packet.ICMPTimeExceeded, packet.ICMPParamProblem:
@@ -382,10 +386,15 @@ func (in *Inet) redirectInput(w *netif.Work, p *packet.Buf, m packet.ICMP) {
 	})
 }
 
-// Knows is Upper: an echo request is sent by a raw socket, which answers for
-// itself.
-func (ic *icmp) Knows(netip.Addr, netip.Addr, []byte) bool { return false }
+// Knows is Upper: echo requests are what sockets send. Raw ones answer for
+// themselves.
+func (ic *icmp) Knows(src, dst netip.Addr, transport []byte) bool {
+	return ic.echo != nil && ic.echo.Knows(src, dst, transport)
+}
 
-// ControlInput is Upper: an error about an ICMP message of ours concerns raw
-// sockets only.
-func (ic *icmp) ControlInput(*netif.Work, socket.Control, netip.Addr, netip.Addr, []byte) {}
+// ControlInput is Upper.
+func (ic *icmp) ControlInput(w *netif.Work, c socket.Control, src, dst netip.Addr, transport []byte) {
+	if ic.echo != nil {
+		ic.echo.ControlInput(w, c, src, dst, transport)
+	}
+}

@@ -6,7 +6,7 @@
 //	1 ether.Input        frame checked, handed on by type
 //	2 Inet.Input         header checked, options, is it for us?      input.go
 //	3 Inet.reassemble    fragments only                              reass.go
-//	4 Upper.Input        icmp.go, igmp.go, udp, rawip
+//	4 Upper.Input        icmp.go, igmp.go, tcp, udp, ping, rawip
 //	2'Inet.forward       what is not for us, as a turn               forward.go
 //
 // The walk down:
@@ -94,6 +94,7 @@ type Inet struct {
 	neigh  Neighbours
 	upper  [256]Upper
 	raw    RawSink
+	echo   Upper
 	log    *slog.Logger
 
 	addrs  atomic.Pointer[addrSet]
@@ -142,11 +143,15 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 	return in
 }
 
-// SetNeighbours, SetRaw and Handle register the rooms next door, at assembly.
+// SetNeighbours, SetRaw, SetEcho and Handle register the rooms next door, at assembly.
 func (in *Inet) SetNeighbours(n Neighbours) { in.neigh = n }
 
 // SetRaw registers the raw sockets.
 func (in *Inet) SetRaw(r RawSink) { in.raw = r }
+
+// SetEcho registers the echo sockets: their Input is given echo replies, their
+// ControlInput and Knows are asked about ICMP messages of ours.
+func (in *Inet) SetEcho(u Upper) { in.echo = u }
 
 // Handle registers the protocol with number proto.
 func (in *Inet) Handle(proto uint8, u Upper) { in.upper[proto] = u }

@@ -1,6 +1,4 @@
-// Package rawip is raw sockets (raw_ip) and the unprivileged echo socket:
-// SOCK_DGRAM with IPPROTO_ICMP, which sends echo requests with an identifier
-// of the stack's choice and receives the replies to it alone.
+// Package rawip is raw sockets (raw_ip).
 package rawip
 
 import (
@@ -53,8 +51,6 @@ type pcb struct {
 	r    *Raw
 	so   *socket.Socket
 	opts socket.NetOptions
-	echo bool   // the unprivileged kind
-	id   uint16 // its identifier
 
 	mu             sync.Mutex
 	local, foreign netip.Addr
@@ -70,39 +66,13 @@ func (r *Raw) Socket(w *netif.Work, proto int, cred socket.Cred, id uint64) (*so
 	if proto < 0 || proto > 255 {
 		return nil, syscall.EPROTONOSUPPORT
 	}
-	return r.make(proto, socket.Raw, cred, id, &pcb{r: r})
-}
-
-// EchoSocket makes an unprivileged echo socket. ENOBUFS: all identifiers are
-// taken.
-func (r *Raw) EchoSocket(w *netif.Work, cred socket.Cred, id uint64) (*socket.Socket, error) {
-	p := &pcb{r: r, echo: true}
-	return r.make(packet.ProtoICMP, socket.Dgram, cred, id, p)
-}
-
-func (r *Raw) make(proto, typ int, cred socket.Cred, id uint64, p *pcb) (*socket.Socket, error) {
 	v := r.env.MIB
-	so := socket.New(r.env, socket.AFInet, typ, proto, cred, int(v.Int(nodeRecv)), int(v.Int(nodeSend)), id, r.sum)
-	p.so = so
-	p.opts = r.net.NewOptions(so)
+	so := socket.New(r.env, socket.AFInet, socket.Raw, proto, cred, int(v.Int(nodeRecv)), int(v.Int(nodeSend)), id, r.sum)
+	p := &pcb{r: r, so: so, opts: r.net.NewOptions(so)}
 	so.H = p
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := *r.all.Load()
-	if p.echo {
-		taken := map[uint16]bool{}
-		for _, q := range all {
-			if q.echo {
-				taken[q.id] = true
-			}
-		}
-		if len(taken) == 1<<16 {
-			return nil, syscall.ENOBUFS
-		}
-		for p.id = uint16(r.env.Rand32()); taken[p.id]; p.id++ {
-		}
-	}
-	next := append(slices.Clone(all), p)
+	next := append(slices.Clone(*r.all.Load()), p)
 	r.all.Store(&next)
 	return so, nil
 }
@@ -136,9 +106,6 @@ func (r *Raw) Deliver(w *netif.Work, pkt *packet.Buf, proto uint8) bool {
 		}
 		c.MarkL4(h.HeaderLen())
 		c.CompleteCsum()
-		if p.echo {
-			c.TrimFront(h.HeaderLen())
-		}
 		if p.so.Deliver(w, c) {
 			w.Count(cntIn)
 		} else {
@@ -161,10 +128,6 @@ func (p *pcb) wants(h packet.IPv4, pkt *packet.Buf, proto uint8) bool {
 	p.mu.Unlock()
 	if local.IsValid() && local != h.Dst() || foreign.IsValid() && foreign != h.Src() {
 		return false
-	}
-	if p.echo {
-		m, ok := packet.CheckICMP(h.Payload())
-		return ok && m.Type() == packet.ICMPEchoReply && m.ID() == p.id && (pkt.Csum != packet.CsumNone || m.ChecksumOK())
 	}
 	return !h.Dst().IsMulticast() || p.opts.Accepts(h.Dst(), h.Src(), pkt.RcvIf)
 }
@@ -232,11 +195,6 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	if !f.Dst.Is4() {
 		return 0, syscall.EAFNOSUPPORT
 	}
-	if p.echo {
-		if e, ok := packet.CheckICMP(m.Data); !ok || e.Type() != packet.ICMPEcho || e.Code() != 0 {
-			return 0, syscall.EINVAL
-		}
-	}
 	p.opts.Fill(&f)
 	if m.Flags&socket.MsgDontRoute != 0 {
 		f.DontRoute = true
@@ -250,11 +208,6 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	pkt.Csum = packet.CsumVerified
 	if incl {
 		return len(m.Data), p.r.net.OutputRaw(w, pkt, &f)
-	}
-	if p.echo {
-		e := packet.ICMP(pkt.Bytes())
-		e[4], e[5] = byte(p.id>>8), byte(p.id)
-		e.SetChecksum()
 	}
 	if err := p.r.net.Output(w, pkt, &f); err != nil {
 		return 0, err
@@ -280,11 +233,11 @@ func (p *pcb) Close(w *netif.Work) {
 	p.opts.Close(w)
 }
 
-// Local is socket.Handler. The echo socket's port is its identifier.
+// Local is socket.Handler.
 func (p *pcb) Local() socket.Addr {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return socket.Addr{IP: p.local, Port: p.id}
+	return socket.Addr{IP: p.local}
 }
 
 // Peer is socket.Handler.

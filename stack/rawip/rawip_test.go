@@ -18,9 +18,6 @@ func TestOnlyTheSuperuser(t *testing.T) {
 	if _, err := r.SocketAs(socket.Raw, 1, socket.Cred{UID: 1}); !errors.Is(err, syscall.EACCES) {
 		t.Errorf("raw: %v", err)
 	}
-	if _, err := r.SocketAs(socket.Dgram, 1, socket.Cred{UID: 1}); err != nil {
-		t.Errorf("echo: %v", err)
-	}
 	if _, err := r.SocketAs(socket.Raw, 300, socket.Cred{Super: true}); !errors.Is(err, syscall.EPROTONOSUPPORT) {
 		t.Errorf("protocol 300: %v", err)
 	}
@@ -86,37 +83,6 @@ func TestHeaderIncluded(t *testing.T) {
 		}
 	}
 	r.Expect()
-}
-
-func TestEchoSocket(t *testing.T) {
-	r := New(t)
-	r.Meet("10.0.0.2")
-	a, b := r.Socket(socket.Dgram, 1), r.Socket(socket.Dgram, 1)
-	if err := a.SendTo("10.0.0.2", string(ICMP(8, 0, 7, []byte("ping")))); err != nil {
-		t.Fatal(err)
-	}
-	sent := r.Sent()
-	m := packet.ICMP(sent[0][34:])
-	if m.ID() != a.H.Local().Port || !m.ChecksumOK() || m.Seq() != 7 {
-		t.Fatalf("% x", m)
-	}
-	m.SetType(0, 0)
-	m.SetChecksum()
-	good := IP{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 1, Data: m}.Frame()
-	bad := append([]byte(nil), good...)
-	bad[len(bad)-1] ^= 1
-	r.Send(bad, good)
-	if got := a.Get(); got != "10.0.0.2: "+string(m) {
-		t.Errorf("%q", got)
-	}
-	if got := a.Get() + b.Get(); got != again+again {
-		t.Errorf("then %q", got)
-	}
-	for _, m := range [][]byte{ICMP(0, 0, 0, nil), ICMP(8, 1, 0, nil), ICMP(3, 1, 0, nil), {8, 0}} {
-		if err := a.SendTo("10.0.0.2", string(m)); !errors.Is(err, syscall.EINVAL) {
-			t.Errorf("% x: %v, want EINVAL", m, err)
-		}
-	}
 }
 
 // A datagram on lo0 has a checksum that nobody computed: a raw socket sees the

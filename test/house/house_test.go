@@ -69,6 +69,7 @@ var plan = map[string][]string{
 	"ionet/stack/mib":    {},
 	"ionet/stack/netif":  {"ionet/stack/callout", "ionet/stack/epoch", "ionet/stack/mib", "ionet/stack/packet"},
 	"ionet/stack/packet": {},
+	"ionet/stack/ping":   protocolRoom("ionet/stack/socket"),
 	"ionet/stack/rawip":  protocolRoom("ionet/stack/socket"),
 	"ionet/stack/route":  protocolRoom("ionet/stack/epoch"),
 	"ionet/stack/socket": protocolRoom(),
