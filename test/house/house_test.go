@@ -75,6 +75,8 @@ var plan = map[string][]string{
 	"ionet/stack/socket": protocolRoom(),
 	"ionet/stack/tcp":    protocolRoom("ionet/stack/socket"),
 	"ionet/stack/udp":    protocolRoom("ionet/stack/socket"),
+	// Whose tables come from elsewhere.
+	"ionet/tool/onstack/netlink": {},
 	// What only tests import.
 	"ionet/stack/stacktest":        {"ionet/stack"},
 	"ionet/driver/internal/nstest": {"ionet/driver", "ionet/test/need"},
