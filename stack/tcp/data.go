@@ -55,9 +55,13 @@ func (c *conn) dataInput(w *netif.Work, s *segment) {
 
 // inOrder gives the octets of p, which begin at rcvNxt, to the user.
 func (c *conn) inOrder(p *packet.Buf) {
-	n := p.Len()
-	c.rcvNxt += seq(n)
+	at := int32(c.rcvUp - 1 - c.rcvNxt) // of the urgent octet, if it is still to come
+	c.rcvNxt += seq(p.Len())
 	c.rcvUp = maxSeq(c.rcvUp, c.rcvNxt)
+	if at >= 0 && int(at) < p.Len() && !c.So.Opt(soOOBInline) && !c.has(fCantRecv) {
+		p = c.pullOOB(p, int(at))
+	}
+	n := p.Len()
 	if n == 0 || c.has(fCantRecv) {
 		p.Free()
 		return
@@ -217,52 +221,34 @@ func (c *conn) finInput(w *netif.Work) {
 }
 
 // urgentInput is RFC 9293 §3.8.5 with RFC 6093's reading of the pointer: it
-// stands behind the urgent octet.
+// stands behind the urgent octet, which inOrder takes out of line when it is its
+// turn. Of two that are still to come the earlier one stays in the stream.
 func (c *conn) urgentInput(w *netif.Work, s *segment) {
 	up := s.seq + seq(s.urgent)
-	if up.leq(c.rcvNxt) || up.lt(c.rcvUp) {
+	if up.leq(c.rcvUp) || up.leq(c.rcvNxt) || c.has(fCantRecv) {
 		return
 	}
-	if up.gt(c.rcvUp) {
-		c.rcvUp = up
-		c.rcv.mark = int32(c.rcv.len) + int32(up-c.rcvNxt) - 1
-		c.off(fOOBHave | fOOBTaken)
-		c.So.Changed(w)
-	}
-	// The octet itself, if this is the segment that has it.
-	if c.So.Opt(soOOBInline) || s.pkt.Len() == 0 {
-		return
-	}
-	at := int(up - 1 - s.seq)
-	if at < 0 || at >= s.pkt.Len() {
-		return
-	}
-	c.pullOOB(w, s, at)
+	c.rcvUp = up
+	c.rcv.mark = int32(c.rcv.len) + int32(up-c.rcvNxt) - 1
+	c.off(fOOBHave | fOOBTaken)
+	c.So.Changed(w)
 }
 
-// pullOOB takes the urgent octet out of the stream. Its place in sequence
-// space stays: the segment's data moves up to it.
-func (c *conn) pullOOB(w *netif.Work, s *segment, at int) {
-	if s.seq != c.rcvNxt || !c.room(w, s.pkt) { // it stays where it is, or comes again
-		return
-	}
-	p := s.pkt
+// pullOOB takes the urgent octet out of p: the octets in front of it move up.
+// Without memory it stays where it is.
+func (c *conn) pullOOB(p *packet.Buf, at int) *packet.Buf {
 	if p.Shared() {
 		q := p.Clone()
 		if q == nil {
-			return
+			return p
 		}
 		p.Free()
-		p, s.pkt = q, q
+		p = q
 	}
 	b := p.Bytes()
 	c.oob = b[at]
-	c.on(fOOBHave)
+	c.on(fOOBHave | fAckNow)
 	copy(b[1:], b[:at])
 	p.TrimFront(1)
-	s.seq++
-	c.rcvNxt++
-	c.rcvAdv = maxSeq(c.rcvAdv, c.rcvNxt)
-	c.on(fAckNow)
-	c.So.Changed(w)
+	return p
 }

@@ -114,8 +114,7 @@ func (c *conn) segment(w *netif.Work, s *segment) {
 	if s.is(packet.TCPUrg) && s.urgent != 0 && c.state.canReceive() {
 		c.urgentInput(w, s)
 	}
-	filled := c.ooo != nil && len(c.ooo.ranges) > 0 && c.ooo.ranges[0].from.leq(c.rcvNxt) // by an urgent octet alone
-	if s.pkt.Len() > 0 || s.is(packet.TCPFin) || filled {
+	if s.pkt.Len() > 0 || s.is(packet.TCPFin) {
 		c.dataInput(w, s)
 	} else {
 		s.pkt.Free()
