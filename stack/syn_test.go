@@ -9,6 +9,7 @@ import (
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
+	"ionet/stack/stacktest"
 )
 
 // One SYN comes again and again on two receive queues at once, while the clock
@@ -56,4 +57,95 @@ func TestSynOnTwoQueues(t *testing.T) {
 		}
 	})
 	wg.Wait()
+}
+
+// The ACKs that end handshakes come on two receive queues at once: one
+// connection comes out of each, and nobody is told that there is none; with
+// entries of the SYN cache as with cookies.
+func TestAckOnTwoQueues(t *testing.T) {
+	const handshakes = 100
+	for _, limit := range []string{"10255", "0"} {
+		t.Run("syn_cache_limit "+limit, func(t *testing.T) {
+			p := newPairWith(t, 0)
+			x, y := p.streams(t) // resolves the link addresses
+			p.call(0, x.Close)
+			p.call(1, y.Close)
+			if _, err := p.s[1].Env.MIB.Set("net.inet.tcp.syn_cache_limit", limit); err != nil {
+				t.Fatal(err)
+			}
+			cred := socket.Cred{Super: true}
+			var lis *socket.Socket
+			p.call(1, func(w *netif.Work) {
+				lis, _ = p.s[1].Socket(w, socket.AFInet, socket.Stream, 0, cred)
+				if err := errors.Join(lis.Bind(w, addr(2, 81)), lis.Listen(w, handshakes)); err != nil {
+					t.Fatal(err)
+				}
+			})
+			for range 60 {
+				p.acksTwice(t, lis, handshakes)
+			}
+		})
+	}
+}
+
+// acksTwice opens n connections to lis of stack 1, and has the last segment of
+// each handshake come on two receive queues.
+func (p *pair) acksTwice(t *testing.T, lis *socket.Socket, n int) {
+	p.w[0].Start(p.now)
+	var socks []*socket.Socket
+	for range n {
+		c, _ := p.s[0].Socket(p.w[0], socket.AFInet, socket.Stream, 0, socket.Cred{Super: true})
+		if err := c.Connect(p.w[0], addr(2, 81)); !errors.Is(err, syscall.EINPROGRESS) {
+			t.Fatal(err)
+		}
+		socks = append(socks, c)
+	}
+	p.w[0].Finish()
+	for _, to := range []int{1, 0} { // SYN; SYN and ACK
+		burst := p.line[to]
+		p.line[to] = nil
+		p.s[to].Input(p.w[to], p.now, p.ifp[to], burst)
+	}
+	var acks [][]byte
+	for _, b := range p.line[1] {
+		acks = append(acks, append([]byte(nil), b.Bytes()...))
+	}
+	packet.FreeBurst(p.line[1])
+	p.line[1] = nil
+	if len(acks) != n {
+		t.Fatalf("%d handshakes end, want %d", len(acks), n)
+	}
+	resets := stacktest.Counter(p.s[1], "tcp", "resets sent")
+	p.deaf = true
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			w := p.s[1].Env.NewWork()
+			for _, f := range acks {
+				b := p.s[1].Env.Pool.Get(len(f))
+				copy(b.Append(len(f)), f)
+				p.s[1].Input(w, p.now, p.ifp[1], []*packet.Buf{b})
+			}
+		})
+	}
+	wg.Wait()
+	if k := stacktest.Counter(p.s[1], "tcp", "resets sent") - resets; k != 0 {
+		t.Errorf("%d were told that there is no connection", k)
+	}
+	accepted := 0
+	p.w[1].Start(p.now)
+	for c, err := lis.Accept(p.w[1]); err == nil; c, err = lis.Accept(p.w[1]) {
+		accepted++
+		c.Abort(p.w[1])
+	}
+	p.w[1].Finish()
+	if accepted != n {
+		t.Errorf("%d connections came out of %d handshakes", accepted, n)
+	}
+	p.w[0].Start(p.now)
+	for _, c := range socks {
+		c.Abort(p.w[0])
+	}
+	p.w[0].Finish()
+	p.deaf = false
 }

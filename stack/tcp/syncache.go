@@ -331,14 +331,32 @@ func (sc *synCache) drain(w *netif.Work) {
 	}
 }
 
-// complete takes the ACK that ends a handshake, and makes the connection.
+// complete takes the ACK that ends a handshake, and gives it to the connection.
 func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local, foreign socket.Addr) {
+	c := t.completed(w, lis, b, s, local, foreign)
+	if c == nil {
+		s.pkt.Free()
+		return
+	}
+	c.mu.Lock()
+	c.segment(w, s)
+	c.mu.Unlock()
+}
+
+// completed makes the connection of a handshake that ends with s; nil when it
+// does not. The bucket is held until the entry has become a connection, so that
+// whoever comes later, with another copy of the ACK or what follows it, finds
+// one of the two.
+func (t *TCP) completed(w *netif.Work, lis *conn, b *synBucket, s *segment, local, foreign socket.Addr) *conn {
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := t.table.LookupConn(t.table.Hash(local, foreign), local, foreign, s.pkt.RcvIf); p != nil {
+		return p.So.H.(*conn) // another receive queue was faster
+	}
 	e := b.find(local, foreign)
-	var h handshake // another SYN may change the entry once the bucket is free
+	h := handshake{}
 	switch {
 	case e == nil, s.ack != e.iss+1: // its SYN may have come twice, first to a full cache
-		b.mu.Unlock()
 		var ok bool
 		if h, ok = t.syn.cookies.open(t, lis, s, local, foreign, w.Now); !ok {
 			if t.syn.cookies.used(w.Now) {
@@ -347,34 +365,22 @@ func (t *TCP) complete(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 			if !t.syn.cookies.early(s, w.Now) {
 				t.reset(w, s)
 			}
-			s.pkt.Free()
-			return
+			return nil
 		}
 		w.Count(cntCookieOK)
 	case s.seq.lt(e.irs+1) || s.seq.gt(e.irs+1+seq(e.window())),
 		e.flags&fTimestamps != 0 && s.opt.HasTimestamp && int32(s.opt.TSVal-e.tsRecent) < 0:
 		t.synAck(w, &e.handshake) // RFC 9293 §3.10.7.4, first
-		b.mu.Unlock()
-		s.pkt.Free()
-		return
+		return nil
 	default:
 		h = e.handshake
-		b.mu.Unlock()
 	}
 	c := t.accept(w, lis, &h, s)
-	if c == nil { // no room: the peer will ask again
-		s.pkt.Free()
-		return
-	}
-	if e != nil {
-		b.mu.Lock()
+	if c != nil && e != nil { // without room the peer will ask again
 		t.syn.unlink(e)
-		b.mu.Unlock()
 		w.Count(cntScCompleted)
 	}
-	c.mu.Lock()
-	c.segment(w, s)
-	c.mu.Unlock()
+	return c
 }
 
 // accept makes the connection of an entry and queues it at its listener; nil
@@ -391,7 +397,6 @@ func (t *TCP) accept(w *netif.Work, lis *conn, e *handshake, s *segment) *conn {
 	if c == nil {
 		return nil
 	}
-	c.mu.Lock()
 	c.mtu = e.mtu
 	c.tsOffset = e.tsOffset
 	c.irs, c.rcvNxt = e.irs, e.irs+1
@@ -423,7 +428,8 @@ func (t *TCP) accept(w *netif.Work, lis *conn, e *handshake, s *segment) *conn {
 	return c
 }
 
-// spawn makes the socket and the block of a connection that comes in.
+// spawn makes the socket and the block of a connection that comes in. The block
+// is locked: segments find it from now on, and are to find it whole.
 func (t *TCP) spawn(lis *conn, local, foreign socket.Addr) *conn {
 	id, ok := t.conf.NewSocket()
 	if !ok {
@@ -434,6 +440,7 @@ func (t *TCP) spawn(lis *conn, local, foreign socket.Addr) *conn {
 	so.OnClose(t.conf.Closed)
 	c := t.newConn(so)
 	c.inherit(lis)
+	c.mu.Lock()
 	if err := t.table.Adopt(&c.PCB, socket.Ends{Local: local, Foreign: foreign}); err != nil {
 		t.conf.Closed()
 		return nil
