@@ -138,11 +138,15 @@ const (
 	SoBindToIf    = 0x100b // ionet's own: string, the interface's name; empty undoes it
 
 	// On level ProtoTCP, with NetBSD's numbers: ints, times in seconds.
-	TCPNoDelay   = 1
-	TCPMaxSeg    = 2
-	TCPKeepIdle  = 3
-	TCPKeepIntvl = 5
-	TCPKeepCnt   = 6
+	TCPNoDelay    = 1
+	TCPMaxSeg     = 2
+	TCPKeepIdle   = 3
+	TCPNoPush     = 4
+	TCPKeepIntvl  = 5
+	TCPKeepCnt    = 6
+	TCPInfoOpt    = 9     // read only: stack/tcp/sockopt.go has the octets
+	TCPCongestion = 0x20  // string, the algorithm's name
+	TCPFastOpen   = 0x401 // FreeBSD's: of a listener, how many may be open before their handshake is complete
 
 	IPOptions              = 1
 	IPHdrIncl              = 2
