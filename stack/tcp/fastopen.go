@@ -149,7 +149,11 @@ func (c *conn) fastSyn(o *packet.TCPOptions) (data int) {
 	}
 	var b [packet.TCPMaxLen - packet.TCPLen]byte
 	room := c.maxSegment(int(c.mtu)) - o.Put(b[:])
-	return max(min(c.snd.len, room, int(c.peerMSS)), 0)
+	n := c.snd.len
+	if c.has(fUrgent) { // a SYN has no urgent pointer
+		n = int(c.sndUp-c.snd.base) - 1
+	}
+	return max(min(n, room, int(c.peerMSS)), 0)
 }
 
 // fastOpened takes what a SYN and ACK says: the cookie, and whether the data

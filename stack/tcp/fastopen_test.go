@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"ionet/stack/packet"
+	"ionet/stack/socket"
 	. "ionet/stack/stacktest"
 	"ionet/stack/tcp"
 )
@@ -109,19 +111,41 @@ func TestFastOpenLimit(t *testing.T) {
 	r.Sent()
 }
 
+// fastDial is a client that connects with Fast Open.
+func fastDial(t *testing.T, r *Rig, port string) (*Socket, *End) {
+	t.Helper()
+	s := r.Stream("10.0.0.1:" + port)
+	option(t, s, tcp.FastOpen, 1)
+	e := r.End("10.0.0.2:80", "10.0.0.1:"+port)
+	if err := s.Connect("10.0.0.2:80"); err != nil && !errors.Is(err, syscall.EINPROGRESS) {
+		t.Fatal(err)
+	}
+	return s, e
+}
+
+// A SYN has no urgent pointer: the octet waits for the first segment that has.
+func TestFastOpenUrgent(t *testing.T) {
+	r := New(t)
+	_, e := fastDial(t, r, "5000")
+	e.Lines()
+	e.Send("S. 0 <mss 1460 cookie 0123456789abcdef>")
+	e.Got(". 1 ack 1")
+	s, e := fastDial(t, r, "5001")
+	_, err := s.Write("ab!", socket.MsgOOB)
+	is(t, "send", err, nil)
+	got := e.Segments()
+	if len(got) != 1 || string(got[0].Data) != "ab" || got[0].Flags&packet.TCPUrg != 0 {
+		t.Fatalf("the SYN is %v", got)
+	}
+	e.Send("S. 0 ack 3 <mss 1460>")
+	e.Got(`PU. 3+1 ack 1 urg 1 "!"`)
+}
+
 // A client asks with its first connection, and has its data in the SYN of the
 // next.
 func TestFastOpenOut(t *testing.T) {
 	r := New(t)
-	dial := func(port string) (*Socket, *End) {
-		s := r.Stream("10.0.0.1:" + port)
-		option(t, s, tcp.FastOpen, 1)
-		e := r.End("10.0.0.2:80", "10.0.0.1:"+port)
-		if err := s.Connect("10.0.0.2:80"); err != nil && !errors.Is(err, syscall.EINPROGRESS) {
-			t.Fatal(err)
-		}
-		return s, e
-	}
+	dial := func(port string) (*Socket, *End) { return fastDial(t, r, port) }
 	_, e := dial("5000")
 	e.Got("SEW 0 <mss 1460 wscale 8 sackOK ask>")
 	e.Send("S. 0 <mss 1460 cookie 0123456789abcdef>")

@@ -357,9 +357,13 @@ func (c *conn) fillTail(w *netif.Work, out []outgoing, fresh bool) int {
 	return 1
 }
 
-// superSize is the most payload of one packet: a whole number of segments.
+// superSize is the most payload of one packet: a whole number of segments, one
+// while there is an urgent pointer, which counts from each segment's own number.
 func (c *conn) superSize() uint32 {
 	mss := uint32(c.segMSS())
+	if c.has(fUrgent) {
+		return mss
+	}
 	return max(maxSuper/mss, 1) * mss
 }
 

@@ -225,10 +225,10 @@ func (c *conn) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	}
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	data := m.Data
+	data, oob := m.Data, m.Flags&socket.MsgOOB != 0
 	taken := 0
 	for {
-		n, size, err := c.reserve(data)
+		n, size, err := c.reserve(data, oob)
 		taken += n
 		data = data[n:]
 		if err != nil {
@@ -257,6 +257,7 @@ func (c *conn) Send(w *netif.Work, m *socket.Msg) (int, error) {
 			break
 		}
 		c.snd.link(c, b)
+		c.markUrgent(oob && k == len(data))
 		c.sendMore(w)
 		c.mu.Unlock()
 		data = data[k:]
@@ -264,14 +265,6 @@ func (c *conn) Send(w *netif.Work, m *socket.Msg) (int, error) {
 		if len(data) == 0 {
 			break
 		}
-	}
-	if m.Flags&socket.MsgOOB != 0 && taken == len(m.Data) && taken > 0 {
-		c.mu.Lock()
-		c.sndUp = c.snd.base + seq(c.snd.len)
-		c.on(fUrgent)
-		c.kick(w)
-		c.mu.Unlock()
-		return taken, nil
 	}
 	if taken > 0 {
 		c.mu.Lock()
@@ -293,9 +286,18 @@ func (c *conn) sendMore(w *netif.Work) {
 	}
 }
 
+// markUrgent makes the last octet of the send queue the urgent one. The caller
+// has put it there under the same hold of mu, before anybody could send it.
+func (c *conn) markUrgent(oob bool) {
+	if oob {
+		c.sndUp = c.snd.base + seq(c.snd.len)
+		c.on(fUrgent)
+	}
+}
+
 // reserve fills the last buffer with what of data fits, and answers how much
 // that was and how large a next buffer is to be: 0 when data is used up.
-func (c *conn) reserve(data []byte) (n, size int, err error) {
+func (c *conn) reserve(data []byte, oob bool) (n, size int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -326,6 +328,7 @@ func (c *conn) reserve(data []byte) (n, size int, err error) {
 			copy(t.Append(n), data)
 			c.snd.len += n
 			space -= n
+			c.markUrgent(oob && n == len(data))
 		}
 	}
 	if space == 0 {
