@@ -24,6 +24,7 @@ type fastOpen struct {
 	pending atomic.Int32 // of those that count against the limit
 	of      *fastOpen    // of a connection taken by its SYN: its listener's
 	cookie  []byte       // a client's; nil: it asks for one
+	early   bool         // connect had a cookie at hand, and has said yes
 }
 
 const (
@@ -114,12 +115,19 @@ func (c *conn) holdSyn(w *netif.Work) bool {
 	if !ok {
 		return false
 	}
-	c.more.fast.cookie = append([]byte(nil), p.cookie[:p.n]...)
+	c.more.fast.cookie, c.more.fast.early = append([]byte(nil), p.cookie[:p.n]...), true
 	c.peerMSS = p.mss
 	c.setMSS()
 	c.on(fSynHeld)
 	c.setTimer(tDelAck, w.Now+fastWait, w.Now)
 	return true
+}
+
+// opensEarly reports that the user holds a connection for open whose SYN is not
+// answered yet. The caller holds mu.
+func (c *conn) opensEarly() bool {
+	f := c.fast()
+	return c.state == synSent && f != nil && f.early
 }
 
 // letSyn sends the SYN that has waited. The caller holds mu.

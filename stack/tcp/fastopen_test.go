@@ -141,6 +141,25 @@ func TestFastOpenUrgent(t *testing.T) {
 	e.Got(`PU. 3+1 ack 1 urg 1 "!"`)
 }
 
+// A question and its end, before the SYN is answered: connect has said yes.
+func TestFastOpenShutdown(t *testing.T) {
+	r := New(t)
+	_, e := fastDial(t, r, "5000")
+	e.Lines()
+	e.Send("S. 0 <mss 1460 cookie 0123456789abcdef>")
+	e.Got(". 1 ack 1")
+	s, e := fastDial(t, r, "5001")
+	s.Put(1, 100)
+	is(t, "shutdown", s.Shutdown(false, true), nil)
+	if got := e.Segments(); len(got) != 1 || len(got[0].Data) != 100 {
+		t.Fatalf("the SYN is %v", got)
+	}
+	e.Send("S. 0 ack 101 <mss 1460>")
+	e.Got("F. 101 ack 1")
+	e.Send("F. 1 ack 102")
+	e.Got(". 102 ack 2")
+}
+
 // A client asks with its first connection, and has its data in the SYN of the
 // next.
 func TestFastOpenOut(t *testing.T) {

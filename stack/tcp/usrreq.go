@@ -572,7 +572,7 @@ func (c *conn) Shutdown(w *netif.Work, read, write bool) error {
 	defer c.mu.Unlock()
 	if c.has(fSynHeld) {
 		c.letSyn(w)
-	} else if c.state < established && c.state != synReceived || c.lis.Load() != nil {
+	} else if c.state < established && c.state != synReceived && !c.opensEarly() || c.lis.Load() != nil {
 		return syscall.ENOTCONN
 	}
 	if read {
