@@ -2,8 +2,13 @@ package stackd
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,6 +81,102 @@ func TestResetConnectionsLeaveNothing(t *testing.T) {
 	if _, err := s.Sysctl("kern.ostype"); err != nil || s.Err() != nil {
 		t.Error(err, s.Err())
 	}
+}
+
+// TestShortConnectionsLeaveNothing: of many connections through one client,
+// each of which ends by itself when both have closed it, neither side keeps
+// anything.
+func TestShortConnectionsLeaveNothing(t *testing.T) {
+	d := daemonFor(t)
+	s := open(t, d)
+	for name, v := range map[string]string{"net.inet.tcp.maxtimewait": "0", "net.inet.ip.anonportmin": "1024"} {
+		if _, err := s.SetSysctl(name, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := s.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var server sync.WaitGroup
+	for range dialers {
+		server.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				io.WriteString(c, "hello")
+				c.Close()
+			}
+		})
+	}
+	connect := func(n int) {
+		t.Helper()
+		enough := time.Now().Add(15 * time.Second) // on a machine that is busy or looks for races
+		var left atomic.Int64
+		left.Store(int64(n))
+		var clients sync.WaitGroup
+		for range dialers {
+			clients.Go(func() {
+				for left.Add(-1) >= 0 && time.Now().Before(enough) {
+					if err := greeted(s, l.Addr().String()); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		clients.Wait()
+		eventually(t, "all but the listener has gone", func() bool {
+			return kept(d) == 1 && d.eng.Engine().Sockets() == 1
+		})
+	}
+	connect(1000) // the pools are as full as they get
+	before := measured(d)
+	connect(20000)
+	after := measured(d)
+	if after.heap > before.heap+1<<20 {
+		t.Errorf("%d octets of heap, before %d", after.heap, before.heap)
+	}
+	if after.pool != before.pool || after.files > before.files || after.goroutines > before.goroutines+int(d.srv.high) {
+		t.Errorf("%+v, before %+v", after, before)
+	}
+	l.Close()
+	server.Wait()
+}
+
+// dialers is how many connections there are at once.
+const dialers = 4
+
+// greeted is a short connection: a word, and the end.
+func greeted(s *client.Stack, addr string) error {
+	c, err := s.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	b, err := io.ReadAll(c)
+	if err == nil && string(b) != "hello" {
+		err = fmt.Errorf("the greeting is %q", b)
+	}
+	return err
+}
+
+// held is what this process, client and daemon in one, has.
+type held struct {
+	heap, files, goroutines int
+	pool                    int64
+}
+
+func measured(d *daemon) held {
+	runtime.GC() // twice: what a sync.Pool has goes at the second
+	runtime.GC()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	files, _ := os.ReadDir("/proc/self/fd")
+	return held{int(mem.HeapAlloc), len(files), goroutines(), d.eng.Engine().Env.Pool.InUse()}
 }
 
 // hangsUp reports that the stack has closed its end of the descriptor.
