@@ -199,6 +199,13 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	if m.Flags&socket.MsgDontRoute != 0 {
 		f.DontRoute = true
 	}
+	if f.Dst.IsUnspecified() && !incl { // this host
+		src, err := p.r.net.Source(&f)
+		if err != nil {
+			return 0, err
+		}
+		f.Dst = src
+	}
 	pkt := p.r.env.Pool.Get(len(m.Data))
 	if pkt == nil {
 		return 0, syscall.ENOBUFS

@@ -85,6 +85,18 @@ func TestHeaderIncluded(t *testing.T) {
 	r.Expect()
 }
 
+// 0.0.0.0 as a destination is this host, as for UDP.
+func TestToThisHost(t *testing.T) {
+	r := New(t)
+	s := r.Socket(socket.Raw, 99)
+	if err := s.SendTo("0.0.0.0", "me"); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Get(); !strings.HasPrefix(got, "127.0.0.1: ") || !strings.HasSuffix(got, "me") {
+		t.Errorf("%q", got)
+	}
+}
+
 // A datagram on lo0 has a checksum that nobody computed: a raw socket sees the
 // right one all the same.
 func TestWholeChecksumOnLoopback(t *testing.T) {

@@ -24,7 +24,7 @@ var Command = cli.Command{
 	},
 	Long: `ping sends an echo request a second until it is interrupted and prints a line for each reply; sequence numbers begin at 0. At the end it prints how many were sent and came back, and how long they took. SIGQUIT prints these numbers in between; the first SIGINT lets what is on its way come in, the second ends at once.
 
-The superuser of the stack pings through a raw socket. Others get a socket that carries their own echo requests and replies only: ICMP errors are not seen there, and -f, -l and intervals below a second are refused.`,
+The superuser of the stack pings through a raw socket. Others get an echo socket, which carries their own echo requests and replies only. Of an ICMP error it tells what it comes to, such as "ping: recvfrom: Network is unreachable", and nothing if many may answer: a broadcast address, a group, -g. -f, -l, -R and intervals below a second are refused, and -g shows no route: the IP options of replies are not seen.`,
 	Options: []cli.Opt{
 		{Flags: "-a", Text: "Ring the bell for each reply."},
 		{Flags: "-c count", Text: "End after so many replies; the requests that -l sends are beside it."},
@@ -52,7 +52,7 @@ The superuser of the stack pings through a raw socket. Others get a socket that 
 		{Flags: "-v", Text: "Print all ICMP that comes, with the packets that errors return."},
 		{Flags: "-w maxwait", Text: "How many seconds to wait for the reply to the last request. If not said: ten intervals, or twice the slowest reply."},
 	},
-	JSON: `One object at the end: host, address, size, transmitted, received, duplicates, loss (percent), rtt (min, avg, max, stddev in milliseconds), replies (seq, from, bytes, ttl, time in milliseconds, duplicate, damaged; the first 65,536, none with -q) and errors (from, type, code, text: other ICMP about our requests).`,
+	JSON: `One object at the end: host, address, size, transmitted, received, duplicates, loss (percent), rtt (min, avg, max, stddev in milliseconds), replies (seq, from, bytes, ttl, time in milliseconds, duplicate, damaged; the first 65,536, none with -q) and errors (from, type, code, text: other ICMP about our requests; an echo socket tells the text alone, type and code are -1).`,
 	ExitStatus: []cli.Exit{
 		{Status: 0, Text: "A reply came."},
 		{Status: 1, Text: "Wrong usage, an unknown host, no stack or no socket."},

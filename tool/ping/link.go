@@ -13,19 +13,21 @@ import (
 
 const maxPacket = 65535
 
-// rawLink is a raw ICMP socket of the stack: it sees all ICMP, with its IP
-// headers. echoLink is what others than the superuser get: replies to its own
-// requests only, under an identifier that the stack chooses, no IP header.
-type rawLink struct {
-	socket *client.Socket
-	ident  uint16
-	echo   bool
+// socketLink is an ICMP socket of the stack: the superuser's raw one sees all
+// ICMP, with its IP headers. Others have an echo socket, which sees the replies
+// to its own requests without them, under an identifier of the stack's choice;
+// if it is connected, ICMP errors come as its errors.
+type socketLink struct {
+	socket    *client.Socket
+	ident     uint16
+	echo      bool
+	connected bool
 }
 
 // open makes a socket with what the options ask for. gateway and source may
 // be missing.
-func open(s *client.Stack, o *options, to, gateway, source netip.Addr) (*rawLink, error) {
-	l := &rawLink{ident: uint16(os.Getpid())}
+func open(s *client.Stack, o *options, to, gateway, source netip.Addr) (*socketLink, error) {
+	l := &socketLink{ident: uint16(os.Getpid())}
 	var err error
 	l.socket, err = s.Socket(protocol.SockRaw, protocol.ProtoICMP)
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
@@ -37,20 +39,25 @@ func open(s *client.Stack, o *options, to, gateway, source netip.Addr) (*rawLink
 			return nil, sentence("Must be superuser to use < 1 sec ping interval")
 		case o.preload > 0:
 			return nil, sentence("Must be superuser to use -l")
+		case o.record: // the replies' options are in their IP headers
+			return nil, sentence("Must be superuser to use -R")
 		}
 		l.socket, err = s.Socket(protocol.SockDgram, protocol.ProtoICMP)
 	}
 	if err != nil {
 		return nil, sentence("Cannot create socket: %s", protocol.Strerror(err))
 	}
-	if err := l.prepare(o, to, gateway, source); err != nil {
+	if err = l.prepare(o, to, gateway, source); err == nil {
+		err = l.bind(to, gateway, source)
+	}
+	if err != nil {
 		l.socket.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *rawLink) prepare(o *options, to, gateway, source netip.Addr) error {
+func (l *socketLink) prepare(o *options, to, gateway, source netip.Addr) error {
 	ttl := defaultTTL
 	if o.ttl > 0 {
 		ttl = o.ttl
@@ -74,7 +81,6 @@ func (l *rawLink) prepare(o *options, to, gateway, source netip.Addr) error {
 		{o.dontFrag, protocol.ProtoIP, protocol.IPDontFrag, 1, "-D"},
 		{o.debug, protocol.SolSocket, protocol.SoDebug, 1, "-d"},
 		{o.direct, protocol.SolSocket, protocol.SoDontRoute, 1, "-r"},
-		{!to.IsMulticast(), protocol.SolSocket, protocol.SoBroadcast, 1, "SO_BROADCAST"},
 		{true, protocol.SolSocket, protocol.SoRcvBuf, 128 << 10, "SO_RCVBUF"},
 		{true, protocol.SolSocket, protocol.SoSndBuf, 128 << 10, "SO_SNDBUF"},
 	} {
@@ -105,28 +111,62 @@ func (l *rawLink) prepare(o *options, to, gateway, source netip.Addr) error {
 			}
 		}
 	}
-	if source.IsValid() {
-		if err := l.socket.Bind(protocol.AddrFrom(source, 0)); err != nil {
-			return sentence("Can't set source interface/address %s: %s", source, protocol.Strerror(err))
+	return nil
+}
+
+// bind gives the socket its source, and an echo socket its identifier and its
+// peer. Without SO_BROADCAST the stack refuses to connect to whom many answer
+// for; that is no mishap, and neither is another refusal: sending tells of it.
+func (l *socketLink) bind(to, gateway, source netip.Addr) error {
+	if source.IsValid() || l.echo {
+		local := source
+		if !local.IsValid() {
+			local = netip.IPv4Unspecified()
 		}
+		if err := l.socket.Bind(protocol.AddrFrom(local, 0)); err != nil {
+			return sentence("Can't set source interface/address %s: %s", local, protocol.Strerror(err))
+		}
+	}
+	if l.echo {
+		a, err := l.socket.LocalAddr()
+		if err != nil {
+			return sentence("Cannot get the identifier: %s", protocol.Strerror(err))
+		}
+		l.ident = a.Port
+		if !to.IsMulticast() && !gateway.IsValid() {
+			l.connected = l.socket.Connect(protocol.AddrFrom(to, 0)) == nil
+		}
+	}
+	if to.IsMulticast() {
+		return nil
+	}
+	if err := l.socket.SetInt(protocol.SolSocket, protocol.SoBroadcast, 1); err != nil {
+		return sentence("Cannot set SO_BROADCAST: %s", protocol.Strerror(err))
 	}
 	return nil
 }
 
-func (l *rawLink) send(icmp []byte, to netip.Addr) error {
-	_, err := l.socket.Send(protocol.Msg{Addr: protocol.AddrFrom(to, 0), Data: icmp})
+func (l *socketLink) send(icmp []byte, to netip.Addr) error {
+	m := protocol.Msg{Data: icmp}
+	if !l.connected {
+		m.Addr = protocol.AddrFrom(to, 0)
+	}
+	_, err := l.socket.Send(m)
 	return err
 }
 
-func (l *rawLink) id() uint16 { return l.ident }
+func (l *socketLink) id() uint16 { return l.ident }
 
-func (l *rawLink) close() { l.socket.Close() }
+func (l *socketLink) close() { l.socket.Close() }
 
-func (l *rawLink) recv() (packet, error) {
+func (l *socketLink) recv() (packet, error) {
 	for {
 		m, err := l.socket.Recv(maxPacket, 0)
 		if err != nil {
 			if errno, ok := errors.AsType[syscall.Errno](err); ok && icmpErrno(errno) {
+				if l.echo {
+					return packet{at: time.Now(), failed: errno}, nil
+				}
 				continue // told by the ICMP error itself
 			}
 			return packet{}, err
@@ -143,17 +183,8 @@ func (l *rawLink) recv() (packet, error) {
 		if a, err := protocol.ParseAncillary(m.Control); err == nil && a.TTL >= 0 {
 			p.ttl = a.TTL
 		}
-		if len(m.Data) >= headerLen {
-			l.adopt(&p)
-		}
 		return p, nil
 	}
-}
-
-// adopt gives a reply the identifier of our requests: the stack put its own
-// there, and hands us nobody else's.
-func (l *rawLink) adopt(p *packet) {
-	p.icmp[4], p.icmp[5] = byte(l.ident>>8), byte(l.ident)
 }
 
 // icmpErrno says whether an error on a socket came from an ICMP error.

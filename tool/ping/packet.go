@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -38,12 +39,13 @@ const (
 
 // packet is an ICMP message that came.
 type packet struct {
-	at    time.Time
-	from  netip.Addr
-	ttl   int
-	total int    // length with the IP header
-	opts  []byte // IP options
-	icmp  []byte
+	at     time.Time
+	from   netip.Addr
+	ttl    int
+	total  int    // length with the IP header
+	opts   []byte // IP options
+	icmp   []byte
+	failed syscall.Errno // not 0: what an echo socket tells of an ICMP error, and all it tells
 }
 
 // splitIP takes an IPv4 packet apart; false: it is shorter than its headers.

@@ -48,11 +48,16 @@ type peer struct {
 	answer func(req []byte) [][]byte
 	out    chan packet
 	fail   error
+	failed syscall.Errno // what an echo socket says of each request
 }
 
 func (p *peer) send(icmp []byte, _ netip.Addr) error {
 	if p.fail != nil {
 		return p.fail
+	}
+	if p.failed != 0 {
+		p.out <- packet{at: time.Now(), failed: p.failed}
+		return nil
 	}
 	for _, b := range p.answer(icmp) {
 		if k, ok := splitIP(b); ok {
@@ -151,6 +156,9 @@ func TestPing(t *testing.T) {
 		{"route", "-R -c 2 -i 0.001 gate", false, peer{answer: recorded}, 0},
 		{"others", "-c 1 -v gate", false, peer{answer: others}, 0},
 		{"error", "-w 0.001 -c 1 gate", false, peer{fail: syscall.EHOSTUNREACH}, 2},
+		{"failed", "-w 0.1 -c 1 gate", false, peer{failed: syscall.EHOSTUNREACH}, 2},
+		{"failed-Q", "-Q -w 0.1 -c 1 gate", false, peer{failed: syscall.EHOSTUNREACH}, 2},
+		{"json-failed", "-w 0.1 -c 1 gate", true, peer{failed: syscall.EHOSTUNREACH}, 2},
 		{"json", "-c 2 -i 0.001 10.25", true, peer{answer: ok}, 0},
 		{"json-far", "-w 0.001 -c 1 10.25", true, peer{answer: far}, 2},
 	} {

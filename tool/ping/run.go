@@ -59,9 +59,10 @@ type Reply struct {
 	Damaged   bool    `json:"damaged,omitempty"` // length or data are not what was sent
 }
 
-// Error is another ICMP message.
+// Error is another ICMP message. One that an echo socket tells of has no
+// sender, and -1 for type and code.
 type Error struct {
-	From string `json:"from"`
+	From string `json:"from,omitempty"`
 	Type int    `json:"type"`
 	Code int    `json:"code"`
 	Text string `json:"text"`
@@ -259,6 +260,10 @@ func (s *session) newline() {
 
 // take looks at what came.
 func (s *session) take(p *packet) {
+	if p.failed != 0 {
+		s.takeFailure(p.failed)
+		return
+	}
 	if len(p.icmp) < headerLen {
 		if s.verbose && !s.json {
 			s.newline()
@@ -343,6 +348,22 @@ func (s *session) takeOther(p *packet) {
 	default:
 		s.newline()
 		s.out.WriteString(text + route(p.opts, &s.route, s.name) + "\n")
+	}
+}
+
+// takeFailure tells of an ICMP error about a request of ours, of which an echo
+// socket knows neither the sender nor the words.
+func (s *session) takeFailure(errno syscall.Errno) {
+	switch text := protocol.Strerror(errno); {
+	case s.json:
+		if len(s.errors) < keepReplies {
+			s.errors = append(s.errors, Error{Type: -1, Code: -1, Text: text})
+		}
+	case !s.verbose && (s.quiet || s.semi):
+	default:
+		s.newline()
+		s.out.Flush()
+		fmt.Fprintf(s.err, "ping: recvfrom: %s\n", text)
 	}
 }
 
