@@ -303,6 +303,33 @@ func TestFinAgainRestartsTimeWait(t *testing.T) {
 	says(t, "state", state(r), "CLOSED")
 }
 
+// What TIME_WAIT says to strangers and to old segments counts among the
+// challenges (RFC 5961 §7); a peer that has not heard our last ACK is told.
+func TestTimeWaitIsNoAmplifier(t *testing.T) {
+	r := New(t)
+	s, e := r.Dial(bare)
+	e.Send("P. 1+5")
+	s.Has(1, 5)
+	s.Close()
+	e.Send("F. 6 ack 2")
+	e.Lines()
+	says(t, "state", state(r), "TIME_WAIT")
+	for _, line := range []string{"S -5", "S. 0 ack 2", "P. 1+5 ack 2", "P. 90000+5 ack 2", "F. 1 ack 2"} {
+		for range 300 {
+			e.Send(line)
+		}
+		if n := len(e.Lines()); n < 50 || n >= 150 {
+			t.Errorf("%d answers for 300 of %q, want some 100", n, line)
+		}
+		r.Pass(time.Second)
+	}
+	r.Sysctl("net.inet.tcp.ackppslimit", "0")
+	r.Counts("tcp", "challenge acks withheld", func() { e.Send("S -5") })
+	e.Got()
+	e.Send("F. 6 ack 2")
+	e.Got(". 2 ack 7")
+}
+
 // RFC 6191, RFC 9293 §3.10.7.4: a SYN beyond the old connection opens the next.
 func TestTimeWaitGivesWay(t *testing.T) {
 	for _, c := range []struct {
@@ -334,6 +361,35 @@ func TestTimeWaitGivesWay(t *testing.T) {
 			}
 			if syn := got[0].Flags&packet.TCPSyn != 0; syn != (c.want[0] == 'S') {
 				t.Errorf("got %v", got[0].String())
+			}
+		})
+	}
+}
+
+// The connection that takes over the ends begins beyond where the old one ended,
+// though that was ahead of the clock of initial numbers; a cookie cannot
+// promise that, and so there is none.
+func TestNumbersAfterTimeWait(t *testing.T) {
+	for _, limit := range []string{"10255", "0"} {
+		t.Run("syn_cache_limit "+limit, func(t *testing.T) {
+			r := New(t)
+			s, e := r.Serve(bare)
+			s.Put(1, 14600) // in no time
+			e.Lines()
+			e.Send(". 1 ack 14601")
+			s.Close()
+			e.Lines()
+			e.Send("F. 1 ack 14602")
+			e.Lines()
+			says(t, "state", state(r), "TIME_WAIT")
+			r.Sysctl("net.inet.tcp.syn_cache_limit", limit)
+			e.Send("S 1000 <mss 1460>")
+			got := e.Segments()
+			if len(got) != 1 || got[0].Flags&packet.TCPSyn == 0 {
+				t.Fatalf("got %v", got)
+			}
+			if q := int32(got[0].Seq); q <= 14602 || q > 1<<20 {
+				t.Errorf("begins at %d; the old connection ended at 14602", q)
 			}
 		})
 	}
@@ -389,18 +445,26 @@ func TestPortsInTimeWait(t *testing.T) {
 func TestConnectOutOfTimeWait(t *testing.T) {
 	r := New(t)
 	s, e := r.Dial(bare + " ts")
+	for at := 1; at < 1<<19; at += 1 << 12 { // faster than the clock of initial numbers
+		s.Put(at, 1<<12)
+		e.Lines()
+		e.Send(". 1")
+		e.Lines()
+		e.Send(". 1")
+	}
 	s.Close()
-	e.Send("F. 1 ack 2")
+	e.Lines()
+	e.Send("F. 1")
 	e.Lines()
 	n := r.Stream("")
 	n.Flag(socket.SOReuseAddr, 1)
 	is(t, "bind", n.Bind("10.0.0.1:5000"), nil)
 	is(t, "connect", n.Connect("10.0.0.2:80"), syscall.EADDRINUSE)
 	r.Pass(1100 * time.Millisecond)
-
 	is(t, "connect", n.Connect("10.0.0.2:80"), syscall.EINPROGRESS)
 	says(t, "state", state(r), "SYN_SENT")
+	if got := e.Segments(); len(got) != 1 || got[0].Seq <= 1<<19 || got[0].Seq > 1<<21 {
+		t.Errorf("begins at %v; the old connection ended at %d", got, 1<<19+2)
+	}
 	n.Close()
-	r.Sent()
-
 }

@@ -83,6 +83,7 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 		if !t.timeWaitInput(w, tw, s) {
 			return
 		}
+		s.last = tw
 	}
 	if f := foreign.IP; f.IsUnspecified() || f.IsMulticast() || t.net(socket.FamilyOf(f)).IsBroadcast(f) { // no connection is with these
 		w.Drop(s.pkt, cntInBcast)

@@ -16,6 +16,7 @@ type segment struct {
 	urgent   uint16
 	ce       bool // congestion experienced (RFC 3168)
 	opt      packet.TCPOptions
+	last     *timeWait // of a SYN: the connection before, which it has ended
 }
 
 // len is the segment's length in sequence space.
@@ -209,14 +210,22 @@ func (c *conn) dupData(s *segment) {
 }
 
 // challenge sends an acknowledgement that lets a real peer prove itself (RFC
-// 5961 §3 to §5), as often as the stack allows for all connections.
+// 5961 §3 to §5).
 func (c *conn) challenge(w *netif.Work) {
-	if !c.t.chall.allow(w.Now, c.t.env.MIB.Int(nodeAckPPS)) {
+	if c.t.challenge(w) {
+		c.ackNow(w)
+	}
+}
+
+// challenge reports whether one more such acknowledgement may be sent: there are
+// so many a second for all connections (RFC 5961 §7).
+func (t *TCP) challenge(w *netif.Work) bool {
+	if !t.chall.allow(w.Now, t.env.MIB.Int(nodeAckPPS)) {
 		w.Count(cntChallRate)
-		return
+		return false
 	}
 	w.Count(cntChallenge)
-	c.ackNow(w)
+	return true
 }
 
 // resetInput is RFC 5961 §3.2: only a reset that hits the next octet exactly

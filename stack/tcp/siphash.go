@@ -68,10 +68,20 @@ const (
 )
 
 // isn is an initial sequence number: a clock of 4 µs, which old duplicates are
-// told by, plus a secret of the connection (RFC 6528 §3).
-func (t *TCP) isn(local, foreign socket.Addr, now int64) seq {
-	return seq(t.hash(local, foreign, hashISN)) + seq(now/4000)
+// told by, plus a secret of the connection (RFC 6528 §3). One that takes over the ends of a connection in TIME_WAIT, last, if that is
+// not nil, begins beyond where that ended (RFC 9293 §3.10.7.4, RFC 6191 §2):
+// whoever sends fast is ahead of the clock.
+func (t *TCP) isn(local, foreign socket.Addr, now int64, last *timeWait) seq {
+	q := seq(t.hash(local, foreign, hashISN)) + seq(now/4000)
+	if last != nil && q.leq(last.sndNxt) {
+		q = last.sndNxt + isnStep
+	}
+	return q
 }
+
+// isnStep is how far beyond the old connection the next one then begins: half a
+// second of the clock (TCP_ISSINCR in BSD).
+const isnStep = 125 * 1024
 
 // tsOffset is where a connection's timestamps begin: the same for each between
 // two ends, so that they grow from one to the next (RFC 6191, RFC 7323 §5.4).

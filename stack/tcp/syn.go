@@ -117,13 +117,14 @@ func (c *conn) armSyn(w *netif.Work) {
 }
 
 // startConnect begins an active open. The ends are set; the caller holds mu.
-// held: the SYN waits for data.
-func (c *conn) startConnect(w *netif.Work, mtu int) (held bool) {
+// last is the connection in TIME_WAIT that had them, or nil. held: the SYN waits
+// for data.
+func (c *conn) startConnect(w *netif.Work, mtu int, last *timeWait) (held bool) {
 	v := c.t.env.MIB
 	e := c.Ends()
 	c.mtu = uint16(min(mtu, 65535))
 	c.tsOffset = c.t.tsOffset(e.Local, e.Foreign)
-	c.iss = c.t.isn(e.Local, e.Foreign, w.Now)
+	c.iss = c.t.isn(e.Local, e.Foreign, w.Now, last)
 	c.sndUna, c.sndNxt, c.snd.base = c.iss, c.iss+1, c.iss+1
 	flags, scale := c.t.wishes()
 	c.on(flags | fActive)

@@ -78,6 +78,15 @@ func (b *synBucket) find(local, foreign socket.Addr) *synEntry {
 	return nil
 }
 
+// oldest is the entry that came first, or nil; the caller holds the bucket.
+func (b *synBucket) oldest() *synEntry {
+	e := b.first
+	for e != nil && e.next != nil {
+		e = e.next
+	}
+	return e
+}
+
 // unlink takes e out; the caller holds the bucket.
 func (sc *synCache) unlink(e *synEntry) {
 	if e.gone {
@@ -150,7 +159,7 @@ func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 	h := t.newHandshake(w, lis, s, local, foreign)
 	h.grant = grant
 	full := t.syn.n.get() >= v.Int(nodeSynLimit) || int64(b.n) >= v.Int(nodeSynBucket)
-	if full && v.On(nodeSynCookies) {
+	if full && v.On(nodeSynCookies) && s.last == nil { // a cookie's number may be anywhere
 		b.mu.Unlock()
 		w.Count(cntScOverflow)
 		t.syn.cookies.seal(t, &h, w.Now)
@@ -160,15 +169,13 @@ func (t *TCP) synInput(w *netif.Work, lis *conn, b *synBucket, s *segment, local
 	}
 	if full {
 		w.Count(cntScOverflow)
-		old := b.first
-		if old == nil { // the cache is full of others
+		switch old := b.oldest(); {
+		case old != nil:
+			t.syn.unlink(old)
+		case s.last == nil: // the cache is full of others
 			b.mu.Unlock()
 			return
-		}
-		for old.next != nil {
-			old = old.next
-		}
-		t.syn.unlink(old)
+		} // one that was in TIME_WAIT moves from there to here
 	}
 	w.Count(cntScAdded)
 	e := &synEntry{handshake: h, bucket: b, next: b.first}
@@ -206,7 +213,7 @@ func (t *TCP) newHandshake(w *netif.Work, lis *conn, s *segment, local, foreign 
 	if t.env.MIB.Int(nodeECN) != 0 && s.flags&(packet.TCPEce|packet.TCPCwr) == packet.TCPEce|packet.TCPCwr {
 		e.flags |= fECN
 	}
-	e.iss = t.isn(local, foreign, w.Now)
+	e.iss = t.isn(local, foreign, w.Now, s.last)
 	e.mtu = t.mtuTo(w, local, foreign, e.ifindex)
 	return e
 }

@@ -202,7 +202,8 @@ func (t *TCP) timeWaitInput(w *netif.Work, tw *timeWait, s *segment) (next bool)
 			return true
 		}
 	}
-	if s.is(packet.TCPFin) && (s.seq+seq(n)) == tw.rcvNxt { // it has not heard our last ACK
+	switch {
+	case s.is(packet.TCPFin) && !s.is(packet.TCPSyn) && s.seq+seq(n) == tw.rcvNxt: // it has not heard our last ACK
 		q := &t.tw
 		q.mu.Lock()
 		if !tw.gone {
@@ -210,8 +211,9 @@ func (t *TCP) timeWaitInput(w *netif.Work, tw *timeWait, s *segment) (next bool)
 			q.append(w, tw)
 		}
 		q.mu.Unlock()
-	}
-	if n > 0 || s.is(packet.TCPSyn) {
+		t.twAck(w, tw)
+	case n == 0:
+	case t.challenge(w): // a stranger's, or old (RFC 5961 §7)
 		t.twAck(w, tw)
 	}
 	s.pkt.Free()

@@ -119,8 +119,9 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 		return err
 	}
 	e = *c.Ends()
-	if tw := c.t.tw.find(c.t.table.Hash(e.Local, e.Foreign), e.Local, e.Foreign); tw != nil {
-		c.t.tw.retire(tw)
+	last := c.t.tw.find(c.t.table.Hash(e.Local, e.Foreign), e.Local, e.Foreign)
+	if last != nil {
+		c.t.tw.retire(last)
 	}
 	mtu := f.Route.MTU
 	if mtu == 0 {
@@ -128,7 +129,7 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.startConnect(w, mtu) {
+	if c.startConnect(w, mtu, last) {
 		return nil
 	}
 	return syscall.EINPROGRESS
