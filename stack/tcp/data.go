@@ -32,7 +32,7 @@ func (c *conn) dataInput(w *netif.Work, s *segment) {
 		c.outOfOrder(w, s, fin)
 		return
 	}
-	if n > 0 && !c.room(w, p) {
+	if n > 0 && !c.room(w, p, s.seq) {
 		w.Drop(p, cntInFull)
 		c.on(fAckNow)
 		return
@@ -41,7 +41,7 @@ func (c *conn) dataInput(w *netif.Work, s *segment) {
 	w.CountN(cntInOctets, uint32(n))
 	c.inOrder(p)
 	c.ackPolicy(w, s, n)
-	if c.ooo != nil && len(c.ooo.ranges) > 0 {
+	if c.ooo != nil {
 		fin = c.pull(w) || fin
 		c.on(fAckNow)
 	}
@@ -83,25 +83,38 @@ func (c *conn) inOrder(p *packet.Buf) {
 // smallPiece is what is rather copied to the last buffer than kept in its own.
 const smallPiece = 512
 
-// room makes sure that a packet can be kept: what is in the queue moves
-// together, and what is out of order makes way.
-func (c *conn) room(w *netif.Work, p *packet.Buf) bool {
+// room makes sure that a packet whose octets begin at from can be kept: what is
+// in the queue moves together, and what is out of order behind it makes way. The
+// highest is the one that goes, if it is the packet itself too.
+func (c *conn) room(w *netif.Work, p *packet.Buf, from seq) bool {
 	full := func() bool {
-		charge := c.rcv.charge + p.ShrunkCap()
+		held := c.rcv.charge
 		if c.ooo != nil {
-			charge += c.ooo.charge
+			held += c.ooo.charge
 		}
-		return charge > 2*c.rcv.hiwat+slack || c.So.Full() && c.rcv.charge > 0
+		return held+p.ShrunkCap() > 2*c.rcv.hiwat+slack || c.So.Full() && held > 0
 	}
 	if full() {
 		c.rcv.collapse(c)
 	}
 	for full() {
-		if c.ooo == nil || len(c.ooo.ranges) == 0 {
+		if !c.prune(w, from) {
 			return false
 		}
-		w.Count(cntPruned)
-		c.ooo.pruneLast(c)
+	}
+	return true
+}
+
+// prune gives up the highest range that is out of order, unless it begins at or
+// below from.
+func (c *conn) prune(w *netif.Work, from seq) bool {
+	if c.ooo == nil || c.ooo.last().from.leq(from) {
+		return false
+	}
+	w.Count(cntPruned)
+	c.ooo.pruneLast(c)
+	if len(c.ooo.ranges) == 0 {
+		c.ooo = nil
 	}
 	return true
 }
@@ -156,15 +169,18 @@ func (c *conn) outOfOrder(w *netif.Work, s *segment, fin bool) {
 		p.Free()
 		return
 	}
-	if c.ooo == nil {
-		c.ooo = &reassembly{}
-	}
-	if !c.room(w, p) || len(c.ooo.ranges) >= maxRanges {
+	if !c.room(w, p, s.seq) || c.ooo != nil && len(c.ooo.ranges) == maxRanges && c.ooo.last().to.lt(s.seq) {
 		w.Drop(p, cntInFull)
 		return
 	}
+	if c.ooo == nil {
+		c.ooo = &reassembly{}
+	}
 	if dup := c.ooo.add(c, p, s.seq, fin); dup != (packet.SACKBlock{}) && c.has(fSACK) {
 		c.dsack = dup
+	}
+	if len(c.ooo.ranges) > maxRanges {
+		c.prune(w, s.seq)
 	}
 }
 

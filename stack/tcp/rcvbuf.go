@@ -97,10 +97,10 @@ func (q *recvQueue) fresh(c *conn, p *packet.Buf, left int) *packet.Buf {
 	return c.t.env.Pool.Get(max(min(left, packet.MaxPacket), p.Len()))
 }
 
-// reassembly is what has come out of order: ranges that do not touch, in
-// order, each a list of packets. Owner: the connection. Bound: with the
-// receive queue, and maxRanges; full: the highest range goes (RFC 2018 §8
-// allows it).
+// reassembly is what has come out of order: one range or more that do not
+// touch, in order, each a list of packets. Owner: the connection. Bound: with
+// the receive queue, and maxRanges; full: the highest goes (RFC 2018 §8 allows
+// it).
 type reassembly struct {
 	ranges []rng
 	charge int
@@ -136,6 +136,9 @@ func (a *reassembly) drop(c *conn) {
 	c.So.Charge(-a.charge)
 	a.ranges, a.charge = nil, 0
 }
+
+// last is the highest range.
+func (a *reassembly) last() *rng { return &a.ranges[len(a.ranges)-1] }
 
 // pruneLast gives up the highest range.
 func (a *reassembly) pruneLast(c *conn) {

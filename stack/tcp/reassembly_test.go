@@ -1,6 +1,7 @@
 package tcp_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -211,4 +212,61 @@ func TestAcknowledgementsAfterALoss(t *testing.T) {
 	e.Got(". 1 ack 10237", ". 1 ack 10237")
 	e.Send(". 10237+1460")
 	e.Got(". 1 ack 11697")
+}
+
+// What is out of order and has no room goes from the top: a segment that would
+// be the highest is dropped itself, a lower one is kept in a higher one's stead.
+func TestTheHighestGoes(t *testing.T) {
+	for name, size := range map[string]string{"for want of storage": "16384", "too many ranges": "1048576"} {
+		t.Run(name, func(t *testing.T) {
+			r := New(t)
+			r.Sysctl("net.inet.tcp.recvspace", size)
+			s, e := r.Dial(bare + " sackOK")
+			full := func() uint64 { return Counter(r.Stack, "tcp", "full socket buffer") }
+			pruned := func() uint64 { return Counter(r.Stack, "tcp", "pruned") }
+			top := 101
+			for ; full() == 0 && top < 8000; top += 2 {
+				e.Send(". " + seqs(top, 1))
+			}
+			top -= 4 // the last one was too much
+			if n := pruned(); n != 0 || full() != 1 {
+				t.Fatalf("%d ranges were given up for higher ones, and %d segments dropped", n, full())
+			}
+			e.Lines()
+			e.Send(". 51+1")
+			top -= 2
+			e.Got(fmt.Sprintf(". 1 ack 1 <sack 51-52 %d-%d %d-%d>", top, top+1, top-2, top-1))
+			if n := pruned(); n != 1 || full() != 1 {
+				t.Errorf("%d ranges made way, and %d segments were dropped", n, full())
+			}
+			e.Send(". 1+50", ". 52+49")
+			top -= 2 * int(pruned()-1) // what is in order needs room too
+			for at := 102; at < top; at += 2 {
+				e.Send(". " + seqs(at, 1))
+			}
+			s.Has(1, top)
+		})
+	}
+}
+
+// A queue out of order that was emptied, or nothing was put into, is none: our
+// segments have no room for blocks that never come.
+func TestNoBlocksFromAnEmptyQueue(t *testing.T) {
+	r := New(t)
+	r.Sysctl("kern.mbuf.memory", "1048576")
+	s, e := r.Dial(bare + " sackOK")
+	e.Send("P. 1+600")
+	e.Got(". 1 ack 601")
+	for port := 7000; port < 7012; port++ { // sockets that hold their share of the buffers
+		r.UDP(fmt.Sprint("10.0.0.1:", port))
+		for range 100 {
+			r.Send(UDP("10.0.0.2", "10.0.0.1", 9, uint16(port), string(Octets(1, 600))))
+		}
+	}
+	r.Counts("tcp", "full socket buffer", func() { e.Send(". 1001+600") })
+	e.Got(". 1 ack 601")
+	s.Has(1, 600)
+	r.Sent()
+	s.Put(1, 1460)
+	e.Got("P. 1+1460 ack 601")
 }

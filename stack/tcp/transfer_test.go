@@ -394,6 +394,23 @@ func TestKeepalive(t *testing.T) {
 	says(t, "read", s.Read(9, 0), timedOut)
 }
 
+// SO_SNDBUF is what may wait, in however large buffers: behind whole segments a
+// write is not taken as far as its buffer would reach.
+func TestSendBufferIsABound(t *testing.T) {
+	r := New(t)
+	s, e := r.Dial(bare)
+	s.Flag(socket.SOSndBuf, 70000)
+	e.Send(". 1 win 0")
+	s.Put(1, 44*1460) // a buffer full of segments
+	n, err := s.Write(string(Octets(44*1460+1, 60000)), 0)
+	if want := 70000 - 44*1460; n != want || err != nil {
+		t.Errorf("of the next write %d octets are taken, want %d: %v", n, want, err)
+	}
+	_, err = s.Write("x", 0)
+	is(t, "write", err, syscall.EWOULDBLOCK)
+	e.Lines()
+}
+
 // The longest segment, by what the peer takes and the path carries.
 func TestMSS(t *testing.T) {
 	for _, c := range []struct {

@@ -229,7 +229,7 @@ func (c *conn) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	data, oob := m.Data, m.Flags&socket.MsgOOB != 0
 	taken := 0
 	for {
-		n, size, err := c.reserve(data, oob)
+		n, k, size, err := c.reserve(data, oob)
 		taken += n
 		data = data[n:]
 		if err != nil {
@@ -238,7 +238,7 @@ func (c *conn) Send(w *netif.Work, m *socket.Msg) (int, error) {
 			}
 			return 0, err
 		}
-		if size == 0 {
+		if k == 0 {
 			break
 		}
 		// What does not fit the last buffer is copied without the lock.
@@ -249,7 +249,6 @@ func (c *conn) Send(w *netif.Work, m *socket.Msg) (int, error) {
 			}
 			return 0, syscall.ENOBUFS
 		}
-		k := min(len(data), size)
 		copy(b.Append(k), data)
 		c.mu.Lock()
 		if c.gone || c.has(fFinQueued) {
@@ -297,28 +296,29 @@ func (c *conn) markUrgent(oob bool) {
 }
 
 // reserve fills the last buffer with what of data fits, and answers how much
-// that was and how large a next buffer is to be: 0 when data is used up.
-func (c *conn) reserve(data []byte, oob bool) (n, size int, err error) {
+// that was, how much of the rest a next buffer may take, 0 when there is no room
+// or nothing left, and how large that buffer is to be.
+func (c *conn) reserve(data []byte, oob bool) (n, next, size int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.state == synSent && c.has(fSynHeld):
 	case c.state == synSent, c.state == synReceived:
-		return 0, 0, syscall.EWOULDBLOCK
+		return 0, 0, 0, syscall.EWOULDBLOCK
 	case c.has(fFinQueued):
-		return 0, 0, syscall.EPIPE
+		return 0, 0, 0, syscall.EPIPE
 	case c.gone && c.has(fActive), c.gone && c.irs != 0:
-		return 0, 0, syscall.EPIPE
+		return 0, 0, 0, syscall.EPIPE
 	case !c.state.canSend():
-		return 0, 0, syscall.ENOTCONN
+		return 0, 0, 0, syscall.ENOTCONN
 	}
 	if len(data) == 0 {
-		return 0, 0, nil
+		return 0, 0, 0, nil
 	}
 	space := c.snd.space()
 	if space <= 0 || c.So.Full() && c.snd.len > 0 {
 		c.on(fSndFull)
-		return 0, 0, syscall.EWOULDBLOCK
+		return 0, 0, 0, syscall.EWOULDBLOCK
 	}
 	if c.So.Full() { // a little, so that nobody is shut out
 		space = min(space, scarce)
@@ -336,9 +336,10 @@ func (c *conn) reserve(data []byte, oob bool) (n, size int, err error) {
 		if n < len(data) {
 			c.on(fSndFull)
 		}
-		return n, 0, nil
+		return n, 0, 0, nil
 	}
-	return n, c.bufferFor(space), nil
+	size = c.bufferFor(space)
+	return n, min(space, size), size, nil
 }
 
 // scarce is what an empty send queue still takes when sockets hold their share
@@ -370,10 +371,10 @@ func (c *conn) Packet() int {
 	return c.wholeSegments(maxSuper)
 }
 
-// bufferFor is the size of the next buffer for n octets that are there. It is
-// what of them the buffer will take.
+// bufferFor is the size of the next buffer, for n octets that are there: larger
+// than they are when they wait behind others, since the next write joins them
+// before they leave.
 func (c *conn) bufferFor(n int) int {
-	// What waits behind others is joined by the next write before it leaves.
 	if whole := c.wholeSegments(maxSuper); n >= whole || c.unsent() >= whole {
 		return whole
 	}
