@@ -320,20 +320,6 @@ func TestSendUrgent(t *testing.T) {
 	e.Got("P. 5+3 ack 1")
 }
 
-// The pointer counts from the segment's own number: segments that have one leave
-// by themselves, as who cuts a super-packet does not correct it.
-func TestSendUrgentBehindMuch(t *testing.T) {
-	r := New(t)
-	s, e := r.Dial(bare)
-	e.Send(". 1 ack 1 win 0")
-	s.Put(1, 3000)
-	_, err := s.Write(string(Octets(3001, 1)), socket.MsgOOB)
-	is(t, "send", err, nil)
-	e.Lines()
-	e.Send(". 1 ack 1 win 8000")
-	e.Got("U. 1+1460 ack 1 urg 3001", "U. 1461+1460 ack 1 urg 1541", "PU. 2921+81 ack 1 urg 81")
-}
-
 func TestPeek(t *testing.T) {
 	r := New(t)
 	s, e := r.Dial(bare)

@@ -1,7 +1,10 @@
 package tcp_test
 
 import (
+	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"ionet/stack/socket"
 	. "ionet/stack/stacktest"
@@ -88,4 +91,43 @@ func TestUrgentOctetAfterShutdown(t *testing.T) {
 	e.Got(". 1 ack 2")
 	says(t, "readiness", events(s), "RW")
 	says(t, "oob", s.Read(9, socket.MsgOOB), "invalid argument")
+}
+
+// The news goes through a window that is shut, and with each probe of it. The
+// pointer counts from the segment's own number: segments that have one leave by
+// themselves, as who cuts a super-packet does not correct it.
+func TestSendUrgentBehindMuch(t *testing.T) {
+	r := New(t)
+	s, e := r.Dial(bare)
+	e.Send(". 1 ack 1 win 0")
+	s.Put(1, 3000)
+	e.Got()
+	_, err := s.Write(string(Octets(3001, 1)), socket.MsgOOB)
+	is(t, "send", err, nil)
+	e.Got("U. 1 ack 1 urg 3001")
+	r.Pass(6 * time.Second)
+	e.Got("U. 0 ack 1 urg 3002")
+	e.Send(". 1 ack 1 win 8000")
+	e.Got("U. 1+1460 ack 1 urg 3001", "U. 1461+1460 ack 1 urg 1541", "PU. 2921+81 ack 1 urg 81")
+}
+
+// A send buffer that is full takes urgent data all the same, a little of it.
+func TestSendUrgentIntoAFullBuffer(t *testing.T) {
+	r := New(t)
+	s, e := r.Dial(bare)
+	s.Flag(socket.SOSndBuf, 3000)
+	e.Send(". 1 ack 1 win 0")
+	s.Put(1, 3000)
+	_, err := s.Write("more", 0)
+	is(t, "send", err, syscall.EWOULDBLOCK)
+	_, err = s.Write(string(Octets(3001, 1000)), socket.MsgOOB)
+	is(t, "send urgent", err, nil)
+	e.Got("U. 1 ack 1 urg 4000")
+	n, err := s.Write(string(Octets(4001, 1000)), socket.MsgOOB)
+	is(t, "more than a little", err, nil)
+	says(t, "taken", fmt.Sprint(n), "24")
+	_, err = s.Write("!", socket.MsgOOB)
+	is(t, "send urgent", err, syscall.EWOULDBLOCK)
+	e.Send(". 1 ack 1 win 8000")
+	e.Got("U. 1+1460 ack 1 urg 4000", "U. 1461+1460 ack 1 urg 2540", "PU. 2921+1104 ack 1 urg 1080")
 }

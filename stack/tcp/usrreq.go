@@ -287,11 +287,12 @@ func (c *conn) sendMore(w *netif.Work) {
 }
 
 // markUrgent makes the last octet of the send queue the urgent one. The caller
-// has put it there under the same hold of mu, before anybody could send it.
+// has put it there under the same hold of mu, before anybody could send it. The
+// peer hears of it at once, also when no window lets the octet go.
 func (c *conn) markUrgent(oob bool) {
 	if oob {
 		c.sndUp = c.snd.base + seq(c.snd.len)
-		c.on(fUrgent)
+		c.on(fUrgent | fAckNow)
 	}
 }
 
@@ -316,6 +317,9 @@ func (c *conn) reserve(data []byte, oob bool) (n, next, size int, err error) {
 		return 0, 0, 0, nil
 	}
 	space := c.snd.space()
+	if oob {
+		space += urgentRoom
+	}
 	if space <= 0 || c.So.Full() && c.snd.len > 0 {
 		c.on(fSndFull)
 		return 0, 0, 0, syscall.EWOULDBLOCK
@@ -341,6 +345,10 @@ func (c *conn) reserve(data []byte, oob bool) (n, next, size int, err error) {
 	size = c.bufferFor(space)
 	return n, min(space, size), size, nil
 }
+
+// urgentRoom is what urgent data may be too much for the send buffer, so that it
+// gets into one that is stuck (sosend).
+const urgentRoom = 1024
 
 // scarce is what an empty send queue still takes when sockets hold their share
 // of the stack's buffers: no more than the buffer of a frame holds.
