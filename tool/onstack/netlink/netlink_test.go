@@ -178,6 +178,12 @@ func to(dst string, flags uint32, more ...[]byte) []byte {
 	return rtmsg(family(a), byte(a.BitLen()), flags, append([][]byte{appendIP(nil, unix.RTA_DST, a)}, more...)...)
 }
 
+func from(dst, src string) []byte {
+	b := to(dst, 0, appendIP(nil, unix.RTA_SRC, ip(src)))
+	b[2] = byte(ip(src).BitLen())
+	return b
+}
+
 func num(typ uint16, v uint32) []byte { return appendU32(nil, typ, v) }
 
 // reply is a message of ours or the kernel's, taken apart by package syscall.
@@ -353,6 +359,10 @@ var dialogues = []struct {
 	{"a route to this host", true, true, ask(unix.RTM_GETROUTE, getOne, to("127.0.0.1", unix.RTM_F_LOOKUP_TABLE)...), "route 127.0.0.1/32 table 254\n"},
 	{"a route to this host, sloppy", false, true, ask(unix.RTM_GETROUTE, getOne, to("127.0.0.1", 0)...), "route 127.0.0.1/32 table 254\n"},
 	{"a route through an interface", true, true, ask(unix.RTM_GETROUTE, getOne, to("10.0.0.9", 0, num(unix.RTA_OIF, 3))...), "route 10.0.0.9/32 table 254\n"},
+	{"a route from an address of the host", false, true, ask(unix.RTM_GETROUTE, getOne, from("10.0.0.9", "10.0.0.1")...), "route 10.0.0.9/32 table 254\n"},
+	{"a route from an address of the host, IPv6", false, true, ask(unix.RTM_GETROUTE, getOne, from("fd01::1", "fd00::1")...), "route fd01::1/128 table 254\n"},
+	{"a route from nobody in particular", false, true, ask(unix.RTM_GETROUTE, getOne, from("8.8.8.8", "0.0.0.0")...), "route 8.8.8.8/32 table 254\n"},
+	{"a route from somebody else", false, true, ask(unix.RTM_GETROUTE, getOne, from("10.0.0.9", "9.9.9.9")...), "ack ENETUNREACH\n"},
 	{"a route as it stands", true, true, ask(unix.RTM_GETROUTE, getOne, to("8.8.8.8", unix.RTM_F_FIB_MATCH)...), "route default table 254\n"},
 	{"a route to nowhere", true, true, ask(unix.RTM_GETROUTE, getOne, to("10.7.0.1", 0)...), "ack EHOSTUNREACH\n"},
 	{"a route into the hole", true, true, ask(unix.RTM_GETROUTE, getOne, to("10.8.0.1", 0)...), "ack EINVAL\n"},

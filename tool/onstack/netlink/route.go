@@ -105,6 +105,10 @@ func (a *answer) getRoute(r *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	src, err := a.sender(r)
+	if err != nil {
+		return nil, err
+	}
 	route, err := a.tables.Lookup(dst, int(oif))
 	if err != nil {
 		return nil, err
@@ -129,7 +133,29 @@ func (a *answer) getRoute(r *request) ([]byte, error) {
 		}
 		return a.appendRoute(nil, r, 0, &route, table), nil
 	}
-	return a.appendFound(r, dst, &route, table), nil
+	return a.appendFound(r, dst, src, &route, table), nil
+}
+
+// sender is the source that a question for a route gives; none if it gives
+// none. An IPv4 one has to be the host's.
+func (a *answer) sender(r *request) (netip.Addr, error) {
+	src, err := r.addr(unix.RTA_SRC, r.fixed[0])
+	if err != nil || !src.IsValid() || src.IsUnspecified() {
+		return netip.Addr{}, err
+	}
+	if src.Is6() {
+		return src, nil
+	}
+	rows, err := a.tables.Addrs()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for i := range rows {
+		if rows[i].Prefix.Addr() == src {
+			return src, nil
+		}
+	}
+	return netip.Addr{}, syscall.ENETUNREACH
 }
 
 // appendRoute appends RTM_NEWROUTE as a row of the table. The two families
@@ -163,14 +189,18 @@ func (a *answer) appendRoute(b []byte, r *request, flags uint16, x *Route, table
 	return end(x.appendNext(b), start)
 }
 
-// appendFound is RTM_NEWROUTE as the way of a packet to dst.
-func (a *answer) appendFound(r *request, dst netip.Addr, x *Route, table uint32) []byte {
+// appendFound is RTM_NEWROUTE as the way of a packet to dst, from src if the
+// question said so.
+func (a *answer) appendFound(r *request, dst, src netip.Addr, x *Route, table uint32) []byte {
 	if dst.Is6() {
 		b := a.begin(nil, r, unix.RTM_NEWROUTE, 0, unix.AF_INET6, 128, 128, 0, byte(table), x.Protocol, unix.RT_SCOPE_UNIVERSE, x.Type)
 		b = ne.AppendUint32(b, 0)
 		b = appendU32(b, unix.RTA_TABLE, table)
 		b = appendIP(b, unix.RTA_DST, dst)
-		b = appendIP(b, unix.RTA_SRC, netip.IPv6Unspecified())
+		if !src.IsValid() {
+			src = netip.IPv6Unspecified()
+		}
+		b = appendIP(b, unix.RTA_SRC, src)
 		b = appendIP(b, unix.RTA_PREFSRC, x.Source)
 		b = x.appendMetrics(b)
 		b = appendU32(b, unix.RTA_PRIORITY, x.Metric)
@@ -186,14 +216,21 @@ func (a *answer) appendFound(r *request, dst netip.Addr, x *Route, table uint32)
 	case unix.RTN_MULTICAST:
 		flags |= rtcfMulticast
 	}
-	b := a.begin(nil, r, unix.RTM_NEWROUTE, 0, unix.AF_INET, 32, 0, 0, byte(table), 0, unix.RT_SCOPE_UNIVERSE, x.Type)
+	srcLen := byte(0)
+	if src.IsValid() {
+		srcLen = 32
+	}
+	b := a.begin(nil, r, unix.RTM_NEWROUTE, 0, unix.AF_INET, 32, srcLen, 0, byte(table), 0, unix.RT_SCOPE_UNIVERSE, x.Type)
 	b = ne.AppendUint32(b, flags)
 	b = appendU32(b, unix.RTA_TABLE, table)
 	b = appendIP(b, unix.RTA_DST, dst)
+	b = appendIP(b, unix.RTA_SRC, src)
 	if x.OIF != 0 {
 		b = appendU32(b, unix.RTA_OIF, uint32(x.OIF))
 	}
-	b = appendIP(b, unix.RTA_PREFSRC, x.Source)
+	if !src.IsValid() {
+		b = appendIP(b, unix.RTA_PREFSRC, x.Source)
+	}
 	b = appendIP(b, unix.RTA_GATEWAY, x.Gateway)
 	b = x.appendMetrics(b)
 	return end(appendCacheInfo(b), 0)
