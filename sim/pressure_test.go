@@ -28,20 +28,28 @@ func (p *plot) wishes(so *sim.Socket, fast bool) {
 }
 
 // meddle changes now and then what a connection in use runs under: a buffer's
-// size, or its congestion control.
+// size, its congestion control, the size of its segments or when they leave.
 func (p *plot) meddle(so *sim.Socket) {
 	r := p.r
 	size := func() int { return 256 + r.IntN(1<<(8+r.IntN(10))) }
-	switch r.IntN(64) {
+	option := func(name int, value []byte) {
+		if err := so.Set(tcp.LevelTCP, name, value); err != nil {
+			p.fail("TCP option %#x to %x: %v", name, value, err)
+		}
+	}
+	switch r.IntN(96) {
 	case 0:
 		so.Flag(socket.SORcvBuf, size())
 	case 1:
 		so.Flag(socket.SOSndBuf, size())
 	case 2:
-		name := []string{"cubic", "newreno"}[r.IntN(2)]
-		if err := so.Set(tcp.LevelTCP, tcp.CongCtl, []byte(name)); err != nil {
-			p.fail("TCP_CONGESTION=%s: %v", name, err)
-		}
+		option(tcp.CongCtl, []byte([]string{"cubic", "newreno"}[r.IntN(2)]))
+	case 3:
+		option(tcp.MaxSeg, socket.Value32(88+r.IntN(1400)))
+	case 4:
+		option(tcp.NoPush, socket.Value32(r.IntN(2)))
+	case 5:
+		option(tcp.NoDelay, socket.Value32(r.IntN(2)))
 	}
 }
 

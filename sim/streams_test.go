@@ -33,7 +33,6 @@ const (
 // side is one program at one end of a flow.
 type side struct {
 	p    *plot
-	flow *flow
 	peer *side
 	node *sim.Node
 	so   *sim.Socket
@@ -59,7 +58,6 @@ type flow struct {
 	tries  int
 	opened bool // the dialler's connection stands
 	fast   bool // it is dialled with Fast Open
-	early  bool // and has been used before it stood
 }
 
 // plot is one run of the scenario.
@@ -101,9 +99,9 @@ func amount(r *rand.Rand) int {
 	return r.IntN(12_000)
 }
 
-func (p *plot) side(f *flow, s *side, id uint32, nd *sim.Node, peer *side) {
+func (p *plot) side(s *side, id uint32, nd *sim.Node, peer *side) {
 	r := p.r
-	*s = side{p: p, flow: f, peer: peer, node: nd, out: stream(id, amount(r)), chunk: 1 + r.IntN(1<<r.IntN(17)), rchunk: 1 + r.IntN(1<<r.IntN(17))}
+	*s = side{p: p, peer: peer, node: nd, out: stream(id, amount(r)), chunk: 1 + r.IntN(1<<r.IntN(17)), rchunk: 1 + r.IntN(1<<r.IntN(17))}
 	s.chunk, s.rchunk = max(s.chunk, len(s.out)/200), s.rchunk+100
 	s.urg.draw(r, s.out)
 	if r.IntN(4) == 0 {
@@ -236,7 +234,7 @@ func (p *plot) dial(f *flow) {
 	err := so.Connect(f.to)
 	switch {
 	case err == nil && f.fast: // there was a cookie: the first write goes with the SYN
-		f.opened, f.early = true, true
+		f.opened = true
 		f.c.use(so)
 	case !errors.Is(err, syscall.EINPROGRESS):
 		p.fail("connect to %s: %v", f.to, err)
@@ -249,42 +247,24 @@ func (p *plot) dialled(f *flow) {
 		return
 	}
 	if err := so.TakeError(); err != nil {
-		p.refused(f, err)
+		so.SetUpcall(nil)
+		so.Close()
+		f.c.so = nil
+		switch {
+		case p.perfect:
+			p.fail("connect to %s over a perfect link: %v", f.to, err)
+		case f.tries >= 40 || f.s.crashed:
+			f.c.end(err)
+			f.s.end(err)
+		case f.s.so != nil: // it stood there already
+			f.c.end(err)
+		default:
+			p.n.At(time.Second, func() { p.dial(f) })
+		}
 		return
 	}
 	f.opened = true
 	f.c.use(so)
-}
-
-// refused begins a flow again that has not come about, for a while.
-func (p *plot) refused(f *flow, err error) {
-	f.c.so.SetUpcall(nil)
-	f.c.so.Close()
-	f.c.so = nil
-	switch {
-	case p.perfect:
-		p.fail("connect to %s over a perfect link: %v", f.to, err)
-	case f.tries >= 40 || f.s.crashed:
-		f.c.end(err)
-		f.s.end(err)
-	case f.s.so != nil: // it stood there already
-		f.c.end(err)
-	default:
-		p.n.At(time.Second, func() { p.dial(f) })
-	}
-}
-
-// broken is what an error of its connection means to a program.
-func (s *side) broken(err error) {
-	f := s.flow
-	if s != &f.c || !f.early || f.s.so != nil || f.s.done {
-		s.end(err)
-		return
-	}
-	f.opened, f.early = false, false
-	s.sent, s.shut = 0, false
-	s.urg.sent = 0
-	s.p.refused(f, err)
 }
 
 // end is the last a program does.
@@ -303,12 +283,11 @@ func (s *side) turn() {
 	if s.done || s.so == nil {
 		return
 	}
-	so := s.so
-	s.p.meddle(so)
+	s.p.meddle(s.so)
 	s.write()
 	s.readUrgent()
 	s.read()
-	if s.done || s.so != so {
+	if s.done {
 		return
 	}
 	if s.sent == len(s.out) && !s.shut {
@@ -318,7 +297,7 @@ func (s *side) turn() {
 			return
 		}
 		if err := s.so.Shutdown(); err != nil {
-			s.broken(err)
+			s.end(err)
 			return
 		}
 		s.shut = true
@@ -342,7 +321,7 @@ func (s *side) write() {
 			s.soon(100 * time.Millisecond)
 			return
 		case err != nil:
-			s.broken(err)
+			s.end(err)
 			return
 		case k == 0:
 			s.p.fail("a write of something took nothing and said nothing")
@@ -353,7 +332,7 @@ func (s *side) write() {
 
 func (s *side) read() {
 	buf := make([]byte, s.rchunk)
-	for !s.done && s.so != nil && !s.eof && !s.sleeping {
+	for !s.done && !s.eof && !s.sleeping {
 		peeked := -1
 		if s.p.r.IntN(16) == 0 {
 			m := socket.Msg{Data: make([]byte, 10), Flags: socket.MsgPeek}
@@ -372,7 +351,7 @@ func (s *side) read() {
 			}
 			return
 		case err != nil:
-			s.broken(err)
+			s.end(err)
 			return
 		case k == 0:
 			s.eof = true
@@ -495,8 +474,8 @@ func streams(n *sim.Net) error {
 			s, f.to = c, []string{"127.0.0.1:80", addr(c) + ":80"}[r.IntN(2)]
 		}
 		f.fast = p.fast && r.IntN(4) > 0
-		p.side(f, &f.c, uint32(2*i), p.nodes[c], &f.s)
-		p.side(f, &f.s, uint32(2*i+1), p.nodes[s], &f.c)
+		p.side(&f.c, uint32(2*i), p.nodes[c], &f.s)
+		p.side(&f.s, uint32(2*i+1), p.nodes[s], &f.c)
 		p.flows = append(p.flows, f)
 		n.At(time.Duration(r.Int64N(int64(3*time.Second))), func() { p.dial(f) })
 		for _, s := range []*side{&f.c, &f.s} {
