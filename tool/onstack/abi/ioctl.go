@@ -2,6 +2,7 @@ package abi
 
 import (
 	"bytes"
+	"cmp"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/protocol"
+	"ionet/tool/onstack/netlink"
 )
 
 // IfreqLen is the length of a struct ifreq: char[16] name, 24 octets of union.
@@ -65,37 +67,37 @@ func Classify(req uint32) Class {
 }
 
 // getters fill the union of an ifreq, 24 octets of zeros.
-var getters = map[uint32]func(i *Interface, a *Addr, union []byte) error{
-	unix.SIOCGIFINDEX: func(i *Interface, _ *Addr, u []byte) error {
+var getters = map[uint32]func(i *netlink.Interface, a *netlink.Addr, union []byte) error{
+	unix.SIOCGIFINDEX: func(i *netlink.Interface, _ *netlink.Addr, u []byte) error {
 		le.PutUint32(u, uint32(i.Index))
 		return nil
 	},
 	unix.SIOCGIFNAME: nil, // the other way round: see Ioctl
-	unix.SIOCGIFFLAGS: func(i *Interface, _ *Addr, u []byte) error {
+	unix.SIOCGIFFLAGS: func(i *netlink.Interface, _ *netlink.Addr, u []byte) error {
 		le.PutUint16(u, uint16(i.Flags))
 		return nil
 	},
-	unix.SIOCGIFMTU: func(i *Interface, _ *Addr, u []byte) error {
+	unix.SIOCGIFMTU: func(i *netlink.Interface, _ *netlink.Addr, u []byte) error {
 		le.PutUint32(u, uint32(i.MTU))
 		return nil
 	},
-	unix.SIOCGIFMETRIC: func(*Interface, *Addr, []byte) error { return nil }, // 0 in Linux, always
-	unix.SIOCGIFMAP:    func(*Interface, *Addr, []byte) error { return nil }, // no memory, no interrupt
-	unix.SIOCGIFTXQLEN: func(i *Interface, _ *Addr, u []byte) error {
+	unix.SIOCGIFMETRIC: func(*netlink.Interface, *netlink.Addr, []byte) error { return nil }, // 0 in Linux, always
+	unix.SIOCGIFMAP:    func(*netlink.Interface, *netlink.Addr, []byte) error { return nil }, // no memory, no interrupt
+	unix.SIOCGIFTXQLEN: func(i *netlink.Interface, _ *netlink.Addr, u []byte) error {
 		le.PutUint32(u, uint32(i.TxQueue))
 		return nil
 	},
-	unix.SIOCGIFHWADDR: func(i *Interface, _ *Addr, u []byte) error {
+	unix.SIOCGIFHWADDR: func(i *netlink.Interface, _ *netlink.Addr, u []byte) error {
 		le.PutUint16(u, i.Type)
 		copy(u[2:16], i.HW)
 		return nil
 	},
-	unix.SIOCGIFADDR: address(func(_ *Interface, a *Addr) netip.Addr { return a.Prefix.Addr() }),
-	unix.SIOCGIFNETMASK: address(func(_ *Interface, a *Addr) netip.Addr {
+	unix.SIOCGIFADDR: address(func(_ *netlink.Interface, a *netlink.Addr) netip.Addr { return a.Prefix.Addr() }),
+	unix.SIOCGIFNETMASK: address(func(_ *netlink.Interface, a *netlink.Addr) netip.Addr {
 		return protocol.MaskAddr(protocol.AFInet, a.Prefix.Bits()).IP
 	}),
-	unix.SIOCGIFBRDADDR: address(func(_ *Interface, a *Addr) netip.Addr { return a.Broadcast }),
-	unix.SIOCGIFDSTADDR: address(func(_ *Interface, a *Addr) netip.Addr {
+	unix.SIOCGIFBRDADDR: address(func(_ *netlink.Interface, a *netlink.Addr) netip.Addr { return a.Broadcast }),
+	unix.SIOCGIFDSTADDR: address(func(_ *netlink.Interface, a *netlink.Addr) netip.Addr {
 		if a.Peer.IsValid() {
 			return a.Peer
 		}
@@ -105,8 +107,8 @@ var getters = map[uint32]func(i *Interface, a *Addr, union []byte) error{
 
 // address makes a getter of a sockaddr_in; EADDRNOTAVAIL without an address.
 // An address that is missing beside it is 0.0.0.0.
-func address(pick func(*Interface, *Addr) netip.Addr) func(*Interface, *Addr, []byte) error {
-	return func(i *Interface, a *Addr, u []byte) error {
+func address(pick func(*netlink.Interface, *netlink.Addr) netip.Addr) func(*netlink.Interface, *netlink.Addr, []byte) error {
+	return func(i *netlink.Interface, a *netlink.Addr, u []byte) error {
 		if a == nil {
 			return syscall.EADDRNOTAVAIL
 		}
@@ -136,7 +138,7 @@ func Ioctl(t Tables, req uint32, arg []byte) ([]byte, error) {
 	out := make([]byte, IfreqLen)
 	if req == unix.SIOCGIFNAME {
 		index := int(int32(le.Uint32(arg[unix.IFNAMSIZ:])))
-		ifp, ok := find1(t, func(i *Interface) bool { return i.Index == index })
+		ifp, ok := findInterface(t, func(i *netlink.Interface) bool { return i.Index == index })
 		if !ok {
 			return nil, syscall.ENODEV
 		}
@@ -149,13 +151,13 @@ func Ioctl(t Tables, req uint32, arg []byte) ([]byte, error) {
 		name = name[:i]
 	}
 	copy(out, name)
-	// "en0:1" is en0 with an address of its own name, which Linux had once.
+	// "en0:1" is en0 for all but its addresses, which may have such labels.
 	base, _, _ := strings.Cut(string(name), ":")
-	ifp, ok := find1(t, func(i *Interface) bool { return i.Name == base })
+	ifp, ok := findInterface(t, func(i *netlink.Interface) bool { return i.Name == base })
 	if !ok {
 		return nil, syscall.ENODEV
 	}
-	a, err := addrFor(t, ifp.Index, arg[unix.IFNAMSIZ:])
+	a, err := addrFor(t, &ifp, string(name), arg[unix.IFNAMSIZ:])
 	if err != nil {
 		return nil, err
 	}
@@ -165,9 +167,10 @@ func Ioctl(t Tables, req uint32, arg []byte) ([]byte, error) {
 	return out, nil
 }
 
-// addrFor is the IPv4 address of the interface that an ifreq means: the one
-// that stands in it already, else the first; nil: there is none.
-func addrFor(t Tables, index int, union []byte) (*Addr, error) {
+// addrFor is the IPv4 address of the interface that an ifreq means: of those
+// with that label the one that stands in it already, else the first; nil: there
+// is none. The label is the interface's name where there is no other.
+func addrFor(t Tables, ifp *netlink.Interface, label string, union []byte) (*netlink.Addr, error) {
 	all, err := t.Addrs()
 	if err != nil {
 		return nil, syscall.ENODEV
@@ -176,11 +179,11 @@ func addrFor(t Tables, index int, union []byte) (*Addr, error) {
 	if a, err := ParseSockaddr(union); err == nil && a.Family == protocol.AFInet {
 		asked = a.IP
 	}
-	var first *Addr
+	var first *netlink.Addr
 	for i := range all {
 		a := &all[i]
 		switch {
-		case a.Index != index || !a.Prefix.Addr().Is4():
+		case a.Index != ifp.Index || !a.Prefix.Addr().Is4() || cmp.Or(a.Label, ifp.Name) != label:
 		case a.Prefix.Addr() == asked:
 			return a, nil
 		case first == nil:
@@ -212,7 +215,7 @@ func Ifconf(t Tables, size int) ([]byte, error) {
 				return b, nil
 			}
 			var name [unix.IFNAMSIZ]byte
-			copy(name[:unix.IFNAMSIZ-1], ifs[i].Name)
+			copy(name[:unix.IFNAMSIZ-1], cmp.Or(a.Label, ifs[i].Name))
 			b = append(b, name[:]...)
 			b = AppendSockaddr(b, protocol.Addr{Family: protocol.AFInet, IP: a.Prefix.Addr()})
 			b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -77,9 +77,8 @@ var socketRules = map[int]rule{
 
 	// What takes a privilege that nobody has over the stack by having it over
 	// the kernel.
-	unix.SO_DEBUG:   zeroOnly(syscall.EACCES),
-	unix.SO_MARK:    zeroOnly(syscall.EPERM),
-	unix.SO_RCVMARK: zeroOnly(syscall.EPERM),
+	unix.SO_DEBUG: zeroOnly(syscall.EACCES),
+	unix.SO_MARK:  {set: refuse(syscall.EPERM).set, get: remembered(0)},
 
 	// Data goes by the data descriptor or a frame, always copied.
 	unix.SO_ZEROCOPY: zeroOnly(syscall.EOPNOTSUPP),
@@ -103,7 +102,8 @@ var socketRules = map[int]rule{
 
 	// A program that asks for these goes on without: no checksum to be spared,
 	// no count of lost datagrams beside a message, no error queue to be told
-	// of, no buffer that grows where it was set.
+	// of, no marks, no buffer that grows where it was set.
+	unix.SO_RCVMARK:          idleFlag(0),
 	unix.SO_NO_CHECK:         idleFlag(0),
 	unix.SO_RXQ_OVFL:         idleFlag(0),
 	unix.SO_SELECT_ERR_QUEUE: idleFlag(0),

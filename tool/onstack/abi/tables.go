@@ -1,62 +1,43 @@
 package abi
 
 import (
-	"net"
-	"net/netip"
 	"syscall"
+
+	"ionet/tool/onstack/netlink"
 )
 
-// Tables is what is asked of the stack's interfaces. They may change between
-// two calls.
+// Tables is what is asked of the stack's interfaces; netlink.Tables has it.
+// They may change between two calls.
 type Tables interface {
-	Interfaces() ([]Interface, error)
-	Addrs() ([]Addr, error)
-}
-
-// Interface is an interface of the stack.
-type Interface struct {
-	Index   int
-	Name    string           // at most 15 octets
-	Type    uint16           // ARPHRD_*
-	Flags   uint32           // IFF_* as Linux numbers them
-	MTU     int              // octets
-	TxQueue int              // packets
-	HW      net.HardwareAddr // none: empty
-}
-
-// Addr is an address of an interface.
-type Addr struct {
-	Index     int          // of the interface
-	Prefix    netip.Prefix // the address, host part included, with the length of its network
-	Peer      netip.Addr   // the other end, if it has one; Prefix's length then counts there
-	Broadcast netip.Addr   // IPv4 only
+	Interfaces() ([]netlink.Interface, error)
+	Addrs() ([]netlink.Addr, error)
 }
 
 // byIndex is the interface with that index.
-func (s *Sock) byIndex(index int) (Interface, bool) {
-	return find1(s.Tables, func(i *Interface) bool { return i.Index == index })
+func (s *Sock) byIndex(index int) (netlink.Interface, bool) {
+	return findInterface(s.Tables, func(i *netlink.Interface) bool { return i.Index == index })
 }
 
 // byName is the interface of that name.
-func (s *Sock) byName(name string) (Interface, bool) {
-	return find1(s.Tables, func(i *Interface) bool { return i.Name == name })
+func (s *Sock) byName(name string) (netlink.Interface, bool) {
+	return findInterface(s.Tables, func(i *netlink.Interface) bool { return i.Name == name })
 }
 
-// find1 is the first interface that is.
-func find1(t Tables, is func(*Interface) bool) (Interface, bool) {
+// findInterface is the first interface that is.
+func findInterface(t Tables, is func(*netlink.Interface) bool) (netlink.Interface, bool) {
 	if t == nil {
-		return Interface{}, false
+		return netlink.Interface{}, false
 	}
 	all, err := t.Interfaces()
 	if err != nil {
-		return Interface{}, false
+		return netlink.Interface{}, false
 	}
 	for i := range all {
 		if is(&all[i]) {
 			return all[i], true
 		}
 	}
-	return Interface{}, false
+	return netlink.Interface{}, false
 }
 
 // addrOf is an IPv4 address that names the interface with that index to the

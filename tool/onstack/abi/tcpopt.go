@@ -64,11 +64,12 @@ var tcpRules = map[int]rule{
 	unix.TCP_INQ:      zeroOnly(syscall.ENOPROTOOPT),
 	unix.TCP_TX_DELAY: zeroOnly(syscall.ENOPROTOOPT),
 
-	// Taking a connection apart is the superuser's.
+	// Taking a connection apart is the superuser's, and the rest of it EINVAL
+	// as long as nobody has begun.
 	unix.TCP_REPAIR:         {set: number32(syscall.EPERM), get: remembered(0)},
 	unix.TCP_REPAIR_QUEUE:   {set: number32(syscall.EPERM), get: refuse(syscall.EINVAL).get},
-	unix.TCP_QUEUE_SEQ:      {set: number32(syscall.EPERM), get: refuse(syscall.EINVAL).get},
-	unix.TCP_REPAIR_OPTIONS: {set: number32(syscall.EPERM)},
+	unix.TCP_QUEUE_SEQ:      {set: number32(syscall.EINVAL), get: refuse(syscall.EINVAL).get},
+	unix.TCP_REPAIR_OPTIONS: {set: number32(syscall.EINVAL)},
 	unix.TCP_REPAIR_WINDOW:  {set: number32(syscall.EPERM), get: refuse(syscall.EINVAL).get},
 }
 
