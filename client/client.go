@@ -234,14 +234,20 @@ func (r reply) drop() {
 	}
 }
 
-// send writes one request.
-func (s *Stack) send(t protocol.Type, tag, id uint32, payload []byte) error {
+// send writes one request, and with it a copy of the descriptor data unless that
+// is 0.
+func (s *Stack) send(t protocol.Type, tag, id uint32, payload []byte, data int) error {
 	if len(payload) > protocol.MaxPayload {
 		return &protocol.Error{Errno: syscall.EMSGSIZE}
 	}
 	b := make([]byte, 0, protocol.HeaderLen+len(payload))
 	b = protocol.AppendHeader(b, protocol.Header{Type: t, Tag: tag, ID: id})
-	_, err := s.conn.Write(append(b, payload...))
+	b = append(b, payload...)
+	if data == 0 {
+		_, err := s.conn.Write(b)
+		return err
+	}
+	_, _, err := s.conn.WriteMsgUnix(b, syscall.UnixRights(data), nil)
 	return err
 }
 
@@ -259,6 +265,11 @@ func (s *Stack) callUntil(stop <-chan struct{}, why func() error, t protocol.Typ
 }
 
 func (s *Stack) roundTrip(stop <-chan struct{}, why func() error, t protocol.Type, id uint32, payload []byte) reply {
+	return s.roundTripWith(stop, why, t, id, payload, 0)
+}
+
+// roundTripWith is roundTrip with a descriptor, as in send.
+func (s *Stack) roundTripWith(stop <-chan struct{}, why func() error, t protocol.Type, id uint32, payload []byte, data int) reply {
 	select {
 	case <-stop:
 		return reply{err: why()}
@@ -272,7 +283,7 @@ func (s *Stack) roundTrip(stop <-chan struct{}, why func() error, t protocol.Typ
 	}
 	s.pending[tag] = ch
 	s.mu.Unlock()
-	if err := s.send(t, tag, id, payload); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) { // the reader knows why it hung up
+	if err := s.send(t, tag, id, payload, data); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) { // the reader knows why it hung up
 		s.forget(tag)
 		select {
 		case r := <-ch: // the reader knows better why
@@ -286,7 +297,7 @@ func (s *Stack) roundTrip(stop <-chan struct{}, why func() error, t protocol.Typ
 		return r
 	case <-stop:
 	}
-	_ = s.send(protocol.TypeCancel, s.tag.Add(1), 0, protocol.AppendU32(nil, tag))
+	_ = s.send(protocol.TypeCancel, s.tag.Add(1), 0, protocol.AppendU32(nil, tag), 0)
 	grace := time.NewTimer(cancelGrace)
 	defer grace.Stop()
 	select {
@@ -314,7 +325,7 @@ func (s *Stack) forget(tag uint32) {
 
 // post sends a request whose reply nobody waits for.
 func (s *Stack) post(t protocol.Type, id uint32, payload []byte) error {
-	return s.send(t, s.tag.Add(1), id, payload)
+	return s.send(t, s.tag.Add(1), id, payload, 0)
 }
 
 // postNow is post for what may be left out: it is when that would wait.

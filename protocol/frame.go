@@ -57,7 +57,7 @@ const (
 	TypeSocket      Type = 2  // u16 type, u16 protocol -> u32 id
 	TypeClose       Type = 3  // - of a stream that lingers: answered when all is acknowledged
 	TypeBind        Type = 4  // sockaddr
-	TypeConnect     Type = 5  // sockaddr -> of a stream, when it stands or has failed: sockaddr peer, sockaddr local, and a descriptor
+	TypeConnect     Type = 5  // sockaddr; of a stream: ConnectRequest -> when it stands or has failed: sockaddr peer, sockaddr local, and a descriptor unless the request brought one
 	TypeListen      Type = 6  // u32 backlog
 	TypeAccept      Type = 7  // -> when there is a connection: u32 id, sockaddr peer, sockaddr local, and a descriptor
 	TypeShutdown    Type = 8  // u32 how (0 read, 1 write, 2 both)
@@ -77,12 +77,13 @@ const (
 	TypeMount       Type = 22 // string type, string options, string module -> string what came of it
 	TypeUmount      Type = 23 // string path
 	TypeStop        Type = 24 // the stack ends after this reply
+	TypeEnded       Type = 25 // -> when there are any: Ended, of streams that have ended by themselves
 )
 
 func (t Type) String() string {
 	names := [...]string{"", "hello", "socket", "close", "bind", "connect", "listen", "accept", "shutdown",
 		"getsockname", "getpeername", "setsockopt", "getsockopt", "send", "recv", "cancel", "ioctl", "sysctl",
-		"table", "dump", "capture", "captured", "mount", "umount", "stop"}
+		"table", "dump", "capture", "captured", "mount", "umount", "stop", "ended"}
 	if int(t) < len(names) && t != 0 {
 		return names[t]
 	}

@@ -3,6 +3,7 @@ package protocol
 import (
 	"encoding/binary"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -274,6 +275,64 @@ func ParseConnected(b []byte) (peer, local Addr, err error) {
 	r := NewReader(b)
 	peer, local = r.Addr(), r.Addr()
 	return peer, local, r.Close()
+}
+
+// ConnectRequest is TypeConnect of a stream that brings its descriptor with it:
+// one end of a pair whose other end the client has already. The first Filler
+// octets that are in it are no data; the stack takes them out when the
+// connection stands.
+//
+//	sockaddr to; with a descriptor: u32 filler
+type ConnectRequest struct {
+	To     Addr
+	Data   bool // a descriptor comes with it
+	Filler uint32
+}
+
+// AppendConnect appends q.
+func AppendConnect(b []byte, q ConnectRequest) []byte {
+	b = AppendSockaddr(b, q.To)
+	if q.Data {
+		b = le.AppendUint32(b, q.Filler)
+	}
+	return b
+}
+
+// ParseConnect reads what [AppendConnect] wrote.
+func ParseConnect(b []byte) (q ConnectRequest, err error) {
+	r := NewReader(b)
+	q.To = r.Addr()
+	if q.Data = r.Len() > 0; q.Data {
+		q.Filler = r.U32()
+	}
+	return q, r.Close()
+}
+
+// Ended is a stream that has come to its end without a close frame: all its
+// descriptors are closed, or the connection has failed. With an Errno the id is
+// there until SO_ERROR has been asked for.
+//
+//	u32 id, u32 errno
+type Ended struct {
+	ID    uint32
+	Errno syscall.Errno
+}
+
+// AppendEnded appends the reply to TypeEnded.
+func AppendEnded(b []byte, ended []Ended) []byte {
+	for _, e := range ended {
+		b = le.AppendUint32(le.AppendUint32(b, e.ID), uint32(e.Errno))
+	}
+	return b
+}
+
+// ParseEnded reads what [AppendEnded] wrote.
+func ParseEnded(b []byte) (ended []Ended, err error) {
+	r := NewReader(b)
+	for r.Len() > 0 {
+		ended = append(ended, Ended{ID: r.U32(), Errno: syscall.Errno(r.U32())})
+	}
+	return ended, r.Close()
 }
 
 // ParseAddr reads a payload that is one socket address: TypeBind, TypeConnect

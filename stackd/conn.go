@@ -24,11 +24,13 @@ type conn struct {
 	super       bool
 	user        *quota
 	greets      bool // HELLO is done; the handling worker's
+	given       int  // the descriptor that came with the frame in hand, -1: none; the handling worker's
 
-	own    sync.Mutex // what the client owns, by number; a leaf
+	own    sync.Mutex // what the client owns, by number; then mu
 	socks  map[uint32]*sock
 	caps   map[uint32]*capture
 	ended  []uint32 // sockets whose connection failed, oldest first; see sock.bury
+	news   endings
 	lastID uint32
 	empty  bool // it has been torn down and gets nothing any more
 
@@ -104,7 +106,9 @@ func (c *conn) turn(buf []byte) (gone bool) {
 		if stalled {
 			return c.hungUp()
 		}
-		n, _, flags, _, err := unix.Recvmsg(c.fd, buf, nil, unix.MSG_DONTWAIT)
+		var rights [24]byte // of one descriptor; unix.CmsgSpace(4)
+		n, rn, flags, _, err := unix.Recvmsg(c.fd, buf, rights[:], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		c.given = descriptor(rights[:rn])
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -113,6 +117,7 @@ func (c *conn) turn(buf []byte) (gone bool) {
 		case err != nil, n == 0:
 			return true
 		case flags&unix.MSG_TRUNC != 0 || n > protocol.MaxFrame:
+			c.dropGiven()
 			c.reply(protocol.Header{}, errf(unix.EMSGSIZE, "a frame is at most %d octets", protocol.MaxFrame), nil)
 			continue
 		}
@@ -121,8 +126,30 @@ func (c *conn) turn(buf []byte) (gone bool) {
 		} else {
 			c.frame(buf[:n])
 		}
+		c.dropGiven()
 	}
 	return false
+}
+
+// descriptor is what came with a frame; -1: none.
+func descriptor(rights []byte) int {
+	msgs, err := unix.ParseSocketControlMessage(rights)
+	if err != nil || len(msgs) == 0 {
+		return -1
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil || len(fds) == 0 {
+		return -1
+	}
+	return fds[0] // there is room for one
+}
+
+// dropGiven closes a descriptor that no request has taken.
+func (c *conn) dropGiven() {
+	if c.given >= 0 {
+		unix.Close(c.given)
+		c.given = -1
+	}
 }
 
 // hungUp asks whether a client that we do not read from is still there.

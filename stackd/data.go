@@ -116,12 +116,19 @@ func (g *gate) leave() (again bool) { return g.n.Swap(0) != 1 }
 // most net.core.wmem_max.
 const pairBuffer = 256 << 10
 
-// newData makes the pair for a socket that is connected, or about to be. The
-// caller passes theirs on.
+// newData makes the pair for a socket that is connected, or about to be, unless
+// the client has brought one. The caller passes theirs on, unless that is -1.
 func newData(sk *sock) (d *data, theirs int, err error) {
 	s := sk.c.s
 	if err := s.takeStream(sk.c); err != nil {
 		return nil, -1, err
+	}
+	if g := sk.given; g != nil {
+		sk.given = nil
+		g.empty()
+		d = &data{s: s, sk: sk, fd: g.fd, armed: disarmed}
+		d.refs.Store(1)
+		return d, -1, nil
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -276,9 +283,11 @@ func (d *data) roomy() bool {
 	return n > 0 && n >= min(chunk, size/4)
 }
 
-// cut has the client's writes fail: nothing of them would be sent.
+// cut has the client's writes fail: nothing of them would be sent. One that hears
+// of endings finds out by the end of the descriptor, which with something in it
+// that nobody has read is ECONNRESET.
 func (d *data) cut() {
-	if d.eof.Swap(true) || !d.acquire() {
+	if d.eof.Swap(true) || d.sk.c.news.wanted.Load() || !d.acquire() {
 		return
 	}
 	d.silence()
@@ -611,7 +620,7 @@ func (d *data) finish(w *netif.Work, err error) {
 		sk.so.SetUpcall(nil)
 	}
 	buried := sk.c.bury(sk, err)
-	if d.lost.Load() {
+	if d.lost.Load() || d.gone.Load() && sk.abrupt() {
 		sk.so.Abort(w)
 	}
 	sk.so.Close(w)

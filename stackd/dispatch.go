@@ -74,6 +74,8 @@ func (c *conn) request(h protocol.Header, p []byte) ([]byte, error) {
 		return nil, errParked
 	case protocol.TypeCancel:
 		return nil, c.cancel(p)
+	case protocol.TypeEnded:
+		return c.endedNews(h)
 	case protocol.TypeMount:
 		return c.mountFrame(p)
 	case protocol.TypeUmount:
@@ -206,6 +208,9 @@ func (c *conn) cancel(p []byte) error {
 		if cp.cancel(tag) {
 			return nil
 		}
+	}
+	if c.cancelNews(tag) {
+		return nil
 	}
 	return unix.ESRCH
 }

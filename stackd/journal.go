@@ -320,7 +320,7 @@ func (s *server) redo(r record) error {
 	case recUmount:
 		return s.eng.umount(rd.String())
 	case recRoute:
-		c := &conn{s: s, super: true, closed: true}
+		c := &conn{s: s, given: -1, super: true, closed: true}
 		rb := routeBatch{c: c}
 		var m protocol.RouteMessage
 		if _, err := m.Decode(r.body); err != nil {

@@ -254,7 +254,7 @@ func (s *server) admit(l *listener, fd int) {
 		unix.Close(fd)
 		return
 	}
-	c := &conn{s: s, fd: fd, family: l.family, ifname: l.ifname, credentials: *cred, super: superuser(cred.Uid), socks: map[uint32]*sock{}, caps: map[uint32]*capture{}}
+	c := &conn{s: s, fd: fd, given: -1, family: l.family, ifname: l.ifname, credentials: *cred, super: superuser(cred.Uid), socks: map[uint32]*sock{}, caps: map[uint32]*capture{}}
 	s.mu.Lock()
 	u := s.users[cred.Uid]
 	if u == nil {

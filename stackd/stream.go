@@ -22,6 +22,8 @@ type stream struct {
 	sndbuf     int // what SO_SNDBUF and SO_RCVBUF asked for; 0: nothing
 	rcvbuf     int
 	err        syscall.Errno // of one that has failed; see bury
+	given      *given        // nil: the pair is ours to make
+	last       *data         // of one that has failed: open until its client has asked why
 }
 
 // streamFrame serves the requests that are different for a stream.
@@ -60,18 +62,29 @@ func (sk *sock) streamFrame(h protocol.Header, p []byte) (answer []byte, served 
 // connection stands. One whose request was cancelled goes on, and the next
 // request waits for it; so it does when there was no descriptor.
 func (sk *sock) connect(h protocol.Header, p []byte) error {
-	pa, err := protocol.ParseAddr(p)
+	q, err := protocol.ParseConnect(p)
 	if err != nil {
 		return err
 	}
-	a, err := sockAddr(sk.so.Family, pa)
+	a, err := sockAddr(sk.so.Family, q.To)
 	if err != nil {
 		return err
+	}
+	var g *given
+	if q.Data {
+		if g, err = sk.c.takeGiven(q.Filler); err != nil {
+			return err
+		}
 	}
 	var d *data
 	sk.c.s.eng.Call(func(w *netif.Work) {
 		sk.mu.Lock()
 		defer sk.mu.Unlock()
+		defer func() {
+			if err != nil {
+				g.drop()
+			}
+		}()
 		switch {
 		case sk.data != nil:
 			err = unix.EISCONN
@@ -90,6 +103,10 @@ func (sk *sock) connect(h protocol.Header, p []byte) error {
 				return
 			}
 			sk.connecting, err = true, nil
+		}
+		if g != nil {
+			sk.given.drop()
+			sk.given = g
 		}
 		d = sk.connected(w)
 	})
@@ -126,6 +143,8 @@ func (sk *sock) connected(w *netif.Work) *data {
 	switch {
 	case ev&(socket.Error|socket.HangUp) != 0:
 		sk.connecting = false
+		sk.given.drop()
+		sk.given = nil
 		err := sk.so.TakeError()
 		if err == nil {
 			err = unix.ECONNABORTED
@@ -307,6 +326,7 @@ func (sk *sock) closeStream(h protocol.Header) (later bool) {
 	switch {
 	case d == nil:
 		c.s.eng.Call(func(w *netif.Work) { sk.so.Close(w) })
+		sk.given.drop() // whoever could take it has found sk.closed
 		c.s.dropSocket(c)
 	case finished:
 	case lingers && linger == 0 || c.s.stopping.Load():
@@ -455,17 +475,45 @@ func (c *conn) bury(sk *sock, err error) bool {
 	}
 	delete(c.socks, sk.id)
 	if err == nil || sk.data.bothEnded() {
+		c.tell(protocol.Ended{ID: sk.id})
 		return false
 	}
+	defer c.tell(protocol.Ended{ID: sk.id, Errno: protocol.AsError(err).Errno})
 	if len(c.ended) >= most {
 		c.ended = slices.DeleteFunc(c.ended, func(id uint32) bool { return c.socks[id] == nil })
 	}
 	if len(c.ended) >= most {
 		c.forgetOldest()
 	}
-	c.socks[sk.id] = &sock{c: c, id: sk.id, stream: stream{err: protocol.AsError(err).Errno}}
+	left := &sock{c: c, id: sk.id, stream: stream{err: protocol.AsError(err).Errno}}
+	if c.news.wanted.Load() && sk.data.acquire() {
+		left.last = sk.data
+		time.AfterFunc(lastWait, left.letGo)
+	}
+	c.socks[sk.id] = left
 	c.ended = append(c.ended, sk.id)
 	return true
+}
+
+// lastWait is how long a client that is told of endings may take to see to a
+// descriptor whose connection has failed, before our end of it is closed.
+const lastWait = 200 * time.Millisecond
+
+// letGo closes our end of the descriptor.
+func (sk *sock) letGo() {
+	sk.mu.Lock()
+	d := sk.last
+	sk.last = nil
+	sk.mu.Unlock()
+	if d != nil {
+		d.release()
+	}
+}
+
+// abrupt reports that closing is a reset (SO_LINGER, no time).
+func (sk *sock) abrupt() bool {
+	d, on := sk.so.Linger()
+	return on && d == 0
 }
 
 // unbury makes room for a socket by forgetting the oldest that has failed.
@@ -504,6 +552,7 @@ func (sk *sock) endedFrame(h protocol.Header, p []byte) ([]byte, error) {
 	default:
 		return nil, unix.ENOTCONN
 	}
+	sk.letGo()
 	sk.c.disown(sk.id)
 	sk.c.s.dropSocket(sk.c)
 	if h.Type == protocol.TypeClose {
