@@ -12,6 +12,7 @@ import (
 	"ionet/tool/nc"
 	"ionet/tool/netstat"
 	"ionet/tool/nicinfo"
+	"ionet/tool/onstack"
 	"ionet/tool/ping"
 	"ionet/tool/proxy"
 	"ionet/tool/ps"
@@ -34,6 +35,7 @@ var Commands = []*cli.Command{
 	&mount.Command,
 	&mount.UmountCommand,
 	&nc.Command,
+	&onstack.Command,
 	&proxy.Command,
 	&tcpdrop.Command,
 	&capture.Command,

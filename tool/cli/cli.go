@@ -43,6 +43,7 @@ var Version string
 type Command struct {
 	Name       string
 	Word       bool // of ionet alone, as in "ionet ps": its page must not hide the system's
+	Wraps      bool // what begins with the first argument that is no option is another command
 	Aliases    []string
 	Section    int      // of the manual; 0 is 8
 	Synopsis   []string // one a form, without the name
@@ -164,6 +165,9 @@ func (ctx *Context) common(args []string) ([]string, error) {
 				return nil, fmt.Errorf("option takes no argument -- %s", name[2:])
 			}
 		default:
+			if ctx.cmd.Wraps && !strings.HasPrefix(name, "-") {
+				return append(rest, args[i:]...), nil
+			}
 			rest = append(rest, args[i])
 			continue
 		}

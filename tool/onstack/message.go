@@ -1,0 +1,471 @@
+package onstack
+
+import (
+	"errors"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/protocol"
+	"ionet/tool/onstack/abi"
+)
+
+// Layouts of struct msghdr and struct mmsghdr on machines of 64 bits.
+const (
+	msghdrLen  = 56 // u64 name, u32 namelen, u64 iov, u64 iovlen, u64 control, u64 controllen, u32 flags
+	mmsghdrLen = 64 // msghdr, u32 length
+	iovMax     = 1024
+)
+
+// msghdr is struct msghdr of the program.
+type msghdr struct {
+	at                  uint64 // of the structure; 0: there is none
+	name                uint64
+	namelen             uint32
+	iov                 [][2]uint64 // base, length
+	control, controllen uint64
+}
+
+// msghdr reads one.
+func (c *call) msghdr(at uint64) (m msghdr, err error) {
+	b, err := c.read(at, msghdrLen)
+	if err != nil {
+		return m, err
+	}
+	m = msghdr{at: at, name: le.Uint64(b), namelen: le.Uint32(b[8:]), control: le.Uint64(b[32:]), controllen: le.Uint64(b[40:])}
+	n := le.Uint64(b[24:])
+	if n > iovMax {
+		return m, unix.EMSGSIZE
+	}
+	if b, err = c.read(le.Uint64(b[16:]), int(n)*16); err != nil {
+		return m, err
+	}
+	for ; len(b) > 0; b = b[16:] {
+		m.iov = append(m.iov, [2]uint64{le.Uint64(b), le.Uint64(b[8:])})
+	}
+	return m, nil
+}
+
+// room is how many octets the buffers have, as far as a message needs to know.
+func (m *msghdr) room() int {
+	n := uint64(0)
+	for _, v := range m.iov {
+		n = min(n+min(v[1], 1<<30), 1<<30)
+	}
+	return int(n)
+}
+
+// gather reads what is to be sent, at most limit octets.
+func (c *call) gather(m *msghdr, limit int) ([]byte, error) {
+	if m.room() > limit {
+		return nil, unix.EMSGSIZE
+	}
+	var data []byte
+	for _, v := range m.iov {
+		b, err := c.read(v[0], int(v[1]))
+		if err != nil {
+			return nil, err
+		}
+		data = append(data, b...)
+	}
+	return data, nil
+}
+
+// scatter writes what was received.
+func (c *call) scatter(m *msghdr, data []byte) error {
+	for _, v := range m.iov {
+		n := int(min(uint64(len(data)), v[1]))
+		if err := c.write(v[0], data[:n]); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+// sendto serves sendto(2) with an address or out-of-band data.
+func (sv *supervisor) sendto(c *call, k *sock) error {
+	m := msghdr{name: c.args[4], namelen: uint32(c.args[5]), iov: [][2]uint64{{c.args[1], c.args[2]}}}
+	return sv.sendOne(c, k, &m, c.arg(3))
+}
+
+func (sv *supervisor) sendmsg(c *call, k *sock) error {
+	m, err := c.msghdr(c.args[1])
+	if err != nil {
+		return err
+	}
+	return sv.sendOne(c, k, &m, c.arg(2))
+}
+
+// sendOne serves the calls that send one message. That of a connected stream is
+// the pair's, unless something is in it that a local socket takes otherwise.
+func (sv *supervisor) sendOne(c *call, k *sock, m *msghdr, flags int) error {
+	if k.isStream() && flags&unix.MSG_OOB == 0 && c.nr == unix.SYS_SENDMSG && m.namelen == 0 && k.carries() {
+		return c.proceed()
+	}
+	n, err := sv.send(c, k, m, flags)
+	return c.finish(n, err)
+}
+
+// carries reports whether a stream's pair takes data.
+func (k *sock) carries() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state == connected
+}
+
+// send sends one message and answers its length.
+func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) {
+	if k.stack() != nil && k.isStream() {
+		return sv.sendStream(c, k, m, flags)
+	}
+	data, err := c.gather(m, maxDatagram)
+	if err != nil {
+		return 0, err
+	}
+	if k.stack() == nil {
+		return len(data), k.askFrom(c, data)
+	}
+	out := protocol.Msg{Data: data}
+	k.mu.Lock()
+	out.Flags, err = k.abi.SendFlags(flags)
+	k.mu.Unlock()
+	if err == nil && m.name != 0 && m.namelen != 0 {
+		var b []byte
+		if b, err = c.sockaddr(m.name, uint64(m.namelen)); err == nil {
+			out.Addr, err = k.to(b, false)
+		}
+	}
+	if err == nil && m.controllen > 0 {
+		err = c.sendControl(k, m)
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := k.stack().Send(out)
+	if err == nil {
+		k.mu.Lock()
+		k.abi.Bound = true
+		k.mu.Unlock()
+	}
+	return n, err
+}
+
+// maxControl is net.core.optmem_max as it used to be.
+const maxControl = 20480
+
+// sendControl reads what the control messages ask for. The stack takes none with
+// a datagram: those that say what it would do anyway are passed over.
+func (c *call) sendControl(k *sock, m *msghdr) error {
+	if m.controllen > maxControl {
+		return unix.ENOBUFS
+	}
+	b, err := c.read(m.control, int(m.controllen))
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, err = k.abi.ParseCmsgs(b)
+	return err
+}
+
+// sendStream sends what the pair would not take as a connection does: with an
+// address, which means nothing, or out of band.
+func (sv *supervisor) sendStream(c *call, k *sock, m *msghdr, flags int) (int, error) {
+	switch {
+	case flags&unix.MSG_FASTOPEN != 0:
+		return 0, unix.EOPNOTSUPP
+	case !k.carries():
+		return 0, unix.EPIPE
+	}
+	data, err := c.gather(m, 1<<30)
+	if err != nil {
+		return 0, err
+	}
+	if flags&unix.MSG_OOB != 0 {
+		return k.stack().Send(protocol.Msg{Flags: protocol.MsgOOB, Data: data})
+	}
+	fd, err := c.descriptor(c.arg(0))
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	n, err := unix.SendmsgN(fd, data, nil, nil, flags&(unix.MSG_MORE|unix.MSG_EOR)|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	return n, err
+}
+
+// sendmmsg serves sendmmsg(2): as many as go, and the error of the first.
+func (sv *supervisor) sendmmsg(c *call, k *sock) error {
+	count := 0
+	for i := range min(int(uint32(c.args[2])), iovMax) {
+		at := c.args[1] + uint64(i*mmsghdrLen)
+		m, err := c.msghdr(at)
+		n := 0
+		if err == nil {
+			n, err = sv.send(c, k, &m, c.arg(3))
+		}
+		if err == nil {
+			err = c.write(at+msghdrLen, le.AppendUint32(nil, uint32(n)))
+		}
+		if err != nil {
+			if count > 0 && !errors.Is(err, errGone) {
+				break
+			}
+			return err
+		}
+		count++
+	}
+	return c.answer(count)
+}
+
+// recvfrom serves recvfrom(2) for who wants the address, or out-of-band data.
+func (sv *supervisor) recvfrom(c *call, k *sock) error {
+	m := msghdr{iov: [][2]uint64{{c.args[1], c.args[2]}}}
+	return sv.recvOne(c, k, c.arg(3), func(fd int) (int, error) {
+		r, err := k.receive(fd, c.arg(3), &m)
+		if err != nil {
+			return 0, err
+		}
+		if err := c.scatter(&m, r.data); err != nil {
+			return 0, err
+		}
+		return r.length(c.arg(3)), c.giveAddr(r.from, c.args[4], c.args[5])
+	})
+}
+
+func (sv *supervisor) recvmsg(c *call, k *sock) error {
+	m, err := c.msghdr(c.args[1])
+	if err != nil {
+		return err
+	}
+	if k.isStream() && c.arg(2)&(unix.MSG_OOB|unix.MSG_ERRQUEUE) == 0 {
+		return c.proceed() // a local socket without a name gives none, as TCP
+	}
+	return sv.recvOne(c, k, c.arg(2), func(fd int) (int, error) { return c.receive(fd, k, &m, c.arg(2)) })
+}
+
+// receive serves one message header.
+func (c *call) receive(fd int, k *sock, m *msghdr, flags int) (int, error) {
+	r, err := k.receive(fd, flags, m)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.scatter(m, r.data); err != nil {
+		return 0, err
+	}
+	if m.name != 0 {
+		if err := c.write(m.name, r.from[:min(len(r.from), int(m.namelen))]); err != nil {
+			return 0, err
+		}
+	}
+	control, cut := r.control(k, int(min(m.controllen, maxControl)))
+	if cut {
+		r.flags |= unix.MSG_CTRUNC
+	}
+	if err := c.write(m.control, control); err != nil {
+		return 0, err
+	}
+	namelen := len(r.from)
+	if m.name == 0 {
+		namelen = 0
+	}
+	if err := c.write(m.at+8, le.AppendUint32(nil, uint32(namelen))); err != nil {
+		return 0, err
+	}
+	tail := le.AppendUint64(nil, uint64(len(control)))
+	return r.length(flags), c.write(m.at+40, le.AppendUint32(tail, uint32(r.flags)))
+}
+
+// recvOne serves a call that receives, now or when something comes.
+func (sv *supervisor) recvOne(c *call, k *sock, flags int, receive func(fd int) (int, error)) error {
+	switch {
+	case flags&unix.MSG_ERRQUEUE != 0:
+		return unix.EAGAIN
+	case k.isStream():
+		return sv.recvStream(c, k, flags)
+	}
+	fd, err := c.descriptor(c.arg(0))
+	if err != nil {
+		return err
+	}
+	n, err := receive(fd)
+	if !errors.Is(err, unix.EAGAIN) || flags&unix.MSG_DONTWAIT != 0 || nonblocking(fd) {
+		unix.Close(fd)
+		return c.finish(n, err)
+	}
+	sv.waitReadable(c, fd, func() (done bool) {
+		n, err := receive(fd)
+		if errors.Is(err, unix.EAGAIN) {
+			return false
+		}
+		if err = c.finish(n, err); err != nil {
+			_ = c.fail(err)
+		}
+		return true
+	})
+	return nil
+}
+
+// waitReadable parks c until fd, which it takes over, is readable and try has
+// answered. try is called anew each time.
+func (sv *supervisor) waitReadable(c *call, fd int, try func() (done bool)) {
+	var mu sync.Mutex // of fd: whether it is open
+	open := true
+	end := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if open {
+			open = false
+			sv.watch.remove(fd)
+			unix.Close(fd)
+		}
+	}
+	var ready func(uint32)
+	arm := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if open {
+			sv.watch.remove(fd)
+			sv.watch.add(fd, unix.EPOLLIN, ready)
+		}
+	}
+	p := &park{c: c, drop: end}
+	ready = func(uint32) {
+		switch {
+		case !sv.parked.has(p) || !c.valid(): // whoever drops it closes fd
+		case !try():
+			arm()
+		case sv.parked.take(p):
+			end()
+		}
+	}
+	sv.parked.put(p, timeout(fd, unix.SO_RCVTIMEO), func() { end(); _ = c.fail(unix.EAGAIN) })
+	arm()
+}
+
+// recvStream serves what a stream's pair does not: out-of-band data, and
+// recvfrom, which for TCP has no address to tell.
+func (sv *supervisor) recvStream(c *call, k *sock, flags int) error {
+	if flags&unix.MSG_OOB == 0 {
+		if !k.carries() {
+			return unix.ENOTCONN
+		}
+		return c.proceed()
+	}
+	size := int(min(c.args[2], 1))
+	m, err := k.stack().Recv(size, protocol.MsgOOB|protocol.MsgDontWait)
+	if err != nil {
+		return err
+	}
+	return c.finish(len(m.Data), c.write(c.args[1], m.Data))
+}
+
+// received is a message as it came out of the pair.
+type received struct {
+	data  []byte // cut to the program's room
+	whole int    // its length
+	from  []byte // sockaddr
+	flags int    // MSG_TRUNC …
+	msg   protocol.Msg
+}
+
+// length is what the call answers.
+func (r *received) length(flags int) int {
+	if flags&unix.MSG_TRUNC != 0 {
+		return r.whole
+	}
+	return len(r.data)
+}
+
+// control is the control messages that the program has asked for.
+func (r *received) control(k *sock, room int) (b []byte, cut bool) {
+	if len(r.msg.Control) == 0 {
+		return nil, false
+	}
+	a, err := protocol.ParseAncillary(r.msg.Control)
+	if err != nil {
+		return nil, false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.abi.AppendCmsgs(nil, a, room)
+}
+
+// receive takes a message out of fd, a copy of the program's end, without
+// waiting.
+func (k *sock) receive(fd, flags int, m *msghdr) (*received, error) {
+	data, rights := make([]byte, min(m.room(), maxDatagram)), make([]byte, 64)
+	n, rn, rflags, _, err := unix.Recvmsg(fd, data, rights, flags&unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	r := &received{data: data[:min(n, len(data))], whole: n, flags: rflags & unix.MSG_TRUNC}
+	if k.stack() == nil {
+		dropRights(rights[:rn])
+		r.from = sockaddrKernel()
+		return r, nil
+	}
+	k.mu.Lock()
+	r.msg.Addr = k.peer
+	k.mu.Unlock()
+	if note := readNote(rights[:rn]); len(note) == 4 {
+		return nil, unix.Errno(le.Uint32(note))
+	} else if len(note) > 0 {
+		if r.msg, err = protocol.ParseMsg(note); err != nil {
+			return nil, err
+		}
+	}
+	r.from = k.show(r.msg.Addr)
+	r.flags |= abi.ToLinuxFlags(r.msg.Flags)
+	return r, nil
+}
+
+// readNote is what is in the file that came with a message.
+func readNote(rights []byte) []byte {
+	msgs, err := unix.ParseSocketControlMessage(rights)
+	if err != nil {
+		return nil
+	}
+	var note []byte
+	for i := range msgs {
+		fds, _ := unix.ParseUnixRights(&msgs[i])
+		for _, fd := range fds {
+			b := make([]byte, 1024)
+			if n, err := unix.Pread(fd, b, 0); err == nil {
+				note = b[:n]
+			}
+			unix.Close(fd)
+		}
+	}
+	return note
+}
+
+// recvmmsg serves recvmmsg(2): waits for the first message only.
+func (sv *supervisor) recvmmsg(c *call, k *sock) error {
+	if k.isStream() {
+		return c.proceed()
+	}
+	return sv.recvOne(c, k, c.arg(3), func(fd int) (int, error) {
+		count := 0
+		for i := range min(int(uint32(c.args[2])), iovMax) {
+			at := c.args[1] + uint64(i*mmsghdrLen)
+			m, err := c.msghdr(at)
+			n := 0
+			if err == nil {
+				n, err = c.receive(fd, k, &m, c.arg(3))
+			}
+			if err == nil {
+				err = c.write(at+msghdrLen, le.AppendUint32(nil, uint32(n)))
+			}
+			if err != nil {
+				if count > 0 {
+					break
+				}
+				return 0, err
+			}
+			count++
+		}
+		return count, nil
+	})
+}

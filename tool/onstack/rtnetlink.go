@@ -1,0 +1,111 @@
+package onstack
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// rtnetlink serves socket(AF_NETLINK, …, NETLINK_ROUTE): a pair of messages with
+// the stack's tables behind it.
+func (sv *supervisor) rtnetlink(c *call, nonblock, cloexec bool) error {
+	k := &sock{sv: sv, abi: sv.newAbi(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)}
+	theirs, err := k.pair(unix.SOCK_SEQPACKET, nonblock)
+	if err != nil {
+		return err
+	}
+	if err := k.carry(); err != nil {
+		unix.Close(theirs)
+		k.close()
+		return err
+	}
+	return k.give(c, theirs, cloexec)
+}
+
+// sockaddr_nl: u16 family, u16 0, u32 port id, u32 groups.
+const sockaddrNlLen = 12
+
+func appendSockaddrNl(port, groups uint32) []byte {
+	b := le.AppendUint16(nil, unix.AF_NETLINK)
+	b = le.AppendUint16(b, 0)
+	return le.AppendUint32(le.AppendUint32(b, port), groups)
+}
+
+// sockaddrKernel is the other side of every such socket.
+func sockaddrKernel() []byte { return appendSockaddrNl(0, 0) }
+
+func (k *sock) sockaddrNetlink() []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return appendSockaddrNl(k.nl.PID, k.groups)
+}
+
+// bindNetlink takes the port id that the program wants, or one that is free,
+// its own number first.
+func (k *sock) bindNetlink(c *call, b []byte) error {
+	if len(b) < sockaddrNlLen || le.Uint16(b) != unix.AF_NETLINK {
+		return unix.EINVAL
+	}
+	if err := k.port(le.Uint32(b[4:]), uint32(process(c.pid))); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	k.groups = le.Uint32(b[8:])
+	k.mu.Unlock()
+	return c.answer(0)
+}
+
+// port gives the socket a port id, want unless that is 0; EADDRINUSE. One that
+// it has it keeps.
+func (k *sock) port(want, process uint32) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	sv := k.sv
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	switch {
+	case k.nl.PID != 0 && want != 0 && want != k.nl.PID:
+		return unix.EINVAL
+	case k.nl.PID != 0:
+		return nil
+	case want != 0 && sv.ports[want]:
+		return unix.EADDRINUSE
+	case want == 0:
+		for want = process; sv.ports[want]; want-- {
+			if want < 0xffff0000 {
+				want = 0xffffffff // where the kernel looks, too: no process has these
+			}
+		}
+	}
+	k.nl.PID = want
+	sv.ports[want] = true
+	return nil
+}
+
+// askFrom is ask by a call of the program's.
+func (k *sock) askFrom(c *call, req []byte) error {
+	if err := k.port(0, uint32(process(c.pid))); err != nil {
+		return err
+	}
+	fd, err := c.descriptor(c.arg(0))
+	if err != nil {
+		return err
+	}
+	unix.Close(fd)
+	k.mu.Lock()
+	conn := k.conn
+	k.mu.Unlock()
+	k.ask(conn, req)
+	return nil
+}
+
+// ask answers a message of requests.
+func (k *sock) ask(conn *net.UnixConn, req []byte) {
+	k.mu.Lock()
+	s := k.nl
+	k.mu.Unlock()
+	for _, b := range s.Answer(k.sv.tables, req) {
+		// A program that does not read loses answers, as the kernel's do.
+		_ = put(conn, b, nil, nil)
+	}
+}

@@ -1,0 +1,416 @@
+package onstack
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/client"
+	"ionet/protocol"
+	"ionet/tool/onstack/abi"
+	"ionet/tool/onstack/netlink"
+)
+
+// state is where a stream is.
+type state int
+
+const (
+	fresh      state = iota
+	connecting       // on its way; done is closed when its fate is known
+	connected        // the stack has the other end of the pair
+	listening
+	failed // a connect that nobody waited for has failed: err
+)
+
+// sock is one socket of the program. The program has one end of a pair of local
+// sockets; the other is ours:
+//
+//   - of a stream until it is connected, when the stack gets it (connect), or
+//     that of a listener, into which an octet is written for each connection that
+//     may be accepted;
+//   - of a datagram socket always (dgram.go): an outgoing datagram is a message,
+//     an incoming one too, with a file beside it that says where it came from;
+//   - of an rtnetlink socket always (rtnetlink.go).
+type sock struct {
+	sv  *supervisor
+	own atomic.Pointer[client.Socket] // the stack's; nil: rtnetlink
+	ino uint64
+
+	mu     sync.Mutex
+	abi    abi.Sock
+	ours   int // our end; -1: the stack's, or closed
+	state  state
+	done   chan struct{}  // of connecting
+	told   bool           // connect has said that it is connected
+	err    error          // of failed, until it is asked for
+	peer   protocol.Addr  // of connected, and of a datagram socket
+	local  protocol.Addr  // of connected
+	queue  []incoming     // of listening: to be accepted
+	more   *sync.Cond     // of listening: queue has room
+	waits  []*park        // of listening: accepts that wait
+	nl     netlink.Socket // of rtnetlink
+	groups uint32         // of rtnetlink: what bind subscribed to
+	conn   *net.UnixConn  // of datagrams and rtnetlink: our end
+	over   bool           // of connected: the stack knows it no more
+	spent  bool           // of fresh: the stack's socket has failed to connect
+	bound  protocol.Addr  // what bind asked for
+	set    []protocol.SockOpt
+	closed bool
+
+	seen atomic.Uint64 // the place where the program had it last
+}
+
+// place is a thread and a descriptor in its table.
+type place = uint64
+
+func newPlace(pid uint32, fd int) place { return uint64(pid)<<32 | uint64(uint32(fd)) }
+
+// incoming is a connection to be accepted.
+type incoming struct {
+	k    *sock
+	data int
+}
+
+// socket serves socket(2).
+func (sv *supervisor) socket(c *call) error {
+	family, typ, proto := c.arg(0), c.arg(1)&0xf, c.arg(2)
+	nonblock, cloexec := c.arg(1)&unix.SOCK_NONBLOCK != 0, c.arg(1)&unix.SOCK_CLOEXEC != 0
+	switch family {
+	case unix.AF_INET, unix.AF_INET6:
+	case unix.AF_NETLINK:
+		switch proto {
+		case unix.NETLINK_ROUTE:
+			return sv.rtnetlink(c, nonblock, cloexec)
+		case unix.NETLINK_KOBJECT_UEVENT, unix.NETLINK_AUDIT, unix.NETLINK_SELINUX, unix.NETLINK_CONNECTOR:
+			return c.proceed() // not about networks
+		}
+		return unix.EPROTONOSUPPORT
+	case unix.AF_UNIX, unix.AF_ALG, unix.AF_KEY:
+		return c.proceed()
+	case unix.AF_PACKET:
+		return unix.EPERM // frames of the host's interfaces
+	default:
+		return unix.EAFNOSUPPORT // the host's network, by another name
+	}
+	if family == unix.AF_INET6 && proto == unix.IPPROTO_ICMPV6 {
+		return unix.EPROTONOSUPPORT
+	}
+	if typ != unix.SOCK_STREAM && typ != unix.SOCK_DGRAM && typ != unix.SOCK_RAW {
+		return unix.EPROTONOSUPPORT // SOCK_SEQPACKET, SOCK_DCCP
+	}
+	if typ == unix.SOCK_STREAM && proto != 0 && proto != unix.IPPROTO_TCP { // SCTP, MPTCP
+		return unix.EPROTONOSUPPORT
+	}
+	s, err := sv.stack.Socket(typ, proto)
+	if err != nil {
+		return err
+	}
+	pair := unix.SOCK_SEQPACKET
+	if typ == unix.SOCK_STREAM {
+		pair = unix.SOCK_STREAM
+	}
+	k := &sock{sv: sv, abi: sv.newAbi(family, typ, proto)}
+	k.own.Store(s)
+	theirs, err := k.pair(pair, nonblock)
+	if err != nil {
+		_ = s.Close()
+		return err
+	}
+	if typ == unix.SOCK_STREAM {
+		sv.watch.add(k.ours, 0, k.hungUp)
+	} else if err := k.carry(); err != nil {
+		unix.Close(theirs)
+		k.close()
+		return err
+	}
+	return k.give(c, theirs, cloexec)
+}
+
+// pair makes the pair and answers the program's end.
+func (k *sock) pair(typ int, nonblock bool) (theirs int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	k.ours = fds[1]
+	if err = unix.SetNonblock(k.ours, true); err == nil && nonblock {
+		err = unix.SetNonblock(fds[0], true)
+	}
+	if err == nil {
+		err = k.sv.enter(k, fds[0])
+	}
+	if err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return -1, err
+	}
+	return fds[0], nil
+}
+
+// give hands the program its end.
+func (k *sock) give(c *call, theirs int, cloexec bool) error {
+	fd, err := c.install(theirs, cloexec)
+	unix.Close(theirs)
+	if err != nil {
+		k.close()
+		return err
+	}
+	k.seen.Store(newPlace(c.pid, fd))
+	return nil
+}
+
+// hungUp is called when the program has closed its end while ours is here.
+func (k *sock) hungUp(uint32) {
+	go k.close()
+}
+
+// close ends the socket. What the stack has of a connection it ends itself.
+func (k *sock) close() {
+	k.mu.Lock()
+	if k.closed {
+		k.mu.Unlock()
+		return
+	}
+	k.closed = true
+	queue, waits := k.queue, k.waits
+	k.queue, k.waits = nil, nil
+	k.dropOurs()
+	if k.more != nil {
+		k.more.Broadcast()
+	}
+	k.mu.Unlock()
+	k.sv.leave(k)
+	for _, in := range queue {
+		unix.Close(in.data)
+	}
+	for _, p := range waits {
+		if k.sv.parked.take(p) {
+			_ = p.c.fail(unix.EINVAL)
+		}
+	}
+	if k.stack() != nil {
+		_ = k.stack().Close()
+	}
+}
+
+// dropOurs closes our end, if it is here. The caller holds k.mu.
+func (k *sock) dropOurs() {
+	if k.ours >= 0 {
+		k.sv.watch.remove(k.ours)
+		unix.Close(k.ours)
+		k.ours = -1
+	}
+}
+
+// ended is called when the stack says that the connection has come to its end;
+// with a number it has failed.
+func (k *sock) ended(errno syscall.Errno) {
+	if errno != 0 {
+		k.spoil()
+		// Asked for, it is off the stack's books, and the pair's other end is closed.
+		_, _ = k.stack().Int(protocol.SolSocket, protocol.SoError)
+	}
+	k.mu.Lock()
+	k.over = true
+	if errno != 0 {
+		k.err = errno
+	}
+	k.mu.Unlock()
+	k.sv.bury(k)
+}
+
+// spoil leaves an octet in the pair of a connection that has failed, for nobody:
+// a pair that is closed with something unread shows the program ECONNRESET, as a
+// connection does, and not the end of a stream that went well.
+func (k *sock) spoil() {
+	at := k.seen.Load()
+	pid, fd := uint32(at>>32), int(int32(at))
+	p, err := openThread(pid)
+	if err != nil {
+		return // it has gone, or passed the descriptor on: then it reads an end
+	}
+	defer unix.Close(p)
+	if ino, socket, err := inode(pid, fd); err != nil || !socket || ino != k.ino {
+		return
+	}
+	theirs, err := unix.PidfdGetfd(p, fd, 0)
+	if err != nil {
+		return
+	}
+	_ = unix.Send(theirs, []byte{0}, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	unix.Close(theirs)
+}
+
+// stack is the stack's socket, which may become another one (renew).
+func (k *sock) stack() *client.Socket { return k.own.Load() }
+
+// isStream is about the program's socket, which never changes its type.
+func (k *sock) isStream() bool { return k.abi.Type == unix.SOCK_STREAM && k.stack() != nil }
+
+// sockaddr reads the address that a call brings.
+func (c *call) sockaddr(addr, length uint64) ([]byte, error) {
+	n := int(int32(length))
+	if n < 0 || n > 128 { // struct sockaddr_storage
+		return nil, unix.EINVAL
+	}
+	return c.read(addr, n)
+}
+
+// giveAddr writes an address where the program wants it, cut to its room, and
+// its whole length.
+func (c *call) giveAddr(b []byte, addr, length uint64) error {
+	if addr == 0 {
+		return nil
+	}
+	room, err := c.read(length, 4)
+	if err != nil {
+		return err
+	}
+	n := int(int32(le.Uint32(room)))
+	if n < 0 {
+		return unix.EINVAL
+	}
+	if err := c.write(addr, b[:min(n, len(b))]); err != nil {
+		return err
+	}
+	return c.write(length, le.AppendUint32(nil, uint32(len(b))))
+}
+
+// to is the address of a call as the stack wants it.
+func (k *sock) to(b []byte, bind bool) (a protocol.Addr, err error) {
+	if bind {
+		a, err = abi.ParseBind(b)
+	} else {
+		a, err = abi.ParseSockaddr(b)
+	}
+	if err == nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		a, err = k.abi.ToStack(a, bind)
+	}
+	return a, err
+}
+
+func (sv *supervisor) bind(c *call, k *sock) error {
+	b, err := c.sockaddr(c.args[1], c.args[2])
+	if err != nil {
+		return err
+	}
+	if k.stack() == nil {
+		return k.bindNetlink(c, b)
+	}
+	a, err := k.to(b, true)
+	if err == nil {
+		err = k.stack().Bind(a)
+	}
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	k.abi.Bound, k.bound = true, a
+	k.mu.Unlock()
+	return c.answer(0)
+}
+
+func (sv *supervisor) getsockname(c *call, k *sock) error {
+	if k.stack() == nil {
+		return c.finish(0, c.giveAddr(k.sockaddrNetlink(), c.args[1], c.args[2]))
+	}
+	k.mu.Lock()
+	a := k.local
+	k.mu.Unlock()
+	if !a.IsValid() {
+		var err error
+		if a, err = k.stack().LocalAddr(); err != nil {
+			return err
+		}
+	}
+	return c.finish(0, c.giveAddr(k.show(a), c.args[1], c.args[2]))
+}
+
+func (sv *supervisor) getpeername(c *call, k *sock) error {
+	if k.stack() == nil {
+		return c.finish(0, c.giveAddr(sockaddrKernel(), c.args[1], c.args[2]))
+	}
+	k.mu.Lock()
+	a := k.peer
+	k.mu.Unlock()
+	if !a.IsValid() {
+		return unix.ENOTCONN
+	}
+	return c.finish(0, c.giveAddr(k.show(a), c.args[1], c.args[2]))
+}
+
+// show is a stack's address in the program's layout.
+func (k *sock) show(a protocol.Addr) []byte {
+	return abi.AppendSockaddr(nil, k.abi.FromStack(a))
+}
+
+// finish answers v unless there is an error.
+func (c *call) finish(v int, err error) error {
+	if err != nil {
+		return err
+	}
+	return c.answer(v)
+}
+
+// shutdown serves shutdown(2). What a connected stream does is the pair's own
+// business: the stack sees it there.
+func (sv *supervisor) shutdown(c *call, k *sock) error {
+	how := c.arg(1)
+	if how < 0 || how > 2 {
+		return unix.EINVAL
+	}
+	k.mu.Lock()
+	st, peer := k.state, k.peer
+	k.mu.Unlock()
+	switch {
+	case k.stack() == nil:
+		return unix.EOPNOTSUPP
+	case k.isStream() && st == listening && how != unix.SHUT_WR:
+		go k.close()
+		return c.answer(0)
+	case k.isStream() && st != connected, !k.isStream() && !peer.IsValid():
+		return unix.ENOTCONN
+	}
+	return c.proceed()
+}
+
+// nonblocking reports whether a call on the program's descriptor, of which fd is
+// a copy, may not wait.
+func nonblocking(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_NONBLOCK != 0
+}
+
+// timeout is how long a call may wait (SO_RCVTIMEO, SO_SNDTIMEO, which the local
+// socket has too); 0: for ever.
+func timeout(fd, option int) time.Duration {
+	tv, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, option)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(tv.Nano())
+}
+
+// takeError is SO_ERROR.
+func (k *sock) takeError() (int, error) {
+	k.mu.Lock()
+	err, ended := k.err, k.state == failed || k.over
+	k.err = nil
+	if k.state == failed {
+		k.state = fresh
+	}
+	k.mu.Unlock()
+	if err != nil || ended || k.stack() == nil {
+		if err == nil {
+			return 0, nil
+		}
+		return int(protocol.AsError(err).Errno), nil
+	}
+	return k.stack().Int(protocol.SolSocket, protocol.SoError)
+}

@@ -1,0 +1,246 @@
+package onstack
+
+import (
+	"errors"
+	"iter"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/client"
+	"ionet/tool/onstack/abi"
+	"ionet/tool/onstack/netlink"
+)
+
+// supervisor answers the system calls of a program and of all that it starts.
+//
+// # A call's walk
+//
+//  1. The kernel finds the call in the filter (filter.go), stops the thread, and
+//     writes a notification, which serve reads.
+//  2. handle looks for the function of the call. The descriptor is looked up by
+//     the inode that is behind it in the program's table (find): one that is not
+//     the stack's goes on to the kernel (proceed).
+//  3. The function reads the program's memory, asks the stack (package client)
+//     and answers. A call that is to wait is parked, and no goroutine waits with
+//     it: the stack's answer, a descriptor's event or a time ends it.
+//
+// A socket of the program is one end of a pair of local sockets from the
+// beginning, so that its number, what polls it and what shares it stay valid;
+// what becomes of the other end is in sock.go.
+type supervisor struct {
+	listener int
+	stack    *client.Stack
+	tables   netlink.Tables
+	log      *slog.Logger
+	etc      map[string]string // files that are replaced, by path
+	watch    *watcher
+	parked   parked
+
+	mu    sync.Mutex
+	socks map[uint64]*sock // by inode
+	ids   map[uint32]*sock // streams that the stack alone watches, by its number
+	over  []*sock          // of those whose connection has ended, oldest first
+	ports map[uint32]bool  // netlink port ids in use
+}
+
+// receivers is how many calls are looked at at once.
+const receivers = 4
+
+func newSupervisor(s *client.Stack, tables netlink.Tables, log *slog.Logger, etc map[string]string) (*supervisor, error) {
+	w, err := newWatcher()
+	if err != nil {
+		return nil, err
+	}
+	return &supervisor{listener: -1, stack: s, tables: tables, log: log, etc: etc, watch: w, parked: parked{by: map[uint32]*park{}},
+		socks: map[uint64]*sock{}, ids: map[uint32]*sock{}, ports: map[uint32]bool{}}, nil
+}
+
+// run serves listener until nothing is left of the program.
+func (sv *supervisor) run(listener int) {
+	sv.listener = listener
+	// The answer is given by the processor that the call came from (Linux 6.6).
+	flags := uint64(unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, uintptr(flags))
+	for range receivers {
+		go sv.serve()
+	}
+	go sv.endings()
+	go func() {
+		for range time.Tick(time.Second) {
+			sv.parked.sweep()
+		}
+	}()
+	for {
+		p := []unix.PollFd{{Fd: int32(listener)}}
+		_, err := unix.Poll(p, -1)
+		if p[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+func (sv *supervisor) serve() {
+	for {
+		c := &call{sv: sv}
+		if _, err := ioctl(sv.listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&c.notification)); err != nil {
+			if errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOENT) { // it has gone meanwhile
+				continue
+			}
+			return
+		}
+		sv.handle(c)
+	}
+}
+
+// handlers are what is done for a call that concerns a socket of the stack;
+// args[0] is the descriptor.
+var handlers = map[int32]func(sv *supervisor, c *call, k *sock) error{
+	unix.SYS_BIND:        (*supervisor).bind,
+	unix.SYS_CONNECT:     (*supervisor).connect,
+	unix.SYS_LISTEN:      (*supervisor).listen,
+	unix.SYS_ACCEPT:      (*supervisor).accept,
+	unix.SYS_ACCEPT4:     (*supervisor).accept,
+	unix.SYS_GETSOCKNAME: (*supervisor).getsockname,
+	unix.SYS_GETPEERNAME: (*supervisor).getpeername,
+	unix.SYS_SETSOCKOPT:  (*supervisor).setsockopt,
+	unix.SYS_GETSOCKOPT:  (*supervisor).getsockopt,
+	unix.SYS_SHUTDOWN:    (*supervisor).shutdown,
+	unix.SYS_SENDTO:      (*supervisor).sendto,
+	unix.SYS_SENDMSG:     (*supervisor).sendmsg,
+	unix.SYS_SENDMMSG:    (*supervisor).sendmmsg,
+	unix.SYS_RECVFROM:    (*supervisor).recvfrom,
+	unix.SYS_RECVMSG:     (*supervisor).recvmsg,
+	unix.SYS_RECVMMSG:    (*supervisor).recvmmsg,
+}
+
+// handle answers one call, or sees that it is answered later. An error of a
+// function is the program's.
+func (sv *supervisor) handle(c *call) {
+	err := sv.dispatch(c)
+	if err != nil && !errors.Is(err, errGone) {
+		_ = c.fail(err)
+	}
+}
+
+func (sv *supervisor) dispatch(c *call) error {
+	switch c.nr {
+	case unix.SYS_SOCKET:
+		return sv.socket(c)
+	case unix.SYS_IOCTL:
+		return sv.ioctl(c)
+	}
+	f := handlers[c.nr]
+	if f == nil {
+		return sv.open(c)
+	}
+	k, err := sv.find(c, c.arg(0))
+	if err != nil {
+		return err
+	}
+	if k == nil {
+		if c.nr == unix.SYS_CONNECT {
+			return sv.connectOther(c)
+		}
+		return c.proceed()
+	}
+	return f(sv, c, k)
+}
+
+// find is the socket behind the program's descriptor fd; nil: it is none of the
+// stack's.
+func (sv *supervisor) find(c *call, fd int) (*sock, error) {
+	ino, isSocket, err := c.inode(fd)
+	if !c.valid() {
+		return nil, errGone
+	}
+	if err != nil || !isSocket {
+		return nil, nil // the kernel says what is wrong
+	}
+	sv.mu.Lock()
+	k := sv.socks[ino]
+	sv.mu.Unlock()
+	if k != nil {
+		k.seen.Store(newPlace(c.pid, fd))
+	}
+	return k, nil
+}
+
+// endings hears of streams whose descriptors the program has closed, or whose
+// connection has failed.
+func (sv *supervisor) endings() {
+	for {
+		ended, err := sv.stack.Ended()
+		if err != nil {
+			return // the stack has gone; whoever asks for something hears of it
+		}
+		for _, e := range ended {
+			sv.mu.Lock()
+			k := sv.ids[e.ID]
+			delete(sv.ids, e.ID)
+			sv.mu.Unlock()
+			if k != nil {
+				k.ended(e.Errno)
+			}
+		}
+	}
+}
+
+// mostOver is how many sockets are remembered whose connection has ended and that
+// the program may have closed since.
+const mostOver = 4096
+
+// bury keeps k, whose connection has ended, for a while: the program may still
+// have its descriptor, and ask.
+func (sv *supervisor) bury(k *sock) {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	sv.over = append(sv.over, k)
+	if len(sv.over) > mostOver {
+		old := sv.over[0]
+		sv.over = sv.over[1:]
+		if sv.socks[old.ino] == old {
+			delete(sv.socks, old.ino)
+		}
+	}
+}
+
+// enter makes k known by the inode of fd.
+func (sv *supervisor) enter(k *sock, fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	k.ino = st.Ino
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err == nil {
+		k.abi.Cookie = cookie
+	}
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	sv.socks[k.ino] = k
+	return nil
+}
+
+// leave forgets k.
+func (sv *supervisor) leave(k *sock) {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	if sv.socks[k.ino] == k {
+		delete(sv.socks, k.ino)
+	}
+	if k.stack() != nil {
+		delete(sv.ids, k.stack().ID())
+	}
+}
+
+func splitLines(b []byte) iter.Seq[string] { return strings.SplitSeq(string(b), "\n") }
+
+// newAbi is what the translation knows of a new socket.
+func (sv *supervisor) newAbi(family, typ, protocol int) abi.Sock {
+	return abi.Sock{Family: family, Type: typ, Protocol: protocol, Tables: sv.tables}
+}
