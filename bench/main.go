@@ -40,6 +40,7 @@ var measures = []measure{
 	{"tcp-conn", "TCP connections/s in memory beside gVisor, and one-octet round trips over TAP beside gVisor and the kernel", tcpConnMeasure},
 	{"tcp-idle", "memory of idle TCP endpoints, beside gVisor", tcpIdleMeasure},
 	{"tcp-door", "one TCP stream between clients of two daemons, beside a bare chain of relays", tcpDoorMeasure},
+	{"onstack", "iperf3 on two stacks beside a client in Go, the cost of a call that is looked at, and of a start", onstackMeasure},
 	{"tools", "processor time of ifconfig -a and netstat -rn, and 1,000,000 routes by netstat -rn", toolsMeasure},
 }
 

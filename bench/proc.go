@@ -50,6 +50,7 @@ var roles = map[string]func(args []string) error{
 	"idle-gvisor":    idleGvisor,
 	"idle-ionet":     idleIonet,
 	"tcp-ping":       tcpPing,
+	"trapped-calls":  trappedCalls,
 	"veth-echo":      vethEcho,
 	"veth-ping":      vethPing,
 }

@@ -218,12 +218,11 @@ func doorChain(dir string) (*passage, error) {
 	first, last := processors()
 	p := &passage{}
 	start := func(name string, cpu int, addr [4]byte) (*daemon, error) {
-		d, err := startDaemon(dir, name, placement{cpus: []int{cpu}}, false, "-dwire", "path="+filepath.Join(dir, "wire"))
-		if err != nil {
-			return nil, err
+		d, err := wiredDaemon(dir, name, cpu, addr)
+		if err == nil {
+			p.ends = append(p.ends, d.stop)
 		}
-		p.ends = append(p.ends, d.stop)
-		return d, d.give(addr)
+		return d, err
 	}
 	b, err := start("b", last, serverAddr)
 	if err == nil {
