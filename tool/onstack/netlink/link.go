@@ -44,7 +44,7 @@ func (a *answer) getLink(r *request) ([]byte, error) {
 		name, named = r.attr(unix.IFLA_ALT_IFNAME)
 	}
 	if index <= 0 && !named {
-		return nil, refused(syscall.EINVAL, "")
+		return nil, syscall.EINVAL
 	}
 	rows, err := a.tables.Interfaces()
 	if err != nil {

@@ -260,8 +260,8 @@ func (d *dump) multi() uint16 {
 func (d *dump) add(page []byte) {
 	start := len(d.page)
 	if len(page) > maxDump && start > 0 {
-		d.out = append(d.out, page[:start:start])
-		page = append([]byte(nil), page[start:]...)
+		d.out = append(d.out, page[:start])
+		page = page[start:]
 	}
 	d.page = page
 }

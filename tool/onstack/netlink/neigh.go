@@ -41,7 +41,7 @@ func (a *answer) dumpNeighbours(r *request, d *dump) error {
 func (a *answer) getNeighbour(r *request) ([]byte, error) {
 	h := r.fixed
 	if h[0] != unix.AF_INET && h[0] != unix.AF_INET6 {
-		return nil, refused(syscall.EOPNOTSUPP, "")
+		return nil, syscall.EOPNOTSUPP
 	}
 	ip, err := r.addr(unix.NDA_DST, h[0])
 	switch index := int(int32(ne.Uint32(h[4:]))); {

@@ -74,10 +74,10 @@ type Addr struct {
 
 // Route is a row of `ip route`, or the answer to a question for one.
 type Route struct {
-	Dst      netip.Prefix
-	Gateway  netip.Addr // none: on the link
-	OIF      int        // index of the interface; 0 none
-	Source   netip.Addr // preferred
+	Dst      netip.Prefix // without a host part
+	Gateway  netip.Addr   // none: on the link
+	OIF      int          // index of the interface; 0 none
+	Source   netip.Addr   // preferred
 	Metric   uint32
 	MTU      uint32 // of the route, in octets; 0: the interface's
 	Type     uint8  // RTN_*; local, broadcast, anycast and multicast ones stand in the table "local", all others in "main"
@@ -178,7 +178,7 @@ type answer struct {
 	dumped bool
 }
 
-// A question is one of the types RTM_GET*.
+// question is one of the types RTM_GET*.
 type question struct {
 	header int                                     // octets of the type's fixed header
 	dump   func(*answer, *request, *dump) error    // all there is; an error ends it
@@ -207,12 +207,12 @@ func (a *answer) one(r *request) {
 	switch {
 	case r.flags&unix.NLM_F_REQUEST == 0, r.typ < minType:
 	case r.typ > unix.RTM_MAX:
-		err = refused(syscall.EOPNOTSUPP, "")
+		err = syscall.EOPNOTSUPP
 	case len(r.body) == 0: // not even a family
 	case r.typ&3 != kindGet:
 		err = refused(syscall.EPERM, "the stack is changed with ifconfig and route")
 	case !known:
-		err = refused(syscall.EOPNOTSUPP, "")
+		err = syscall.EOPNOTSUPP
 	case r.flags&unix.NLM_F_DUMP != 0 && a.dumped:
 		err = refused(syscall.EBUSY, "one dump at a time")
 	case r.flags&unix.NLM_F_DUMP != 0:
@@ -225,7 +225,7 @@ func (a *answer) one(r *request) {
 		d.done(err)
 		return
 	case q.get == nil:
-		err = refused(syscall.EOPNOTSUPP, "")
+		err = syscall.EOPNOTSUPP
 	default:
 		var m []byte
 		err = r.parse(q.header, "get", q.name, a.Strict)

@@ -79,6 +79,8 @@ func sample() *stack {
 	twin.OIF = 2
 	net6 := connected("fd00::/64", "", 0)
 	net6.Metric = 256
+	near, far := net6, net6
+	near.Dst, far.Dst = netip.MustParsePrefix("fd04::1/128"), netip.MustParsePrefix("fd04::2/128")
 	found := func(r Route, src string) Route { r.Source = ip(src); return r }
 	s := &stack{
 		links: []Interface{
@@ -102,6 +104,8 @@ func sample() *stack {
 			via("0.0.0.0/0", "10.0.0.254", 0, 0),
 			connected("10.0.0.0/24", "10.0.0.1", unix.RT_SCOPE_LINK),
 			connected("10.0.1.2/32", "10.0.1.1", unix.RT_SCOPE_LINK),
+			nowhere(unix.RTN_THROW, "10.5.0.0/16"),
+			nowhere(unix.RTN_PROHIBIT, "10.6.0.0/16"),
 			nowhere(unix.RTN_UNREACHABLE, "10.7.0.0/16"),
 			nowhere(unix.RTN_BLACKHOLE, "10.8.0.0/16"),
 			via("10.9.0.0/16", "10.0.0.2", 5, 1300),
@@ -113,9 +117,11 @@ func sample() *stack {
 			local(unix.RTN_BROADCAST, "127.255.255.255/32", "127.0.0.1", lo),
 			net6,
 			via("fd01::/64", "fd00::2", 5, 1300),
+			near, far,
 			via("::/0", "fd00::99", 1024, 0),
 			local(unix.RTN_LOCAL, "::1/128", "", lo),
 			local(unix.RTN_LOCAL, "fd00::1/128", "", en0),
+			local(unix.RTN_LOCAL, "fd04::1/128", "", en0),
 			twin, group,
 		},
 		neighs: []Neighbour{
@@ -126,14 +132,16 @@ func sample() *stack {
 	}
 	s.ways = map[string]Route{
 		"10.0.0.9":   s.routes[1],
-		"10.9.1.1":   found(s.routes[5], "10.0.0.1"),
+		"10.9.1.1":   found(s.routes[7], "10.0.0.1"),
 		"8.8.8.8":    found(s.routes[0], "10.0.0.1"),
-		"10.0.0.1":   func() Route { r := s.routes[6]; r.OIF = lo; return r }(),
-		"10.0.0.255": s.routes[7],
-		"127.0.0.1":  s.routes[10],
+		"10.0.0.1":   func() Route { r := s.routes[8]; r.OIF = lo; return r }(),
+		"10.0.0.255": s.routes[9],
+		"127.0.0.1":  s.routes[12],
 		"224.0.0.5":  {Dst: netip.MustParsePrefix("224.0.0.5/32"), OIF: en0, Source: ip("10.0.0.1"), Type: unix.RTN_MULTICAST},
-		"10.7.0.1":   s.routes[3],
-		"10.8.0.1":   s.routes[4],
+		"10.5.0.1":   s.routes[3],
+		"10.6.0.1":   s.routes[4],
+		"10.7.0.1":   s.routes[5],
+		"10.8.0.1":   s.routes[6],
 		"fd00::9":    found(net6, "fd00::1"),
 		"fd01::1":    found(via("fd01::/64", "fd00::2", 5, 1300), "fd00::1"),
 		"::1":        found(local(unix.RTN_LOCAL, "::1/128", "", lo), "::1"),
@@ -330,6 +338,7 @@ var dialogues = []struct {
 	{"a link by index", true, true, ask(unix.RTM_GETLINK, getOne, ifinfo(0, 3)...), "link 3 en0\n"},
 	{"a link by name", false, true, ask(unix.RTM_GETLINK, getOne, ifinfo(0, 0, appendText(nil, unix.IFLA_IFNAME, "en0"))...), "link 3 en0\n"},
 	{"a link by name without a zero", false, true, ask(unix.RTM_GETLINK, getOne, ifinfo(0, 0, appendAttr(nil, unix.IFLA_IFNAME, "en0"))...), "link 3 en0\n"},
+	{"a link by two names", false, true, ask(unix.RTM_GETLINK, getOne, ifinfo(0, 0, appendText(nil, unix.IFLA_IFNAME, "lo"), appendText(nil, unix.IFLA_IFNAME, "en1"))...), "link 2 en1\n"},
 	{"a link by alternative name", false, true, ask(unix.RTM_GETLINK, getOne, ifinfo(0, 0, appendText(nil, unix.IFLA_ALT_IFNAME, "lo"))...), "link 1 lo\n"},
 	{"a link and an acknowledgement", false, true, ask(unix.RTM_GETLINK, getOne|unix.NLM_F_ACK, ifinfo(0, 1)...), "link 1 lo\nack\n"},
 	{"no such index", false, true, ask(unix.RTM_GETLINK, getOne, ifinfo(0, 99)...), "ack ENODEV\n"},
@@ -337,6 +346,7 @@ var dialogues = []struct {
 	{"a link by nothing", false, true, ask(unix.RTM_GETLINK, getOne, ifinfo(0, 0)...), "ack EINVAL\n"},
 
 	{"addresses", true, true, ask(unix.RTM_GETADDR, dumpAll, ifaddr(0, 0)...), "addr 1 127.0.0.1/8\naddr 3 10.0.0.1/24\naddr 3 10.0.1.2/32\naddr 1 ::1/128\naddr 3 fd00::1/64\naddr 3 fd04::2/128\ndone\n"},
+	{"addresses of all families", false, true, ask(unix.RTM_GETADDR, dumpAll, unix.AF_PACKET), "addr 1 127.0.0.1/8\naddr 3 10.0.0.1/24\naddr 3 10.0.1.2/32\naddr 1 ::1/128\naddr 3 fd00::1/64\naddr 3 fd04::2/128\ndone\n"},
 	{"addresses of an interface", true, true, ask(unix.RTM_GETADDR, dumpAll, ifaddr(2, 3)...), "addr 3 10.0.0.1/24\naddr 3 10.0.1.2/32\ndone\n"},
 	{"addresses of an interface, sloppy", false, true, ask(unix.RTM_GETADDR, dumpAll, ifaddr(2, 3)...), "addr 1 127.0.0.1/8\naddr 3 10.0.0.1/24\naddr 3 10.0.1.2/32\ndone\n"},
 	{"addresses of an interface without any", true, true, ask(unix.RTM_GETADDR, dumpAll, ifaddr(2, 2)...), "done\n"},
@@ -345,7 +355,7 @@ var dialogues = []struct {
 	{"one address", false, true, ask(unix.RTM_GETADDR, getOne, ifaddr(2, 3)...), "ack EOPNOTSUPP\n"},
 
 	{"routes of a table", true, true, ask(unix.RTM_GETROUTE, dumpAll, rtmsg(2, 0, 0, num(unix.RTA_TABLE, unix.RT_TABLE_MAIN))...),
-		"route default table 254\nroute 10.0.0.0/24 table 254\nroute 10.0.1.2/32 table 254\nroute 10.7.0.0/16 table 254\nroute 10.8.0.0/16 table 254\nroute 10.9.0.0/16 table 254\ndone\n"},
+		"route default table 254\nroute 10.0.0.0/24 table 254\nroute 10.0.1.2/32 table 254\nroute 10.5.0.0/16 table 254\nroute 10.6.0.0/16 table 254\nroute 10.7.0.0/16 table 254\nroute 10.8.0.0/16 table 254\nroute 10.9.0.0/16 table 254\ndone\n"},
 	{"routes of an interface", true, true, ask(unix.RTM_GETROUTE, dumpAll, rtmsg(2, 0, 0, num(unix.RTA_OIF, 1))...),
 		"route 127.0.0.0/8 table 255\nroute 127.0.0.1/32 table 255\nroute 127.255.255.255/32 table 255\ndone\n"},
 	{"routes of a table that there is not", true, true, ask(unix.RTM_GETROUTE, dumpAll, rtmsg(2, 0, 0, num(unix.RTA_TABLE, 77))...), "done ENOENT (FIB table does not exist)\n"},
@@ -353,6 +363,9 @@ var dialogues = []struct {
 	{"routes by what no filter knows", true, true, ask(unix.RTM_GETROUTE, dumpAll, rtmsg(2, 0, 0, num(unix.RTA_PRIORITY, 1))...), "done EINVAL (Unsupported attribute in dump request)\n"},
 	{"routes by destination", true, true, ask(unix.RTM_GETROUTE, dumpAll, rtmsg(2, 8, 0)...), "done EINVAL (Invalid values in header for FIB dump request)\n"},
 	{"routes by type", true, true, ask(unix.RTM_GETROUTE, dumpAll, 2, 0, 0, 0, 0, 0, 0, unix.RTN_BLACKHOLE, 0, 0, 0, 0), "route 10.8.0.0/16 table 254\ndone\n"},
+	{"routes by who made them", true, true, ask(unix.RTM_GETROUTE, dumpAll, 2, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, 0, 0, 0, 0, 0, 0), "route 10.0.0.0/24 table 254\nroute 10.0.1.2/32 table 254\ndone\n"},
+	{"routes, a header that breaks off", false, true, ask(unix.RTM_GETROUTE, dumpAll, 10, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0),
+		"route fd00::/64 table 254\nroute fd01::/64 table 254\nroute fd04::1/128 table 254\nroute fd04::2/128 table 254\nroute default table 254\nroute ::1/128 table 255\nroute fd00::1/128 table 255\nroute fd04::1/128 table 255\nroute ff00::/8 table 255\nroute ff00::/8 table 255\ndone\n"},
 	{"the route cache", true, true, ask(unix.RTM_GETROUTE, dumpAll, rtmsg(2, 0, unix.RTM_F_CLONED)...), "done\n"},
 	{"the route cache, sloppy", false, false, ask(unix.RTM_GETROUTE, dumpAll, rtmsg(2, 0, unix.RTM_F_CLONED)...), "done\n"},
 	{"a route", true, true, ask(unix.RTM_GETROUTE, getOne, to("10.9.1.1", unix.RTM_F_LOOKUP_TABLE)...), "route 10.9.1.1/32 table 254\n"},
@@ -364,12 +377,17 @@ var dialogues = []struct {
 	{"a route from nobody in particular", false, true, ask(unix.RTM_GETROUTE, getOne, from("8.8.8.8", "0.0.0.0")...), "route 8.8.8.8/32 table 254\n"},
 	{"a route from somebody else", false, true, ask(unix.RTM_GETROUTE, getOne, from("10.0.0.9", "9.9.9.9")...), "ack ENETUNREACH\n"},
 	{"a route as it stands", true, true, ask(unix.RTM_GETROUTE, getOne, to("8.8.8.8", unix.RTM_F_FIB_MATCH)...), "route default table 254\n"},
+	{"a route that throws back", true, true, ask(unix.RTM_GETROUTE, getOne, to("10.5.0.1", 0)...), "ack ENETUNREACH\n"},
+	{"a forbidden route", true, true, ask(unix.RTM_GETROUTE, getOne, to("10.6.0.1", 0)...), "ack EACCES\n"},
 	{"a route to nowhere", true, true, ask(unix.RTM_GETROUTE, getOne, to("10.7.0.1", 0)...), "ack EHOSTUNREACH\n"},
 	{"a route into the hole", true, true, ask(unix.RTM_GETROUTE, getOne, to("10.8.0.1", 0)...), "ack EINVAL\n"},
 	{"no route", true, false, ask(unix.RTM_GETROUTE, getOne, to("9.9.9.9", 0)...), "ack ENETUNREACH\n"},
 	{"a route without a destination", true, false, ask(unix.RTM_GETROUTE, getOne, rtmsg(2, 0, 0)...), "ack EINVAL (a route is asked for by its destination)\n"},
 	{"a route for what comes in", true, false, ask(unix.RTM_GETROUTE, getOne, to("10.0.0.9", 0, num(unix.RTA_IIF, 3))...), "ack EOPNOTSUPP (the way of a packet that comes in is not told)\n"},
 	{"half a destination", true, false, ask(unix.RTM_GETROUTE, getOne, rtmsg(2, 32, 0, appendAttr(nil, unix.RTA_DST, []byte{10, 0}))...), "ack EINVAL (Attribute failed policy validation)\n"},
+	{"half an interface", true, false, ask(unix.RTM_GETROUTE, getOne, to("10.0.0.9", 0, appendAttr(nil, unix.RTA_OIF, []byte{3, 0}))...), "ack EINVAL (Attribute failed policy validation)\n"},
+	{"zeros where attributes are", false, true, ask(unix.RTM_GETROUTE, getOne, to("10.0.0.9", 0, make([]byte, 20))...), "route 10.0.0.9/32 table 254\n"},
+	{"zeros where attributes are, strict", true, true, ask(unix.RTM_GETROUTE, getOne, to("10.0.0.9", 0, make([]byte, 20))...), "ack EINVAL (bytes leftover after parsing attributes)\n"},
 	{"half an attribute", true, true, ask(unix.RTM_GETROUTE, getOne, rtmsg(2, 32, 0, []byte{40, 0, 1, 0, 10, 0, 0, 1})...), "ack EINVAL (bytes leftover after parsing attributes)\n"},
 	{"a route of no family", false, true, ask(unix.RTM_GETROUTE, getOne, rtmsg(0, 0, 0)...), "ack EOPNOTSUPP\n"},
 
@@ -380,10 +398,12 @@ var dialogues = []struct {
 	{"a neighbour", true, true, ask(unix.RTM_GETNEIGH, getOne, ndmsg(2, 3, 0, appendIP(nil, unix.NDA_DST, ip("10.0.0.2")))...), "neigh 10.0.0.2\n"},
 	{"an unknown neighbour", false, true, ask(unix.RTM_GETNEIGH, getOne, ndmsg(2, 3, 0, appendIP(nil, unix.NDA_DST, ip("10.0.0.3")))...), "ack ENOENT\n"},
 	{"a neighbour without address", true, false, ask(unix.RTM_GETNEIGH, getOne, ndmsg(2, 3, 0)...), "ack EINVAL (Network address not specified)\n"},
+	{"a neighbour of no interface", true, false, ask(unix.RTM_GETNEIGH, getOne, ndmsg(2, 0, 0, appendIP(nil, unix.NDA_DST, ip("10.0.0.2")))...), "ack EINVAL (No device specified)\n"},
 	{"rules", true, false, ask(unix.RTM_GETRULE, dumpAll, rtmsg(0, 0, 0)...), "rule 32766\nrule 32766\ndone\n"},
 
 	{"a new address", true, false, ask(unix.RTM_NEWADDR, getOne|unix.NLM_F_ACK, ifaddr(2, 3)...), "ack EPERM (" + perm + ")\n"},
 	{"a new address, sloppy", false, false, ask(unix.RTM_NEWADDR, getOne|unix.NLM_F_ACK, ifaddr(2, 3)...), "ack EPERM\n"},
+	{"a new address of an odd length", true, false, ask(unix.RTM_NEWADDR, getOne, append(ifaddr(2, 3), 1)...), "ack EPERM (" + perm + ")\n"},
 	{"a link down", true, false, ask(unix.RTM_SETLINK, getOne, ifinfo(0, 3)...), "ack EPERM (" + perm + ")\n"},
 	{"no route any more", true, false, ask(unix.RTM_DELROUTE, getOne, to("10.0.0.9", 0)...), "ack EPERM (" + perm + ")\n"},
 	{"a type that there is not", true, true, ask(200, getOne, 0, 0, 0, 0), "ack EOPNOTSUPP\n"},
@@ -553,6 +573,39 @@ func TestOptions(t *testing.T) {
 	r := replies(t, s.Answer(sample(), ask(unix.RTM_GETLINK, getOne, ifinfo(0, 99)...)), 0)[0]
 	if r.Flags != unix.NLM_F_CAPPED || len(r.Fixed) != unix.NLMSG_HDRLEN {
 		t.Errorf("capped: flags %#x, % x", r.Flags, r.Fixed)
+	}
+}
+
+// TestFiltered: a dump that leaves something out says so.
+func TestFiltered(t *testing.T) {
+	for _, c := range []struct {
+		ask      []byte
+		filtered bool
+	}{
+		{ask(unix.RTM_GETADDR, dumpAll, ifaddr(2, 3)...), true},
+		{ask(unix.RTM_GETADDR, dumpAll, ifaddr(2, 0)...), false},
+		{ask(unix.RTM_GETROUTE, dumpAll, rtmsg(2, 0, 0, num(unix.RTA_OIF, 3))...), true},
+		{ask(unix.RTM_GETROUTE, dumpAll, rtmsg(2, 0, 0)...), false},
+		{ask(unix.RTM_GETNEIGH, dumpAll, ndmsg(2, 0, 0, num(unix.NDA_IFINDEX, 3))...), true},
+		{ask(unix.RTM_GETLINK, dumpAll, ifinfo(0, 0, num(unix.IFLA_MASTER, 3))...), true},
+	} {
+		for _, r := range replies(t, Socket{Strict: true}.Answer(sample(), c.ask), 0) {
+			if r.Flags&unix.NLM_F_MULTI == 0 || r.Flags&unix.NLM_F_DUMP_FILTERED != 0 != c.filtered {
+				t.Errorf("% x: type %d with flags %#x", c.ask, r.Type, r.Flags)
+			}
+		}
+	}
+}
+
+// TestIncomplete: what is not known is left out.
+func TestIncomplete(t *testing.T) {
+	s := &stack{links: []Interface{{Index: 4, Name: "gif0", Type: unix.ARPHRD_TUNNEL}},
+		neighs: []Neighbour{{Index: 3, Addr: ip("10.0.0.7"), State: unix.NUD_INCOMPLETE}}}
+	if r := replies(t, Answer(s, ask(unix.RTM_GETNEIGH, dumpAll, 2), 0), 0)[0]; r.attr(unix.NDA_DST) == nil || r.attr(unix.NDA_LLADDR) != nil {
+		t.Errorf("neighbour: %+v", r)
+	}
+	if r := replies(t, Answer(s, ask(unix.RTM_GETLINK, dumpAll, 0), 0), 0)[0]; r.attr(unix.IFLA_ADDRESS) != nil || r.attr(unix.IFLA_BROADCAST) != nil {
+		t.Errorf("link: %+v", r)
 	}
 }
 

@@ -89,7 +89,7 @@ func routeFilter(r *request, d *dump) (show func(*Route) bool, err error) {
 // nowhere is an error, as in the kernel.
 func (a *answer) getRoute(r *request) ([]byte, error) {
 	if r.fixed[0] != unix.AF_INET && r.fixed[0] != unix.AF_INET6 {
-		return nil, refused(syscall.EOPNOTSUPP, "")
+		return nil, syscall.EOPNOTSUPP
 	}
 	dst, err := r.addr(unix.RTA_DST, r.fixed[0])
 	if err != nil {
@@ -162,7 +162,7 @@ func (a *answer) sender(r *request) (netip.Addr, error) {
 // have their attributes in different orders.
 func (a *answer) appendRoute(b []byte, r *request, flags uint16, x *Route, table uint32) []byte {
 	start := len(b)
-	dst := x.Dst.Masked()
+	dst := x.Dst
 	four := dst.Addr().Is4()
 	scope := x.Scope
 	if !four {
