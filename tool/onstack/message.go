@@ -3,6 +3,7 @@ package onstack
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -299,16 +300,14 @@ func (sv *supervisor) recvOne(c *call, k *sock, flags int, receive func(fd int) 
 		if errors.Is(err, unix.EAGAIN) {
 			return false
 		}
-		if err = c.finish(n, err); err != nil {
-			_ = c.fail(err)
-		}
+		c.settle(c.finish(n, err))
 		return true
 	})
 	return nil
 }
 
 // waitReadable parks c until fd, which it takes over, is readable and try has
-// answered. try is called anew each time.
+// answered. try is called anew each time, by one at a time.
 func (sv *supervisor) waitReadable(c *call, fd int, try func() (done bool)) {
 	var mu sync.Mutex // of fd: whether it is open
 	open := true
@@ -330,18 +329,27 @@ func (sv *supervisor) waitReadable(c *call, fd int, try func() (done bool)) {
 			sv.watch.add(fd, unix.EPOLLIN, ready)
 		}
 	}
+	d := timeout(fd, unix.SO_RCVTIMEO)
+	start := time.Now()
 	p := &park{c: c, drop: end}
+	wait := func() {
+		left := d
+		if d > 0 {
+			left = max(d-time.Since(start), 1)
+		}
+		sv.parked.put(p, left, func() { end(); _ = c.fail(unix.EAGAIN) })
+		arm()
+	}
 	ready = func(uint32) {
 		switch {
-		case !sv.parked.has(p) || !c.valid(): // whoever drops it closes fd
-		case !try():
-			arm()
-		case sv.parked.take(p):
+		case !sv.parked.take(p): // whoever has taken it closes fd
+		case !c.valid() || try():
 			end()
+		default:
+			wait()
 		}
 	}
-	sv.parked.put(p, timeout(fd, unix.SO_RCVTIMEO), func() { end(); _ = c.fail(unix.EAGAIN) })
-	arm()
+	wait()
 }
 
 // recvStream serves what a stream's pair does not: out-of-band data, and

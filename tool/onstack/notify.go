@@ -1,8 +1,10 @@
 package onstack
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -57,6 +59,7 @@ func ioctl(fd int, request uint, arg unsafe.Pointer) (int, error) {
 type call struct {
 	sv *supervisor
 	notification
+	mem int // see memory; 0: not open
 }
 
 // errGone says that nobody waits for the call's answer any more.
@@ -70,6 +73,7 @@ func (c *call) valid() bool {
 }
 
 func (c *call) respond(r response) error {
+	c.closeMemory()
 	r.id = c.id
 	_, err := ioctl(c.sv.listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
 	if err != nil {
@@ -89,6 +93,18 @@ func (c *call) fail(err error) error {
 	return c.respond(response{error: -int32(protocol.AsError(err).Errno)})
 }
 
+// settle ends the call with the error of a function that has served it, if it
+// has one.
+func (c *call) settle(err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, errGone):
+		c.closeMemory()
+	default:
+		_ = c.fail(err)
+	}
+}
+
 // proceed lets the kernel do the call, as if nobody had looked.
 func (c *call) proceed() error {
 	return c.respond(response{flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE})
@@ -106,6 +122,7 @@ func (c *call) install(fd int, cloexec bool) (number int, err error) {
 		number, err = ioctl(c.sv.listener, unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
 		switch {
 		case err == nil:
+			c.closeMemory()
 			return number, nil
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINPROGRESS):
@@ -119,19 +136,46 @@ func (c *call) install(fd int, cloexec bool) (number int, err error) {
 // arg is the call's argument i as the int that the program passed.
 func (c *call) arg(i int) int { return int(int32(c.args[i])) }
 
+// memory is the program's memory as an open file, which is that thread's and
+// nobody else's: valid has said so with the file in hand. It is closed with the
+// call's end, or when the call is parked.
+func (c *call) memory() (fd int, err error) {
+	if c.mem > 0 {
+		return c.mem, nil
+	}
+	fd, err = unix.Open("/proc/"+strconv.Itoa(int(c.pid))+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		if !c.valid() {
+			return -1, errGone
+		}
+		return -1, unix.EFAULT
+	}
+	if !c.valid() {
+		unix.Close(fd)
+		return -1, errGone
+	}
+	c.mem = fd
+	return fd, nil
+}
+
+func (c *call) closeMemory() {
+	if c.mem > 0 {
+		unix.Close(c.mem)
+		c.mem = 0
+	}
+}
+
 // read copies n octets from the program. EFAULT; errGone.
 func (c *call) read(addr uint64, n int) ([]byte, error) {
 	b := make([]byte, n)
 	if n == 0 {
 		return b, nil
 	}
-	got, err := unix.ProcessVMReadv(int(c.pid), []unix.Iovec{iovec(b)}, []unix.RemoteIovec{{Base: uintptr(addr), Len: n}}, 0)
-	switch {
-	case !c.valid():
-		return nil, errGone
-	case errors.Is(err, unix.EPERM):
+	fd, err := c.memory()
+	if err != nil {
 		return nil, err
-	case err != nil || got < n:
+	}
+	if got, err := unix.Pread(fd, b, int64(addr)); err != nil || got < n {
 		return nil, unix.EFAULT
 	}
 	return b, nil
@@ -139,44 +183,35 @@ func (c *call) read(addr uint64, n int) ([]byte, error) {
 
 // readString copies a path of at most limit octets, without its end.
 func (c *call) readString(addr uint64, limit int) (string, error) {
+	fd, err := c.memory()
+	if err != nil {
+		return "", err
+	}
 	b := make([]byte, limit)
-	got := 0
-	for got < limit { // a page at a time: the one after the end may not be there
-		n := min(4096-int((addr+uint64(got))&4095), limit-got)
-		m, err := unix.ProcessVMReadv(int(c.pid), []unix.Iovec{iovec(b[got : got+n])},
-			[]unix.RemoteIovec{{Base: uintptr(addr) + uintptr(got), Len: n}}, 0)
-		if err != nil || m == 0 {
-			return "", unix.EFAULT
-		}
-		for i, x := range b[got : got+m] {
-			if x == 0 {
-				if !c.valid() {
-					return "", errGone
-				}
-				return string(b[:got+i]), nil
-			}
-		}
-		got += m
+	n, err := unix.Pread(fd, b, int64(addr)) // less, where a page is not there
+	if err != nil {
+		return "", unix.EFAULT
+	}
+	end := bytes.IndexByte(b[:n], 0)
+	switch {
+	case end >= 0:
+		return string(b[:end]), nil
+	case n < limit:
+		return "", unix.EFAULT
 	}
 	return "", unix.ENAMETOOLONG
 }
 
-// write copies b to the program. The memory is held by an open file before the
-// thread is looked at, so that it is that thread's and nobody else's.
+// write copies b to the program. By this way the kernel writes to what the
+// program itself may not; that harms only the program.
 func (c *call) write(addr uint64, b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	fd, err := unix.Open(fmt.Sprintf("/proc/%d/mem", c.pid), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := c.memory()
 	if err != nil {
-		return unix.EFAULT
+		return err
 	}
-	defer unix.Close(fd)
-	if !c.valid() {
-		return errGone
-	}
-	// Through pwrite the kernel writes to what the program itself may not; that
-	// harms only the program.
 	if n, err := unix.Pwrite(fd, b, int64(addr)); err != nil || n < len(b) {
 		return unix.EFAULT
 	}
@@ -238,7 +273,7 @@ func (c *call) inode(fd int) (ino uint64, socket bool, err error) { return inode
 
 func inode(pid uint32, fd int) (ino uint64, socket bool, err error) {
 	var st unix.Stat_t
-	if err := unix.Stat(fmt.Sprintf("/proc/%d/fd/%d", pid, fd), &st); err != nil {
+	if err := unix.Stat("/proc/"+strconv.Itoa(int(pid))+"/fd/"+strconv.Itoa(fd), &st); err != nil {
 		return 0, false, syscall.EBADF
 	}
 	return st.Ino, st.Mode&unix.S_IFMT == unix.S_IFSOCK, nil

@@ -287,9 +287,7 @@ func (sv *supervisor) accept(c *call, k *sock) error {
 	var p *park
 	p = &park{c: c, drop: func() { k.unwait(p); unix.Close(fd) }}
 	p.retry = func() {
-		if err := k.take(c, fd, flags); err != nil && err != errGone {
-			_ = c.fail(err)
-		}
+		c.settle(k.take(c, fd, flags))
 		unix.Close(fd)
 	}
 	k.waits = append(k.waits, p)

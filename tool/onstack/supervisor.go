@@ -121,10 +121,7 @@ var handlers = map[int32]func(sv *supervisor, c *call, k *sock) error{
 // handle answers one call, or sees that it is answered later. An error of a
 // function is the program's.
 func (sv *supervisor) handle(c *call) {
-	err := sv.dispatch(c)
-	if err != nil && !errors.Is(err, errGone) {
-		_ = c.fail(err)
-	}
+	c.settle(sv.dispatch(c))
 }
 
 func (sv *supervisor) dispatch(c *call) error {
@@ -155,18 +152,19 @@ func (sv *supervisor) dispatch(c *call) error {
 // stack's.
 func (sv *supervisor) find(c *call, fd int) (*sock, error) {
 	ino, isSocket, err := c.inode(fd)
-	if !c.valid() {
-		return nil, errGone
-	}
 	if err != nil || !isSocket {
 		return nil, nil // the kernel says what is wrong
 	}
 	sv.mu.Lock()
 	k := sv.socks[ino]
 	sv.mu.Unlock()
-	if k != nil {
-		k.seen.Store(newPlace(c.pid, fd))
+	if k == nil {
+		return nil, nil
 	}
+	if !c.valid() {
+		return nil, errGone
+	}
+	k.seen.Store(newPlace(c.pid, fd))
 	return k, nil
 }
 

@@ -82,6 +82,7 @@ type parked struct {
 
 // put has p wait, for at most d unless that is 0; what is done then is late.
 func (w *parked) put(p *park, d time.Duration, late func()) {
+	p.c.closeMemory()
 	w.mu.Lock()
 	old := w.by[p.c.pid]
 	w.by[p.c.pid] = p
@@ -117,13 +118,6 @@ func (p *park) end() {
 		p.timer.Stop()
 	}
 	p.drop()
-}
-
-// has reports whether p still waits.
-func (w *parked) has(p *park) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.by[p.c.pid] == p
 }
 
 // sweep drops those whose threads have gone.
