@@ -25,7 +25,8 @@ var le = binary.LittleEndian
 type Option struct{ Level, Name int }
 
 // Sock is what the caller knows of a program's socket. Descriptors that share
-// the socket share the Sock.
+// the socket share the Sock, and whoever answers for two of them at once locks
+// it.
 type Sock struct {
 	Family    int    // unix.AF_INET or unix.AF_INET6, as the program made it
 	Type      int    // unix.SOCK_STREAM, SOCK_DGRAM or SOCK_RAW, without flags
