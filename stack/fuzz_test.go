@@ -33,6 +33,8 @@ func FuzzStack(f *testing.F) {
 		{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 17, Data: d},
 		{Src: "10.0.0.2", Dst: "10.0.1.7", Proto: 17, Data: d},
 		{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 1, Data: rig.ICMP(8, 0, 0, d)},
+		{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 1, Data: rig.ICMP(0, 0, 1<<16, d)},
+		{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 1, Data: rig.ICMP(3, 1, 0, rig.IP{Src: "10.0.0.1", Dst: "10.0.0.2", Proto: 1, Data: rig.ICMP(8, 0, 2<<16, nil)}.Frame()[14:])},
 		{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 1, Data: rig.ICMP(5, 1, 10<<24|3, rig.UDP("10.0.0.1", "99.0.0.1", 9, 5, "")[14:])},
 		{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 1, Data: rig.ICMP(3, 4, 600, rig.UDP("10.0.0.1", "10.0.0.2", 9, 5, "")[14:])},
 		{Src: "10.0.0.2", Dst: "10.0.0.1", Proto: 1, Options: []byte{131, 11, 4, 10, 0, 1, 7, 10, 0, 0, 2, 0}, Data: rig.ICMP(8, 0, 0, d)},
@@ -60,7 +62,10 @@ func FuzzStack(f *testing.F) {
 		_ = s.Set(0, 12, []byte{239, 1, 1, 1, 10, 0, 0, 1})
 		_ = r.UDP("10.0.0.1:10").Connect("10.0.0.2:5")
 		r.Socket(socket.Raw, 0)
-		r.Socket(socket.Dgram, 1)
+		e, e2 := r.Socket(socket.Dgram, packet.ProtoICMP), r.Socket(socket.Dgram, packet.ProtoICMP)
+		_ = e.Bind(":1")
+		_ = e2.Bind(":2")
+		_ = e2.Connect("10.0.0.2")
 		mode := b[0]
 		for b = b[1:]; len(b) >= 2; {
 			n := min(int(binary.BigEndian.Uint16(b)), len(b)-2, 4000)
@@ -73,6 +78,8 @@ func FuzzStack(f *testing.F) {
 		r.Pass(40 * time.Second)
 		for range 10 {
 			s.Get()
+			e.Get()
+			e2.Get()
 		}
 	})
 }

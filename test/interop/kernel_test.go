@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +53,38 @@ func TestKernelHostPings(t *testing.T) {
 	wantLines(t, "arp -an", u.must("arp", "-an"), "(10.0.0.1) at "+mac)
 	if out := u.must("netstat", "-rn"); !regexp.MustCompile(`(?m)^10\.0\.0\.1 +` + mac + ` +UHLc `).MatchString(out) {
 		t.Errorf("netstat -rn lacks the neighbour %s:\n%s", mac, out)
+	}
+}
+
+// TestNobodyPingsAKernelHost: the kernel answers an echo socket, and what its
+// errors come to is told.
+func TestNobodyPingsAKernelHost(t *testing.T) {
+	setpriv := need.Command(t, "setpriv", "util-linux")
+	ns, u, _ := kernelHost(t)
+	if err := os.Chmod(u.run, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ns.Exec("sysctl", "-qw", "net.ipv4.ip_forward=1")
+	ns.Exec("ip", "route", "add", "unreachable", "99.0.0.0/16")
+	ns.Exec("ip", "route", "add", "prohibit", "99.1.0.0/16")
+	ns.Exec("ip", "route", "add", "99.3.0.0/16", "via", "10.0.0.2")
+	u.must("route", "add", "default", "10.0.0.1")
+	nobody := *u
+	nobody.wrap = append(slices.Clone(u.wrap), setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+	for _, size := range []string{"0", "56", "1473", "65507"} {
+		out := nobody.must("ping", "-n", "-c", "1", "-s", size, "10.0.0.1")
+		wantLines(t, "ping -s "+size, out, "1 packets received, 0.0% packet loss")
+	}
+	for to, why := range map[string]string{
+		"99.0.0.1":      "No route to host",       // host unreachable
+		"99.1.0.1":      "No route to host",       // administratively prohibited
+		"99.2.0.1":      "Network is unreachable", // the kernel has no default route
+		"-T 1 99.3.0.1": "No route to host",       // time exceeded
+	} {
+		r := nobody.try("ping", append([]string{"-n", "-c", "1", "-w", "2"}, strings.Fields(to)...)...)
+		if want := "ping: recvfrom: " + why + "\n"; r.status != 2 || r.err != want {
+			t.Errorf("ping %s: status %d, %q, want %q", to, r.status, r.err, want)
+		}
 	}
 }
 
