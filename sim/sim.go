@@ -318,12 +318,12 @@ func (s *Segment) wait(e *event) bool {
 }
 
 // mark says "congestion experienced" to a transport that would know of it
-// (RFC 3168 §5).
+// (RFC 3168 §5). A header that is damaged stays so.
 func (n *Net) mark(to *Port, frame []byte) {
-	if h, ok := packet.CheckEther(frame); !ok || h.Type() != packet.EtherIPv4 || len(frame) < packet.EtherLen+packet.IPv4Len {
+	if h, ok := packet.CheckEther(frame); !ok || h.Type() != packet.EtherIPv4 {
 		return
 	}
-	if h := packet.IPv4(frame[packet.EtherLen:]); h.TOS()&3 != 0 && h.HeaderLen() >= packet.IPv4Len {
+	if h, ok := packet.CheckIPv4(frame[packet.EtherLen:]); ok && h.TOS()&3 != 0 && h.ChecksumOK() {
 		h[1] |= 3
 		h.SetChecksum()
 		n.note("marked", to, nil)
