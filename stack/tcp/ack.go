@@ -218,6 +218,9 @@ func (c *conn) control(w *netif.Work, s *segment, advance uint32, a arrivals, pr
 	if g.phase != open && advance > 0 && (c.sndUna.geq(g.point) || g.phase == recovering && !c.has(fSACK) && !c.t.env.MIB.On(nodeNewReno)) {
 		c.endPhase()
 	}
+	if g.unheard && c.sndUna.gt(g.point) {
+		g.unheard = false
+	}
 	if s.is(packet.TCPEce) && c.has(fECN) && !s.is(packet.TCPSyn) {
 		c.congested(w)
 	}
@@ -273,7 +276,7 @@ func (c *conn) renoLoss(advance uint32, now int64) bool {
 	first := &s.live()[0]
 	switch {
 	case c.cc.phase == recovering && advance > 0:
-	case c.cc.phase == open && c.dupAcks == dupThresh:
+	case c.cc.phase < recovering && c.dupAcks == dupThresh:
 	default:
 		return false
 	}
@@ -332,6 +335,7 @@ func (c *conn) tlpDone(w *netif.Work, dsack bool) {
 	g := &c.cc
 	g.ssthresh = g.algorithm().reduce(g, uint32(c.mss), w.Now)
 	g.cwnd = g.ssthresh
+	c.slowed()
 }
 
 // growSend lets the send buffer follow the congestion window: two of them, so

@@ -20,6 +20,7 @@ type congestion struct {
 	phase          uint8
 	limited        bool // the window was what kept us from sending more
 	undoable       bool // what is below may be put back
+	undoCWR        bool // the peer had to be told of another reduction
 	point          seq  // the phase ends when this is acknowledged
 	undoCwnd       uint32
 	undoThresh     uint32
@@ -27,10 +28,11 @@ type congestion struct {
 
 	prrDelivered, prrOut, prrFlight uint32 // RFC 6937
 
-	alg   uint8  // index of algorithms
-	acked uint32 // octets acknowledged and not yet turned into growth
-	hs    hystart
-	cubic *cubic // nil while slow start has never ended
+	alg     uint8  // index of algorithms
+	unheard bool   // the peer has not heard of the last reduction yet, for all we know (RFC 3168)
+	acked   uint32 // octets acknowledged and not yet turned into growth
+	hs      hystart
+	cubic   *cubic // nil while slow start has never ended
 }
 
 // algorithm is a way to grow and to shrink the window.

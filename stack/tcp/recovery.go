@@ -12,19 +12,29 @@ func (c *conn) enterRecovery(w *netif.Work) {
 	flight := uint32(c.sndNxt - c.sndUna)
 	if g.phase != reducing { // it has been reduced already
 		g.ssthresh = g.algorithm().reduce(g, uint32(c.mss), w.Now)
+		c.slowed()
 	}
 	g.phase, g.point = recovering, c.sndNxt
 	g.prrDelivered, g.prrOut, g.prrFlight = 0, 0, max(flight, 1)
 	g.hs.css = false
+}
+
+// slowed has the peer told that the window was reduced, for whatever reason (RFC
+// 3168 §6.1.2). That goes behind point: what the peer says before some of it is
+// acknowledged, it says without having heard.
+func (c *conn) slowed() {
 	if c.has(fECN) {
 		c.on(fSendCWR)
+		c.cc.point, c.cc.unheard = c.sndNxt, true
 	}
 }
 
-// remember keeps the windows in case the reduction proves needless.
+// remember keeps the windows in case the reduction proves needless, and whether
+// the peer is to be told of one before.
 func (c *conn) remember() {
 	g := &c.cc
 	g.undoable, g.undoCwnd, g.undoThresh, g.undoRexmt = true, g.cwnd, g.ssthresh, 0
+	g.undoCWR = c.has(fSendCWR)
 }
 
 // prr sets the window in recovery after delivered octets (RFC 6937 §3.1, with
@@ -59,7 +69,7 @@ func (c *conn) prr(delivered uint32, advanced bool) {
 // §6.1.2).
 func (c *conn) congested(w *netif.Work) {
 	g := &c.cc
-	if g.phase != open {
+	if g.phase != open || g.unheard {
 		return
 	}
 	w.Count(cntECNEce)
@@ -68,7 +78,7 @@ func (c *conn) congested(w *netif.Work) {
 	g.phase, g.point = reducing, c.sndNxt
 	g.undoable = false
 	g.hs.css = false
-	c.on(fSendCWR)
+	c.slowed()
 }
 
 // endPhase is told that everything up to point is acknowledged.
@@ -107,6 +117,9 @@ func (c *conn) undo(w *netif.Work) {
 	g.cwnd = max(g.cwnd, g.undoCwnd)
 	g.ssthresh = max(g.ssthresh, g.undoThresh)
 	g.phase, g.undoable = open, false
+	if !g.undoCWR {
+		c.off(fSendCWR)
+	}
 	g.algorithm().restart(g)
 	if c.sb != nil {
 		c.sb.unlose()
@@ -133,6 +146,7 @@ func (c *conn) timedOut(w *netif.Work) {
 		if g.phase != losing && g.phase != recovering {
 			g.ssthresh = g.algorithm().reduce(g, uint32(c.mss), w.Now)
 		}
+		c.slowed()
 	}
 	c.frto = frtoOff
 	if c.shift == 1 && g.phase != recovering && c.t.env.MIB.On(nodeFRTO) && c.sb.sacked == 0 {

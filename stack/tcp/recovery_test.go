@@ -260,9 +260,13 @@ func TestAckOfUnsentData(t *testing.T) {
 	}
 }
 
-// ecn has a connection with ECN and SACK, and ten segments in flight.
-func ecn(t *testing.T) (*Rig, *Socket, *End) {
+// ecn has a connection with ECN and SACK, and ten segments in flight, where
+// parts of recovery are off.
+func ecn(t *testing.T, off ...string) (*Rig, *Socket, *End) {
 	r := far(t)
+	for _, node := range off {
+		r.Sysctl("net.inet.tcp."+node, "0")
+	}
 	s := r.Stream("10.0.0.1:5000")
 	e := r.End("10.0.0.2:80", "10.0.0.1:5000")
 	_ = s.Connect("10.0.0.2:80")
