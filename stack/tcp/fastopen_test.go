@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
 	. "ionet/stack/stacktest"
@@ -158,6 +159,84 @@ func TestFastOpenShutdown(t *testing.T) {
 	e.Got("F. 101 ack 1")
 	e.Send("F. 1 ack 102")
 	e.Got(". 102 ack 2")
+}
+
+// Whatever way a connection ends before its handshake does, it counts no more.
+func TestFastOpenSlotIsFreed(t *testing.T) {
+	accept := func(l *Socket) *Socket {
+		s, err := l.Accept()
+		is(t, "accept", err, nil)
+		return s
+	}
+	for name, end := range map[string]func(r *Rig, l *Socket, e *End){
+		"handshake":         func(r *Rig, l *Socket, e *End) { e.Send(". 6 ack 1") },
+		"reset":             func(r *Rig, l *Socket, e *End) { e.Send("R 6") },
+		"silence":           func(r *Rig, l *Socket, e *End) { r.Pass(10 * time.Minute) },
+		"close unread":      func(r *Rig, l *Socket, e *End) { accept(l).Close() },
+		"abort":             func(r *Rig, l *Socket, e *End) { accept(l).Abort() },
+		"tcpdrop":           func(r *Rig, l *Socket, e *End) { drop(t, r) },
+		"data after close":  func(r *Rig, l *Socket, e *End) { shut(accept(l)); e.Send("P. 6+1 ack 1") },
+		"silence at close":  func(r *Rig, l *Socket, e *End) { shut(accept(l)); r.Pass(10 * time.Minute) },
+		"end of both sides": func(r *Rig, l *Socket, e *End) { shut(accept(l)); e.Send("F. 6 ack 2") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := New(t)
+			l, cookie := server(t, r, 1)
+			for port := range 3 {
+				e := r.End(fmt.Sprint("10.0.0.2:", 5000+port), "10.0.0.1:80")
+				e.Send(`S 0 <mss 1460 ` + cookie + `> "hello"`)
+				if x := e.Segments(); len(x) != 1 || x[0].Ack != 6 {
+					t.Fatalf("connection %d is not taken: %v", port, x)
+				}
+				end(r, l, e)
+				r.Sent()
+				if s, err := l.Accept(); err == nil {
+					s.Close()
+				}
+				r.Sent()
+			}
+		})
+	}
+}
+
+// shut reads what has come and closes.
+func shut(s *Socket) {
+	s.Read(99, 0)
+	s.Close()
+}
+
+// drop ends the only connection by tcpdrop.
+func drop(t testing.TB, r *Rig) {
+	t.Helper()
+	for _, x := range r.TCP.Rows() {
+		if x.Foreign.IP.IsValid() {
+			is(t, "tcpdrop", r.Do(func(w *netif.Work) error { return r.TCP.Drop(w, x.Local, x.Foreign) }), nil)
+		}
+	}
+}
+
+// Until the handshake of a connection that its SYN has opened is complete, the
+// timer is the SYN and ACK's: with a shut window the data that waits has none.
+func TestFastOpenIntoAShutWindow(t *testing.T) {
+	r := New(t)
+	l, cookie := server(t, r, 5)
+	e := r.End("10.0.0.2:5000", "10.0.0.1:80")
+	e.Send(`S 0 win 0 <mss 1460 ` + cookie + `> "hello"`)
+	const synAck = "S. 0 ack 6 <mss 1460>"
+	e.Got(synAck)
+	s, err := l.Accept()
+	is(t, "accept", err, nil)
+	s.Put(1, 3)
+	e.Got()
+	for _, wait := range []time.Duration{1100, 2000, 4000} {
+		r.Pass(wait * time.Millisecond)
+		e.Got(synAck)
+	}
+	e.Send(". 6 ack 1 win 0")
+	r.Pass(6 * time.Second)
+	e.Got(". 0 ack 6") // now it is asked about
+	e.Send(". 6 ack 1 win 100")
+	e.Got("P. 1+3 ack 6")
 }
 
 // A client asks with its first connection, and has its data in the SYN of the

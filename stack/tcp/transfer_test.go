@@ -50,6 +50,22 @@ func TestNoPush(t *testing.T) {
 	e.Got("P. 1461+540 ack 1")
 }
 
+// An old segment may acknowledge something new. What that lets go is sent for its
+// own sake, not for that of an answer: there may be none.
+func TestNewsFromAnOldSegment(t *testing.T) {
+	r := New(t)
+	r.Sysctl("net.inet.tcp.ackppslimit", "0")
+	s, e := r.Dial(bare)
+	e.Send("P. 1+5")
+	e.Got(". 1 ack 6")
+	s.Put(1, 5)
+	e.Got("P. 1+5 ack 6")
+	s.Put(6, 5)
+	e.Got() // Nagle
+	e.Send(". 1 ack 6")
+	e.Got("P. 6+5 ack 6")
+}
+
 // PSH ends what the user has sent so far, and nothing else.
 func TestPush(t *testing.T) {
 	r := New(t)
@@ -190,6 +206,37 @@ func TestPersist(t *testing.T) {
 	e.Send(". 1 ack 1 win 100")
 	e.Got("P. 1+5 ack 1")
 	says(t, "state", state(r), "ESTABLISHED")
+}
+
+// So it is when the window shuts over what is in flight: a peer that answers is
+// no dead one, however often that is sent again.
+func TestWindowShutOverDataInFlight(t *testing.T) {
+	r := New(t)
+	s, e := r.Dial(bare)
+	s.Put(1, 5)
+	e.Got("P. 1+5 ack 1")
+	e.Send("P. 1+1 ack 1 win 0")
+	e.Lines()
+	sent := 0
+	for range 3 * 3600 {
+		r.Pass(time.Second)
+		for _, l := range e.Lines() {
+			if l == "P. 1+5 ack 2" {
+				sent++
+				e.Send(". 2 ack 1 win 0")
+			} else if strings.HasPrefix(l, "arp") {
+				r.Meet("10.0.0.2")
+			} else {
+				t.Fatal(l)
+			}
+		}
+	}
+	if sent < 3*3600/65 {
+		t.Errorf("sent again %d times in three hours", sent)
+	}
+	e.Send(". 2 ack 6 win 100")
+	s.Put(6, 5)
+	e.Got("P. 6+5 ack 2")
 }
 
 // A peer that has gone is given up.
