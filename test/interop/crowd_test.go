@@ -19,6 +19,7 @@ import (
 	"ionet/host"
 	"ionet/protocol"
 	"ionet/stack"
+	"ionet/test/play"
 )
 
 // island is a stack in this process, 10.0.0.2, on the daemon's wire: its
@@ -124,12 +125,12 @@ func TestCrowd(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Max < 20_000 {
 		t.Fatalf("ulimit -Hn is %d, want 20000 at least: %v", limit.Max, err)
 	}
-	u := newUser(t)
-	segment, prefix := filepath.Join(u.run, "w"), filepath.Join(u.run, "s")
-	u.ionet(prefix, "-d", "wire", "path="+segment, "-p", "tcpip", "prefix="+prefix)
-	u = u.at(prefix)
-	u.must("ifconfig", "en0", "10.0.0.1/24")
-	s := u.sock()
+	u := play.NewUser(t)
+	segment, prefix := filepath.Join(u.Dir, "w"), filepath.Join(u.Dir, "s")
+	u.Ionet(prefix, "-d", "wire", "path="+segment, "-p", "tcpip", "prefix="+prefix)
+	u = u.At(prefix)
+	u.Must("ifconfig", "en0", "10.0.0.1/24")
+	s := u.Open()
 	island(t, segment)
 	before := descriptors(t, s)
 	const want = 15_000

@@ -3,14 +3,16 @@ package interop
 import (
 	"testing"
 	"time"
+
+	"ionet/test/play"
 )
 
 // TestGigabyte carries 1 GiB through the built io-net, between programs of the
 // stack and of a kernel, each way and whoever connects, and compares every
 // octet.
 func TestGigabyte(t *testing.T) {
-	ns, u, _ := kernelHost(t)
-	s, k := u.sock(), kernel{ns}
+	ns, u, _ := play.KernelHost(t)
+	s, k := u.Open(), kernel{ns}
 	for _, c := range []struct {
 		name     string
 		from, to end

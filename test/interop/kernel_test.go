@@ -15,43 +15,29 @@ import (
 
 	"ionet/client"
 	"ionet/test/need"
+	"ionet/test/play"
 )
-
-// kernelHost is a Linux kernel with address 10.0.0.1 in a namespace of its
-// own, and a stack with 10.0.0.2 on the TAP between them.
-func kernelHost(t *testing.T) (ns *need.NS, u *user, prefix string) {
-	need.File(t, "/dev/net/tun")
-	ns = need.Namespace(t)
-	u = newRoot(t, ns)
-	prefix = filepath.Join(u.run, "s")
-	u.ionet(prefix, "-d", "tap", "name=tap0", "-ptcpip", "prefix="+prefix)
-	ns.Exec("ip", "addr", "add", "10.0.0.1/24", "dev", "tap0")
-	ns.Exec("ip", "link", "set", "tap0", "up")
-	u = u.at(prefix)
-	u.must("ifconfig", "en0", "10.0.0.2/24")
-	return ns, u, prefix
-}
 
 func TestKernelHostPings(t *testing.T) {
 	need.Command(t, "ping", "iputils-ping")
-	ns, u, _ := kernelHost(t)
+	ns, u, _ := play.KernelHost(t)
 	for _, size := range []string{"0", "1", "56", "1472", "1473", "8000", "65507"} {
 		out, err := ns.Try("/usr/bin/ping", "-n", "-c", "2", "-i", "0.1", "-W", "5", "-s", size, "10.0.0.2")
 		if err != nil || !strings.Contains(out, " 0% packet loss") {
 			t.Errorf("the kernel pings with %s octets: %v\n%s", size, err, out)
 		}
-		out = u.must("ping", "-n", "-c", "2", "-i", "0.1", "-s", size, "10.0.0.1")
-		wantLines(t, "ping -s "+size, out, "2 packets received, 0.0% packet loss")
+		out = u.Must("ping", "-n", "-c", "2", "-i", "0.1", "-s", size, "10.0.0.1")
+		play.WantLines(t, "ping -s "+size, out, "2 packets received, 0.0% packet loss")
 	}
-	out := u.must("netstat", "-s", "-p", "ip")
+	out := u.Must("netstat", "-s", "-p", "ip")
 	if !regexp.MustCompile(`(?m)^\t[1-9]\d* packets reassembled ok$`).MatchString(out) ||
 		!regexp.MustCompile(`(?m)^\t[1-9]\d* output datagrams fragmented$`).MatchString(out) {
 		t.Errorf("netstat -s -p ip tells nothing of fragments:\n%s", out)
 	}
 	// The neighbour is in the routing table and in arp.
 	mac := strings.TrimSpace(ns.Exec("cat", "/sys/class/net/tap0/address"))
-	wantLines(t, "arp -an", u.must("arp", "-an"), "(10.0.0.1) at "+mac)
-	if out := u.must("netstat", "-rn"); !regexp.MustCompile(`(?m)^10\.0\.0\.1 +` + mac + ` +UHLc `).MatchString(out) {
+	play.WantLines(t, "arp -an", u.Must("arp", "-an"), "(10.0.0.1) at "+mac)
+	if out := u.Must("netstat", "-rn"); !regexp.MustCompile(`(?m)^10\.0\.0\.1 +` + mac + ` +UHLc `).MatchString(out) {
 		t.Errorf("netstat -rn lacks the neighbour %s:\n%s", mac, out)
 	}
 }
@@ -59,21 +45,20 @@ func TestKernelHostPings(t *testing.T) {
 // TestNobodyPingsAKernelHost: the kernel answers an echo socket, and what its
 // errors come to is told.
 func TestNobodyPingsAKernelHost(t *testing.T) {
-	setpriv := need.Command(t, "setpriv", "util-linux")
-	ns, u, _ := kernelHost(t)
-	if err := os.Chmod(u.run, 0o755); err != nil {
+	ns, u, _ := play.KernelHost(t)
+	if err := os.Chmod(u.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	ns.Exec("sysctl", "-qw", "net.ipv4.ip_forward=1")
 	ns.Exec("ip", "route", "add", "unreachable", "99.0.0.0/16")
 	ns.Exec("ip", "route", "add", "prohibit", "99.1.0.0/16")
 	ns.Exec("ip", "route", "add", "99.3.0.0/16", "via", "10.0.0.2")
-	u.must("route", "add", "default", "10.0.0.1")
+	u.Must("route", "add", "default", "10.0.0.1")
 	nobody := *u
-	nobody.wrap = append(slices.Clone(u.wrap), setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+	nobody.Wrap = append(slices.Clone(u.Wrap), play.Nobody(t)...)
 	for _, size := range []string{"0", "56", "1473", "65507"} {
-		out := nobody.must("ping", "-n", "-c", "1", "-s", size, "10.0.0.1")
-		wantLines(t, "ping -s "+size, out, "1 packets received, 0.0% packet loss")
+		out := nobody.Must("ping", "-n", "-c", "1", "-s", size, "10.0.0.1")
+		play.WantLines(t, "ping -s "+size, out, "1 packets received, 0.0% packet loss")
 	}
 	for to, why := range map[string]string{
 		"99.0.0.1":      "No route to host",       // host unreachable
@@ -81,18 +66,18 @@ func TestNobodyPingsAKernelHost(t *testing.T) {
 		"99.2.0.1":      "Network is unreachable", // the kernel has no default route
 		"-T 1 99.3.0.1": "No route to host",       // time exceeded
 	} {
-		r := nobody.try("ping", append([]string{"-n", "-c", "1", "-w", "2"}, strings.Fields(to)...)...)
-		if want := "ping: recvfrom: " + why + "\n"; r.status != 2 || r.err != want {
-			t.Errorf("ping %s: status %d, %q, want %q", to, r.status, r.err, want)
+		r := nobody.Try("ping", append([]string{"-n", "-c", "1", "-w", "2"}, strings.Fields(to)...)...)
+		if want := "ping: recvfrom: " + why + "\n"; r.Status != 2 || r.Err != want {
+			t.Errorf("ping %s: status %d, %q, want %q", to, r.Status, r.Err, want)
 		}
 	}
 }
 
 func TestArping(t *testing.T) {
 	arping := need.Command(t, "arping", "iputils-arping")
-	ns, u, _ := kernelHost(t)
+	ns, u, _ := play.KernelHost(t)
 	out, err := ns.Try(arping, "-c", "2", "-w", "5", "-I", "tap0", "10.0.0.2")
-	m := regexp.MustCompile(`\taddress: (\S+)\n`).FindStringSubmatch(u.must("ifconfig", "en0"))
+	m := regexp.MustCompile(`\taddress: (\S+)\n`).FindStringSubmatch(u.Must("ifconfig", "en0"))
 	if err != nil || m == nil || !strings.Contains(strings.ToLower(out), m[1]) {
 		t.Errorf("arping: %v, want an answer from %q\n%s", err, m, out)
 	}
@@ -104,7 +89,7 @@ func TestArping(t *testing.T) {
 
 func TestNetcatTalksToAnEchoOnTheStack(t *testing.T) {
 	nc := need.Command(t, "nc", "netcat-openbsd")
-	ns, _, prefix := kernelHost(t)
+	ns, _, prefix := play.KernelHost(t)
 	s, err := client.Open(prefix)
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +107,7 @@ func TestNetcatTalksToAnEchoOnTheStack(t *testing.T) {
 	}
 	// To a port where nobody listens, the kernel hears of it.
 	out, _ = ns.Try("sh", "-c", "echo x | "+nc+" -u -n -v -w 1 10.0.0.2 9; echo x | "+nc+" -u -n -v -z -w 1 10.0.0.2 9 || echo refused")
-	wantLines(t, "nc -u to a closed port", out, "refused")
+	play.WantLines(t, "nc -u to a closed port", out, "refused")
 }
 
 func echo(pc net.PacketConn) {
@@ -140,12 +125,12 @@ func echo(pc net.PacketConn) {
 
 func TestTcpdumpReadsOurCapture(t *testing.T) {
 	need.Command(t, "tcpdump", "tcpdump")
-	_, u, _ := kernelHost(t)
-	u.must("ping", "-c", "1", "10.0.0.1") // ARP is out of the way
-	file := filepath.Join(u.run, "ping.pcapng")
+	_, u, _ := play.KernelHost(t)
+	u.Must("ping", "-c", "1", "10.0.0.1") // ARP is out of the way
+	file := filepath.Join(u.Dir, "ping.pcapng")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	c := u.command(ctx, "ionet", "capture", "-i", "en0", "-n", "-c", "6", "-w", file, "icmp")
+	c := u.Command(ctx, "ionet", "capture", "-i", "en0", "-n", "-c", "6", "-w", file, "icmp")
 	said, err := c.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -161,12 +146,12 @@ func TestTcpdumpReadsOurCapture(t *testing.T) {
 		for lines.Scan() {
 		}
 	}()
-	u.must("ping", "-c", "3", "-i", "0.1", "10.0.0.1")
+	u.Must("ping", "-c", "3", "-i", "0.1", "10.0.0.1")
 	if err := c.Wait(); err != nil {
 		t.Fatalf("ionet capture: %v", err)
 	}
-	theirs := u.must("tcpdump", "-n", "-t", "-r", file)
-	ours := u.must("ionet", "capture", "-n", "-t", "-r", file)
+	theirs := u.Must("tcpdump", "-n", "-t", "-r", file)
+	ours := u.Must("ionet", "capture", "-n", "-t", "-r", file)
 	if n := strings.Count(theirs, "ICMP echo request"); n != 3 || strings.Count(theirs, "ICMP echo reply") != 3 {
 		t.Errorf("tcpdump -r sees %d requests:\n%s", n, theirs)
 	}
@@ -177,28 +162,28 @@ func TestTcpdumpReadsOurCapture(t *testing.T) {
 }
 
 func TestRunningStackGainsAndLosesAnInterface(t *testing.T) {
-	ns, u, prefix := kernelHost(t)
+	ns, u, prefix := play.KernelHost(t)
 	_ = ns
 	entry := filepath.Join(prefix, "dev/io-net/en1")
-	u.must("mount", "-T", "io-net", "-o", "lan=1", "devn-ne2000.so")
-	u.must("waitfor", entry, "5")
-	wantLines(t, "nicinfo", u.must("nicinfo", "en1"), "en1:", "Physical Node ID")
-	u.must("umount", entry)
-	if r := u.try("ifconfig", "en1"); r.status != 1 {
-		t.Errorf("ifconfig en1 after umount: status %d\n%s", r.status, r.out)
+	u.Must("mount", "-T", "io-net", "-o", "lan=1", "devn-ne2000.so")
+	u.Must("waitfor", entry, "5")
+	play.WantLines(t, "nicinfo", u.Must("nicinfo", "en1"), "en1:", "Physical Node ID")
+	u.Must("umount", entry)
+	if r := u.Try("ifconfig", "en1"); r.Status != 1 {
+		t.Errorf("ifconfig en1 after umount: status %d\n%s", r.Status, r.Out)
 	}
-	if exists(entry) {
+	if play.Exists(entry) {
 		t.Errorf("%s is still there", entry)
 	}
 }
 
 func TestRestartBringsACrashedStackBack(t *testing.T) {
-	u := newUser(t)
-	p := filepath.Join(u.run, "s")
-	u.ionet(p, "--restart", "-d", "wire", "path="+filepath.Join(u.run, "w"), "-ptcpip", "prefix="+p)
-	v := u.at(p)
-	v.must("ifconfig", "en0", "10.0.0.1")
-	v.must("route", "add", "default", "10.0.0.254")
+	u := play.NewUser(t)
+	p := filepath.Join(u.Dir, "s")
+	u.Ionet(p, "--restart", "-d", "wire", "path="+filepath.Join(u.Dir, "w"), "-ptcpip", "prefix="+p)
+	v := u.At(p)
+	v.Must("ifconfig", "en0", "10.0.0.1")
+	v.Must("route", "add", "default", "10.0.0.254")
 	pid := func() int {
 		rows, err := openTable(p)
 		if err != nil {
@@ -210,7 +195,7 @@ func TestRestartBringsACrashedStackBack(t *testing.T) {
 	if old == 0 {
 		t.Fatal("the stack does not answer")
 	}
-	u.must("kill", "-SEGV", fmt.Sprint(old))
+	u.Must("kill", "-SEGV", fmt.Sprint(old))
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // polls another process
 		if n := pid(); n != 0 && n != old {
 			break
@@ -220,8 +205,8 @@ func TestRestartBringsACrashedStackBack(t *testing.T) {
 			t.Fatalf("no stack came back in 20 s:\n%s", log)
 		}
 	}
-	wantLines(t, "ifconfig en0 after the crash", v.must("ifconfig", "en0"), "inet 10.0.0.1 netmask 0xff000000")
-	wantLines(t, "netstat -rn after the crash", v.must("netstat", "-rn"), "default            10.0.0.254         UGS")
+	play.WantLines(t, "ifconfig en0 after the crash", v.Must("ifconfig", "en0"), "inet 10.0.0.1 netmask 0xff000000")
+	play.WantLines(t, "netstat -rn after the crash", v.Must("netstat", "-rn"), "default            10.0.0.254         UGS")
 }
 
 func openTable(prefix string) (pid int, err error) {

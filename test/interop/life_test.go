@@ -14,13 +14,14 @@ import (
 
 	"ionet/client"
 	"ionet/test/need"
+	"ionet/test/play"
 )
 
 // foreground starts io-net -f and answers when it has told systemd that it is
 // READY.
-func foreground(t *testing.T, u *user, args ...string) (*exec.Cmd, *bytes.Buffer) {
+func foreground(t *testing.T, u *play.User, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	path := filepath.Join(u.run, "notify")
+	path := filepath.Join(u.Dir, "notify")
 	os.Remove(path)
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -31,10 +32,10 @@ func foreground(t *testing.T, u *user, args ...string) (*exec.Cmd, *bytes.Buffer
 		t.Fatal(err)
 	}
 	v := *u
-	v.env = append(append([]string{}, u.env...), "NOTIFY_SOCKET="+path)
+	v.Env = append(append([]string{}, u.Env...), "NOTIFY_SOCKET="+path)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	cmd := v.command(ctx, "io-net", append([]string{"-f"}, args...)...)
+	cmd := v.Command(ctx, "io-net", append([]string{"-f"}, args...)...)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
@@ -63,68 +64,68 @@ func pidOf(t *testing.T, prefix string) uint32 {
 }
 
 func TestForegroundUntilSIGTERM(t *testing.T) {
-	u := newUser(t)
-	p := filepath.Join(u.run, "s")
+	u := play.NewUser(t)
+	p := filepath.Join(u.Dir, "s")
 	cmd, log := foreground(t, u, "-dne2000", "-ptcpip", "prefix="+p)
-	u.at(p).must("ifconfig", "en0", "10.0.0.1")
-	if r := u.try("io-net", "-ptcpip", "prefix="+p); r.status == 0 || !strings.Contains(r.err, p) {
-		t.Errorf("a second io-net on a live prefix: status %d, %q", r.status, r.err)
+	u.At(p).Must("ifconfig", "en0", "10.0.0.1")
+	if r := u.Try("io-net", "-ptcpip", "prefix="+p); r.Status == 0 || !strings.Contains(r.Err, p) {
+		t.Errorf("a second io-net on a live prefix: status %d, %q", r.Status, r.Err)
 	}
-	u.must("kill", "-TERM", fmt.Sprint(pidOf(t, p)))
+	u.Must("kill", "-TERM", fmt.Sprint(pidOf(t, p)))
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("io-net -f ends with %v\n%s", err, log.String())
 	}
-	wantLines(t, "standard error of io-net -f", log.String(), "tcpip starting")
+	play.WantLines(t, "standard error of io-net -f", log.String(), "tcpip starting")
 	for _, f := range []string{"dev/socket/2", "dev/socket/17", "dev/io-net/en0"} {
-		if exists(filepath.Join(p, f)) {
+		if play.Exists(filepath.Join(p, f)) {
 			t.Errorf("%s is still there after SIGTERM", f)
 		}
 	}
 }
 
 func TestLeftoversOfADeadStackAreCleaned(t *testing.T) {
-	u := newUser(t)
-	p := filepath.Join(u.run, "s")
+	u := play.NewUser(t)
+	p := filepath.Join(u.Dir, "s")
 	cmd, _ := foreground(t, u, "-dne2000", "-ptcpip", "prefix="+p)
-	u.must("kill", "-KILL", fmt.Sprint(pidOf(t, p)))
+	u.Must("kill", "-KILL", fmt.Sprint(pidOf(t, p)))
 	if err := cmd.Wait(); err == nil {
 		t.Fatal("io-net survives SIGKILL")
 	}
-	if r := u.at(p).try("ifconfig", "-a"); r.status != 1 || !strings.Contains(r.err, "io-net") || strings.Count(r.err, "\n") != 1 {
-		t.Errorf("ifconfig on a dead stack: status %d, %q", r.status, r.err)
+	if r := u.At(p).Try("ifconfig", "-a"); r.Status != 1 || !strings.Contains(r.Err, "io-net") || strings.Count(r.Err, "\n") != 1 {
+		t.Errorf("ifconfig on a dead stack: status %d, %q", r.Status, r.Err)
 	}
-	u.ionet(p, "-dne2000", "-ptcpip", "prefix="+p)
-	u.at(p).must("ifconfig", "en0", "10.0.0.1")
+	u.Ionet(p, "-dne2000", "-ptcpip", "prefix="+p)
+	u.At(p).Must("ifconfig", "en0", "10.0.0.1")
 }
 
 func TestAsPID1(t *testing.T) {
 	need.Command(t, "unshare", "util-linux")
-	u := newUser(t)
-	p := filepath.Join(u.run, "s")
+	u := play.NewUser(t)
+	p := filepath.Join(u.Dir, "s")
 	v := *u
-	v.wrap = append(append([]string{}, u.wrap...), "unshare", "-Urpf", "--mount-proc")
+	v.Wrap = append(append([]string{}, u.Wrap...), "unshare", "-Urpf", "--mount-proc")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := v.command(ctx, "sh", "-c", `exec io-net -f -dne2000 -ptcpip prefix="$0"`, p)
+	cmd := v.Command(ctx, "sh", "-c", `exec io-net -f -dne2000 -ptcpip prefix="$0"`, p)
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if r := u.try("waitfor", filepath.Join(p, "dev/socket/2"), "20"); r.status != 0 {
+	if r := u.Try("waitfor", filepath.Join(p, "dev/socket/2"), "20"); r.Status != 0 {
 		t.Fatalf("no stack as PID 1:\n%s", log.String())
 	}
-	u.at(p).must("ifconfig", "en0", "10.0.0.1")
-	u.at(p).must("io-net", "--stop")
+	u.At(p).Must("ifconfig", "en0", "10.0.0.1")
+	u.At(p).Must("io-net", "--stop")
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("io-net as PID 1 ends with %v\n%s", err, log.String())
 	}
 }
 
 func TestRefusalsAreOneSentence(t *testing.T) {
-	u := newUser(t)
-	long := filepath.Join(u.run, strings.Repeat("very-long-name/", 30))
-	foreign := filepath.Join(u.run, "foreign")
+	u := play.NewUser(t)
+	long := filepath.Join(u.Dir, strings.Repeat("very-long-name/", 30))
+	foreign := filepath.Join(u.Dir, "foreign")
 	if err := os.MkdirAll(filepath.Join(foreign, "dev/socket"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -138,27 +139,27 @@ func TestRefusalsAreOneSentence(t *testing.T) {
 	}
 	for _, c := range []struct {
 		what string
-		r    result
+		r    play.Result
 		says string
 	}{
-		{"no stack", u.try("netstat", "-rn"), "no stack"},
-		{"a missing prefix", u.at(u.run+"/nowhere").try("ifconfig", "-a"), u.run + "/nowhere"},
-		{"a foreign socket", u.at(foreign).try("ifconfig", "-a"), foreign},
-		{"an unknown driver", u.try("io-net", "-d", "frobnicate", "-ptcpip", "prefix="+u.run+"/x"), "frobnicate"},
-		{"no protocol", u.try("io-net", "-dne2000"), "-p"},
-		{"ipsec without IPv6", u.try("io-net", "-p", "tcpip-v4", "ipsec"), "ipsec"},
-		{"a bad address", u.try("ifconfig", "en0", "10.0.0.256"), "10.0.0.256"},
+		{"no stack", u.Try("netstat", "-rn"), "no stack"},
+		{"a missing prefix", u.At(u.Dir+"/nowhere").Try("ifconfig", "-a"), u.Dir + "/nowhere"},
+		{"a foreign socket", u.At(foreign).Try("ifconfig", "-a"), foreign},
+		{"an unknown driver", u.Try("io-net", "-d", "frobnicate", "-ptcpip", "prefix="+u.Dir+"/x"), "frobnicate"},
+		{"no protocol", u.Try("io-net", "-dne2000"), "-p"},
+		{"ipsec without IPv6", u.Try("io-net", "-p", "tcpip-v4", "ipsec"), "ipsec"},
+		{"a bad address", u.Try("ifconfig", "en0", "10.0.0.256"), "10.0.0.256"},
 	} {
-		if c.r.status == 0 || !strings.Contains(c.r.err, c.says) {
-			t.Errorf("%s: status %d, %q; want a failure that names %s", c.what, c.r.status, c.r.err, c.says)
+		if c.r.Status == 0 || !strings.Contains(c.r.Err, c.says) {
+			t.Errorf("%s: status %d, %q; want a failure that names %s", c.what, c.r.Status, c.r.Err, c.says)
 		}
 	}
 	// A prefix beyond sun_path is reached another way, or refused by name.
-	r := u.try("io-net", "-ptcpip", "prefix="+long)
-	if r.status == 0 {
-		u.at(long).must("ifconfig", "-a")
-		u.at(long).must("io-net", "--stop")
-	} else if !strings.Contains(r.err, "very-long-name") {
-		t.Errorf("a prefix too long: %q", r.err)
+	r := u.Try("io-net", "-ptcpip", "prefix="+long)
+	if r.Status == 0 {
+		u.At(long).Must("ifconfig", "-a")
+		u.At(long).Must("io-net", "--stop")
+	} else if !strings.Contains(r.Err, "very-long-name") {
+		t.Errorf("a prefix too long: %q", r.Err)
 	}
 }

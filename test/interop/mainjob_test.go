@@ -5,20 +5,22 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"ionet/test/play"
 )
 
 // io-net -i1 -ptcpip prefix=/alt
 // SOCK=/alt ifconfig -a
 func TestMainJobSecondStack(t *testing.T) {
-	u := newUser(t)
-	alt := filepath.Join(u.run, "alt")
-	u.ionet(alt, "-i1", "-ptcpip", "prefix="+alt)
-	out := u.at(alt).must("ifconfig", "-a")
+	u := play.NewUser(t)
+	alt := filepath.Join(u.Dir, "alt")
+	u.Ionet(alt, "-i1", "-ptcpip", "prefix="+alt)
+	out := u.At(alt).Must("ifconfig", "-a")
 	want := "lo0: flags=8009<UP,LOOPBACK,MULTICAST> mtu 33228\n\tinet 127.0.0.1 netmask 0xff000000\n"
 	if out != want {
 		t.Errorf("ifconfig -a:\n%swant\n%s", out, want)
 	}
-	if !exists(filepath.Join(alt, "dev/io-net1")) {
+	if !play.Exists(filepath.Join(alt, "dev/io-net1")) {
 		t.Error("-i1 made no dev/io-net1")
 	}
 }
@@ -27,19 +29,19 @@ func TestMainJobSecondStack(t *testing.T) {
 // ifconfig en0 10.163
 // route add default 10.25
 func TestMainJobGateway(t *testing.T) {
-	u := newUser(t)
-	prefix := filepath.Join(u.run, "ionet")
-	r := u.ionet(prefix, "-dne2000", "-ptcpip", "ipsec,forward")
-	wantLines(t, "standard error of io-net", r.err, "ipsec", "en0: ne2000 simulated on segment 0")
-	u.must("ifconfig", "en0", "10.163")
-	if got, want := u.must("route", "add", "default", "10.25"), "add net default: gateway 10.25\n"; got != want {
+	u := play.NewUser(t)
+	prefix := filepath.Join(u.Dir, "ionet")
+	r := u.Ionet(prefix, "-dne2000", "-ptcpip", "ipsec,forward")
+	play.WantLines(t, "standard error of io-net", r.Err, "ipsec", "en0: ne2000 simulated on segment 0")
+	u.Must("ifconfig", "en0", "10.163")
+	if got, want := u.Must("route", "add", "default", "10.25"), "add net default: gateway 10.25\n"; got != want {
 		t.Errorf("route add: %q, want %q", got, want)
 	}
-	out := u.must("ifconfig", "en0")
-	wantLines(t, "ifconfig en0", out,
+	out := u.Must("ifconfig", "en0")
+	play.WantLines(t, "ifconfig en0", out,
 		"en0: flags=8843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST> mtu 1500\n\taddress: ",
 		"\tinet 10.0.0.163 netmask 0xff000000 broadcast 10.255.255.255\n")
-	out = u.must("netstat", "-rn")
+	out = u.Must("netstat", "-rn")
 	for _, re := range []string{
 		`(?m)^default +10\.0\.0\.25 +UGS +0 +0 +- +en0$`,
 		`(?m)^10 +link#2 +UC +\d+ +0 +- +en0$`,
@@ -49,42 +51,42 @@ func TestMainJobGateway(t *testing.T) {
 			t.Errorf("netstat -rn lacks %s:\n%s", re, out)
 		}
 	}
-	if got, want := u.must("sysctl", "net.inet.ip.forwarding"), "net.inet.ip.forwarding = 1\n"; got != want {
+	if got, want := u.Must("sysctl", "net.inet.ip.forwarding"), "net.inet.ip.forwarding = 1\n"; got != want {
 		t.Errorf("forward: %q, want %q", got, want)
 	}
-	if r := u.try("route", "add", "default", "10.25"); r.status == 0 || !strings.Contains(r.out+r.err, "File exists") {
-		t.Errorf("a second default route: status %d, %q", r.status, r.out+r.err)
+	if r := u.Try("route", "add", "default", "10.25"); r.Status == 0 || !strings.Contains(r.Out+r.Err, "File exists") {
+		t.Errorf("a second default route: status %d, %q", r.Status, r.Out+r.Err)
 	}
 }
 
 // io-net -ptcpip forward,fastforward=0
 // ifconfig en0 10.0.0.1 ; netstat -rn ; sysctl -w net.inet.ip.forwarding=1
 func TestMainJobSlowForwarding(t *testing.T) {
-	u := newUser(t)
-	prefix := filepath.Join(u.run, "ionet")
-	u.ionet(prefix, "-ptcpip", "forward,fastforward=0")
+	u := play.NewUser(t)
+	prefix := filepath.Join(u.Dir, "ionet")
+	u.Ionet(prefix, "-ptcpip", "forward,fastforward=0")
 	// No driver was given, so there is no en0: the command says so and fails.
-	r := u.try("ifconfig", "en0", "10.0.0.1")
-	if r.status != 1 || !strings.Contains(r.err, "ifconfig: SIOCGIFFLAGS en0: Device not configured") {
-		t.Errorf("ifconfig of a missing interface: status %d, %q", r.status, r.err)
+	r := u.Try("ifconfig", "en0", "10.0.0.1")
+	if r.Status != 1 || !strings.Contains(r.Err, "ifconfig: SIOCGIFFLAGS en0: Device not configured") {
+		t.Errorf("ifconfig of a missing interface: status %d, %q", r.Status, r.Err)
 	}
-	u.must("mount", "-T", "io-net", "-o", "lan=0", "devn-ne2000.so")
-	u.must("ifconfig", "en0", "10.0.0.1")
-	wantLines(t, "netstat -rn", u.must("netstat", "-rn"), "Routing tables\n\nInternet:\n",
+	u.Must("mount", "-T", "io-net", "-o", "lan=0", "devn-ne2000.so")
+	u.Must("ifconfig", "en0", "10.0.0.1")
+	play.WantLines(t, "netstat -rn", u.Must("netstat", "-rn"), "Routing tables\n\nInternet:\n",
 		"Destination        Gateway            Flags     Refs     Use    Mtu  Interface\n")
-	if got, want := u.must("sysctl", "-w", "net.inet.ip.forwarding=1"), "net.inet.ip.forwarding: 1 -> 1\n"; got != want {
+	if got, want := u.Must("sysctl", "-w", "net.inet.ip.forwarding=1"), "net.inet.ip.forwarding: 1 -> 1\n"; got != want {
 		t.Errorf("sysctl -w: %q, want %q", got, want)
 	}
 }
 
 func TestFourStacksOnOneWire(t *testing.T) {
-	u := newUser(t)
-	wire := filepath.Join(u.run, "w")
+	u := play.NewUser(t)
+	wire := filepath.Join(u.Dir, "w")
 	var socks []string
 	for _, n := range []string{"1", "2", "3", "4"} {
-		p := filepath.Join(u.run, "s"+n)
-		u.ionet(p, "-d", "wire", "path="+wire, "-p", "tcpip", "prefix="+p)
-		u.at(p).must("ifconfig", "en0", "10.0.0."+n)
+		p := filepath.Join(u.Dir, "s"+n)
+		u.Ionet(p, "-d", "wire", "path="+wire, "-p", "tcpip", "prefix="+p)
+		u.At(p).Must("ifconfig", "en0", "10.0.0."+n)
 		socks = append(socks, p)
 	}
 	for i, p := range socks {
@@ -92,16 +94,16 @@ func TestFourStacksOnOneWire(t *testing.T) {
 			if i == j {
 				continue
 			}
-			out := u.at(p).must("ping", "-n", "-c", "2", "-i", "0.1", "10.0.0."+n)
-			wantLines(t, "ping", out, "PING 10.0.0."+n+" (10.0.0."+n+"): 56 data bytes\n",
+			out := u.At(p).Must("ping", "-n", "-c", "2", "-i", "0.1", "10.0.0."+n)
+			play.WantLines(t, "ping", out, "PING 10.0.0."+n+" (10.0.0."+n+"): 56 data bytes\n",
 				"----10.0.0."+n+" PING Statistics----\n2 packets transmitted, 2 packets received, 0.0% packet loss\n")
 		}
 	}
 	// One leaves: the others notice at once, and miss nobody else.
-	u.at(socks[3]).must("io-net", "--stop")
-	if r := u.at(socks[0]).try("ping", "-c", "1", "-w", "1", "10.0.0.4"); r.status != 2 {
-		t.Errorf("ping of a stack that has gone: status %d\n%s%s", r.status, r.out, r.err)
+	u.At(socks[3]).Must("io-net", "--stop")
+	if r := u.At(socks[0]).Try("ping", "-c", "1", "-w", "1", "10.0.0.4"); r.Status != 2 {
+		t.Errorf("ping of a stack that has gone: status %d\n%s%s", r.Status, r.Out, r.Err)
 	}
-	u.at(socks[0]).must("ping", "-c", "1", "10.0.0.3")
-	wantLines(t, "ionet ps", u.must("ionet", "ps"), socks[0], socks[1], socks[2], "10.0.0.2")
+	u.At(socks[0]).Must("ping", "-c", "1", "10.0.0.3")
+	play.WantLines(t, "ionet ps", u.Must("ionet", "ps"), socks[0], socks[1], socks[2], "10.0.0.2")
 }

@@ -13,6 +13,7 @@ import (
 
 	"ionet/client"
 	"ionet/test/need"
+	"ionet/test/play"
 )
 
 // uplinkLines lead from a checkout to a ping through an uplink that takes no
@@ -54,25 +55,25 @@ func TestFiveLinesToAnUplink(t *testing.T) {
 		need.Command(t, name, pkg)
 	}
 	w := newWorld(t, uplinkWorld)
-	w.env = []string{"XDG_RUNTIME_DIR=/tmp", "HOME=/tmp", "TMPDIR=/tmp"} // where RUN is in that world
-	wantLines(t, "status of the user", w.must("cat", "/proc/self/status"), "CapEff:\t0000000000000000\n", "Uid:\t1000\t")
+	w.Env = []string{"XDG_RUNTIME_DIR=/tmp", "HOME=/tmp", "TMPDIR=/tmp"} // where RUN is in that world
+	play.WantLines(t, "status of the user", w.Must("cat", "/proc/self/status"), "CapEff:\t0000000000000000\n", "Uid:\t1000\t")
 
 	readme, err := os.ReadFile(filepath.Join(need.Module(t), "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantLines(t, "README.md", string(readme), "\n"+strings.Join(uplinkLines, "\n")+"\n")
+	play.WantLines(t, "README.md", string(readme), "\n"+strings.Join(uplinkLines, "\n")+"\n")
 
 	// What is built lies in the folder where the other lines are typed.
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	build := exec.CommandContext(ctx, "sh", "-c", uplinkLines[0])
 	build.Dir = need.Module(t)
-	build.Env = append(os.Environ(), "BUILD="+filepath.Join(w.run, "build"))
+	build.Env = append(os.Environ(), "BUILD="+filepath.Join(w.Dir, "build"))
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", uplinkLines[0], err, out)
 	}
-	prefix := filepath.Join(w.run, "ionet")
+	prefix := filepath.Join(w.Dir, "ionet")
 	t.Cleanup(func() {
 		if b, err := os.ReadFile(filepath.Join(prefix, "var/log/io-net.log")); err == nil && t.Failed() {
 			t.Logf("the log of the stack:\n%s", b)
@@ -80,9 +81,9 @@ func TestFiveLinesToAnUplink(t *testing.T) {
 	})
 	var out string
 	for _, line := range uplinkLines[1:] {
-		out = w.must("sh", "-c", line)
+		out = w.Must("sh", "-c", line)
 	}
-	wantLines(t, uplinkLines[4], out, "PING 1.1.1.1 (1.1.1.1): 56 data bytes\n",
+	play.WantLines(t, uplinkLines[4], out, "PING 1.1.1.1 (1.1.1.1): 56 data bytes\n",
 		"----1.1.1.1 PING Statistics----\n1 packets transmitted, 1 packets received, 0.0% packet loss\n")
 
 	// The echo came from outside: that is where it was counted.
@@ -90,24 +91,24 @@ func TestFiveLinesToAnUplink(t *testing.T) {
 		t.Errorf("outside counts %d echo requests, want 1", n)
 	}
 	for _, size := range []string{"0", "1", "1472"} {
-		out := w.must("build/ping", "-n", "-c", "2", "-i", "0.1", "-s", size, "1.1.1.1")
-		wantLines(t, "ping -s "+size, out, "2 packets received, 0.0% packet loss")
+		out := w.Must("build/ping", "-n", "-c", "2", "-i", "0.1", "-s", size, "1.1.1.1")
+		play.WantLines(t, "ping -s "+size, out, "2 packets received, 0.0% packet loss")
 	}
 	if n := echoesOutside(w); n != 7 {
 		t.Errorf("outside counts %d echo requests, want 7", n)
 	}
-	wantLines(t, "nicinfo", w.must("build/nicinfo", "en0"), "QEMU stream socket", "established")
+	play.WantLines(t, "nicinfo", w.Must("build/nicinfo", "en0"), "QEMU stream socket", "established")
 	echoOutside(t, prefix)
 
-	w.must("build/io-net", "--stop")
-	if exists(filepath.Join(prefix, "dev/socket/2")) {
+	w.Must("build/io-net", "--stop")
+	if play.Exists(filepath.Join(prefix, "dev/socket/2")) {
 		t.Error("io-net --stop left its sockets behind")
 	}
 }
 
 // echoesOutside is how many echo requests arrived behind the router.
 func echoesOutside(w *world) int {
-	w.t.Helper()
+	w.T.Helper()
 	snmp := w.rootMust("nsenter", "--net=/run/netns/outside", "cat", "/proc/self/net/snmp")
 	rows := regexp.MustCompile(`(?m)^Icmp: (.*)$`).FindAllStringSubmatch(snmp, 2)
 	if len(rows) == 2 {
@@ -120,7 +121,7 @@ func echoesOutside(w *world) int {
 			}
 		}
 	}
-	w.t.Fatalf("no count of echo requests in\n%s", snmp)
+	w.T.Fatalf("no count of echo requests in\n%s", snmp)
 	return 0
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"ionet/test/need"
+	"ionet/test/play"
 )
 
 // office is a kernel, 10.0.0.1, whose programs reach the stack beside it,
@@ -20,14 +21,14 @@ import (
 // name of reach is a loopback port that leads through the stack to that of
 // 10.0.0.1.
 type office struct {
-	*user
+	*play.User
 	socks string         // address of the proxy
 	left  map[int]string // by port of 10.0.0.1
 }
 
 func newOffice(t *testing.T, serve, reach []int) office {
 	t.Helper()
-	_, u, _ := kernelHost(t)
+	_, u, _ := play.KernelHost(t)
 	args := []string{"proxy", "-v", "--listen", "127.0.0.1:0"}
 	for _, p := range serve {
 		args = append(args, "-R", fmt.Sprintf("%d:127.0.0.1:%[1]d", p))
@@ -35,34 +36,16 @@ func newOffice(t *testing.T, serve, reach []int) office {
 	for _, p := range reach {
 		args = append(args, "-L", fmt.Sprintf("0:10.0.0.1:%d", p))
 	}
-	j := u.begin(nil, "ionet", args...)
-	o := office{user: u, left: map[int]string{}}
-	o.socks = j.says(`msg=listening serves="SOCKS5, HTTP" address=(\S+)\n`)[1]
+	j := u.Begin(nil, "ionet", args...)
+	o := office{User: u, left: map[int]string{}}
+	o.socks = j.Says(`msg=listening serves="SOCKS5, HTTP" address=(\S+)\n`)[1]
 	for _, p := range reach {
-		o.left[p] = j.says(fmt.Sprintf(`msg=listening via=-L to=10\.0\.0\.1:%d address=(\S+)\n`, p))[1]
+		o.left[p] = j.Says(fmt.Sprintf(`msg=listening via=-L to=10\.0\.0\.1:%d address=(\S+)\n`, p))[1]
 	}
 	for _, p := range serve {
-		j.says(fmt.Sprintf(`msg=listening via=-R to=\S+ address=0\.0\.0\.0:%d\n`, p))
+		j.Says(fmt.Sprintf(`msg=listening via=-R to=\S+ address=0\.0\.0\.0:%d\n`, p))
 	}
 	return o
-}
-
-// serves starts a program that serves, and waits until it says so, on whichever
-// output.
-func (o office) serves(ready string, line ...string) *job {
-	o.t.Helper()
-	j := o.begin(nil, "sh", append([]string{"-c", `exec "$@" >&2`, "sh"}, line...)...)
-	j.says(ready)
-	return j
-}
-
-func (o office) write(name, text string, mode os.FileMode) string {
-	o.t.Helper()
-	path := filepath.Join(o.run, name)
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
-		o.t.Fatal(err)
-	}
-	return path
 }
 
 // split is host and port as two words.
@@ -76,12 +59,12 @@ func split(address string) (host, port string) {
 func TestIperf3(t *testing.T) {
 	iperf3 := need.Command(t, "iperf3", "iperf3")
 	o := newOffice(t, []int{5201}, []int{5202})
-	o.serves(`Server listening`, iperf3, "-s", "--forceflush", "-B", "127.0.0.1", "-p", "5201")
-	o.serves(`Server listening`, iperf3, "-s", "--forceflush", "-B", "10.0.0.1", "-p", "5202")
+	o.Serves(`Server listening`, iperf3, "-s", "--forceflush", "-B", "127.0.0.1", "-p", "5201")
+	o.Serves(`Server listening`, iperf3, "-s", "--forceflush", "-B", "10.0.0.1", "-p", "5202")
 	for _, to := range []string{"10.0.0.2:5201", o.left[5202]} {
 		for _, more := range [][]string{nil, {"-R"}, {"-P", "4"}, {"-R", "-P", "4"}} {
 			host, port := split(to)
-			out := o.must(iperf3, append([]string{"-c", host, "-p", port, "-J", "-n", "128M"}, more...)...)
+			out := o.Must(iperf3, append([]string{"-c", host, "-p", port, "-J", "-n", "128M"}, more...)...)
 			var r struct {
 				End struct {
 					Sent struct {
@@ -112,31 +95,31 @@ func TestNginxCurlAndWrk(t *testing.T) {
 	wrk := need.Command(t, "wrk", "wrk")
 	o := newOffice(t, []int{8081}, []int{8080})
 	page := bytes.Repeat(pattern, 32)
-	o.write("large", string(page), 0o644)
-	o.write("small", "a small answer\n", 0o644)
-	conf := o.write("nginx.conf", fmt.Sprintf(`daemon off; master_process off; pid %[1]s/nginx.pid; error_log stderr notice;
+	o.Write("large", string(page), 0o644)
+	o.Write("small", "a small answer\n", 0o644)
+	conf := o.Write("nginx.conf", fmt.Sprintf(`daemon off; master_process off; pid %[1]s/nginx.pid; error_log stderr notice;
 events {}
 http {
 	access_log off;
 	client_body_temp_path %[1]s/t1; proxy_temp_path %[1]s/t2; fastcgi_temp_path %[1]s/t3; uwsgi_temp_path %[1]s/t4; scgi_temp_path %[1]s/t5;
 	server { listen 10.0.0.1:8080; listen 127.0.0.1:8081; root %[1]s; }
 }
-`, o.run), 0o644)
-	o.serves(`using the "epoll" event method`, nginx, "-p", o.run, "-c", conf)
+`, o.Dir), 0o644)
+	o.Serves(`using the "epoll" event method`, nginx, "-p", o.Dir, "-c", conf)
 	for _, args := range [][]string{
 		{"http://10.0.0.2:8081/large"},
 		{"http://" + o.left[8080] + "/large"},
 		{"-x", "socks5h://" + o.socks, "http://10.0.0.1:8080/large"},
 		{"-x", "http://" + o.socks, "http://10.0.0.1:8080/large"},
 	} {
-		o.must(curl, append([]string{"-sS", "--max-time", "60", "-o", "got"}, args...)...)
-		got, err := os.ReadFile(filepath.Join(o.run, "got"))
+		o.Must(curl, append([]string{"-sS", "--max-time", "60", "-o", "got"}, args...)...)
+		got, err := os.ReadFile(filepath.Join(o.Dir, "got"))
 		if err != nil || sha256.Sum256(got) != sha256.Sum256(page) {
 			t.Errorf("curl %q: %d octets that are not the %d of the file, %v", args, len(got), len(page), err)
 		}
 	}
 	for _, at := range []string{"10.0.0.2:8081", o.left[8080]} {
-		out := o.must(wrk, "-t", "1", "-c", "20", "-d", "1s", "http://"+at+"/small")
+		out := o.Must(wrk, "-t", "1", "-c", "20", "-d", "1s", "http://"+at+"/small")
 		if m := regexp.MustCompile(`(\d+) requests in`).FindStringSubmatch(out); m == nil || len(m[1]) < 3 ||
 			strings.Contains(out, "Socket errors") || strings.Contains(out, "Non-2xx") {
 			t.Errorf("wrk of %s:\n%s", at, out)
@@ -148,12 +131,12 @@ func TestRedisBenchmark(t *testing.T) {
 	server := need.Command(t, "redis-server", "redis-server")
 	benchmark := need.Command(t, "redis-benchmark", "redis-tools")
 	o := newOffice(t, []int{6379}, []int{6379})
-	o.serves(`Ready to accept connections`, server, "--port", "6379", "--bind", "127.0.0.1", "10.0.0.1", "--protected-mode", "no",
-		"--save", "", "--dir", o.run)
+	o.Serves(`Ready to accept connections`, server, "--port", "6379", "--bind", "127.0.0.1", "10.0.0.1", "--protected-mode", "no",
+		"--save", "", "--dir", o.Dir)
 	for _, at := range []string{"10.0.0.2:6379", o.left[6379]} {
 		host, port := split(at)
 		for _, pipeline := range []string{"1", "16"} {
-			out := o.must(benchmark, "-h", host, "-p", port, "-n", "5000", "-c", "20", "-P", pipeline, "-d", "1000", "-t", "set,get", "--csv")
+			out := o.Must(benchmark, "-h", host, "-p", port, "-n", "5000", "-c", "20", "-P", pipeline, "-d", "1000", "-t", "set,get", "--csv")
 			if !strings.Contains(out, `"SET","`) || !strings.Contains(out, `"GET","`) {
 				t.Errorf("redis-benchmark of %s, pipeline of %s:\n%s", at, pipeline, out)
 			}
@@ -169,9 +152,9 @@ func TestSSH(t *testing.T) {
 	keygen := need.Command(t, "ssh-keygen", "openssh-client")
 	o := newOffice(t, []int{2222}, nil)
 	for _, name := range []string{"host", "user"} {
-		o.must(keygen, "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(o.run, name))
+		o.Must(keygen, "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(o.Dir, name))
 	}
-	conf := o.write("sshd_config", fmt.Sprintf(`Port 2222
+	conf := o.Write("sshd_config", fmt.Sprintf(`Port 2222
 ListenAddress 127.0.0.1
 ListenAddress 10.0.0.1
 HostKey %[1]s/host
@@ -180,19 +163,19 @@ PermitRootLogin prohibit-password
 StrictModes no
 UsePAM no
 PidFile none
-`, o.run), 0o600)
+`, o.Dir), 0o600)
 	// It wants a folder in /run. The one that it sees is its own.
-	o.serves(`Server listening on 127\.0\.0\.1 port 2222`, "sh", "-c", `mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec "$@"`, "sh",
+	o.Serves(`Server listening on 127\.0\.0\.1 port 2222`, "sh", "-c", `mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec "$@"`, "sh",
 		sshd, "-D", "-e", "-f", conf)
 	file := bytes.Repeat(pattern, 4)
 	for _, way := range [][]string{
-		{"-o", "ProxyCommand=" + filepath.Join(o.bin, "ionet") + " nc %h %p", "10.0.0.1"},
+		{"-o", "ProxyCommand=" + filepath.Join(o.Bin, "ionet") + " nc %h %p", "10.0.0.1"},
 		{"10.0.0.2"},
 	} {
-		j := o.begin(bytes.NewReader(file), ssh, append(append([]string{"-F", "none", "-p", "2222", "-l", "root", "-i", filepath.Join(o.run, "user"),
+		j := o.Begin(bytes.NewReader(file), ssh, append(append([]string{"-F", "none", "-p", "2222", "-l", "root", "-i", filepath.Join(o.Dir, "user"),
 			"-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"}, way...), "cat")...)
-		if s := j.wait(); s != 0 || sha256.Sum256(j.out.Bytes()) != sha256.Sum256(file) {
-			t.Errorf("ssh %q: status %d, %d octets of %d\n%s", way, s, j.out.Len(), len(file), j.err.String())
+		if s := j.Wait(); s != 0 || sha256.Sum256(j.Out.Bytes()) != sha256.Sum256(file) {
+			t.Errorf("ssh %q: status %d, %d octets of %d\n%s", way, s, j.Out.Len(), len(file), j.Err.String())
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ionet/test/need"
+	"ionet/test/play"
 )
 
 // A virtual machine with a stock Debian kernel has two network cards; one is
@@ -20,17 +21,17 @@ func TestVirtualMachine(t *testing.T) {
 	qemu := need.Command(t, "qemu-system-x86_64", "qemu-system-x86")
 	kernel, initrd := guest(t)
 	w := newWorld(t, `ip link set lo up`)
-	path := func(name string) string { return filepath.Join(w.run, name) }
+	path := func(name string) string { return filepath.Join(w.Dir, name) }
 	prefix := path("s")
-	w.ionet(prefix, "-dqemu", "listen="+path("vm"), "-dqemu", "type=dgram,listen="+path("us")+",connect="+path("them"),
+	w.Ionet(prefix, "-dqemu", "listen="+path("vm"), "-dqemu", "type=dgram,listen="+path("us")+",connect="+path("them"),
 		"-ptcpip", "prefix="+prefix)
-	v := w.at(prefix)
-	v.must("ifconfig", "en0", "10.0.0.2/24")
-	v.must("ifconfig", "en1", "10.0.1.2/24")
+	v := w.At(prefix)
+	v.Must("ifconfig", "en0", "10.0.0.2/24")
+	v.Must("ifconfig", "en1", "10.0.1.2/24")
 
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
-	vm := w.command(ctx, qemu, "-accel", "tcg", "-m", "192", "-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio",
+	vm := w.Command(ctx, qemu, "-accel", "tcg", "-m", "192", "-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio",
 		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1",
 		"-netdev", "stream,id=n0,server=off,addr.type=unix,addr.path="+path("vm"),
 		"-device", "virtio-net-pci,netdev=n0,romfile=",
@@ -61,24 +62,24 @@ func TestVirtualMachine(t *testing.T) {
 	_, rest := c.wait(ctx, "the guest is up, ")
 	t.Logf("%s is up after %.1f s", rest, time.Since(start).Seconds())
 
-	wantLines(t, "ifconfig en0", v.must("ifconfig", "en0"), "status: active")
+	play.WantLines(t, "ifconfig en0", v.Must("ifconfig", "en0"), "status: active")
 	for en, net := range map[string]string{"en0": "10.0.0", "en1": "10.0.1"} {
 		for _, size := range []string{"0", "56", "1472", "1473", "8000", "65507"} {
 			out, status := c.try("ping -c 2 -i 0.1 -W 5 -s " + size + " " + net + ".2")
 			if status != "0" || !strings.Contains(out, " 0% packet loss") {
 				t.Errorf("the guest pings %s.2 with %s octets: status %s\n%s", net, size, status, out)
 			}
-			out = v.must("ping", "-n", "-c", "2", "-i", "0.1", "-s", size, net+".3")
-			wantLines(t, "ping -s "+size+" "+net+".3", out, "2 packets received, 0.0% packet loss")
+			out = v.Must("ping", "-n", "-c", "2", "-i", "0.1", "-s", size, net+".3")
+			play.WantLines(t, "ping -s "+size+" "+net+".3", out, "2 packets received, 0.0% packet loss")
 		}
 		out, _ := c.try("cat /proc/net/arp")
-		mac := regexp.MustCompile(`\taddress: (\S+)\n`).FindStringSubmatch(v.must("ifconfig", en))
+		mac := regexp.MustCompile(`\taddress: (\S+)\n`).FindStringSubmatch(v.Must("ifconfig", en))
 		if mac == nil || !regexp.MustCompile(`(?m)^`+net+`\.2 .*`+mac[1]).MatchString(out) {
 			t.Errorf("the guest knows no %s.2 at %q:\n%s", net, mac, out)
 		}
 	}
-	wantLines(t, "nicinfo en0", v.must("nicinfo", "en0"), "QEMU stream socket", "established")
-	wantLines(t, "nicinfo en1", v.must("nicinfo", "en1"), "QEMU datagram socket", path("them"))
+	play.WantLines(t, "nicinfo en0", v.Must("nicinfo", "en0"), "QEMU stream socket", "established")
+	play.WantLines(t, "nicinfo en1", v.Must("nicinfo", "en1"), "QEMU datagram socket", path("them"))
 
 	// It is told to stop, and takes the carrier of its stream with it.
 	if _, err := stdin.Write([]byte("exit\n")); err != nil {
@@ -89,7 +90,7 @@ func TestVirtualMachine(t *testing.T) {
 	}
 	deadline := time.Now().Add(5 * time.Second)
 	for out := ""; !strings.Contains(out, "status: no carrier"); { // polls another process
-		if out = v.must("ifconfig", "en0"); time.Now().After(deadline) {
+		if out = v.Must("ifconfig", "en0"); time.Now().After(deadline) {
 			t.Fatalf("en0 has a carrier without a peer:\n%s", out)
 		}
 	}
@@ -107,7 +108,7 @@ func guest(t *testing.T) (kernel, initrd string) {
 		base = dir
 	}
 	kernel = filepath.Join(base, "vmlinuz")
-	if !exists(kernel) {
+	if !play.Exists(kernel) {
 		need.Missing(t, "no kernel in %s: test/deps unpacks linux-image-amd64", base)
 	}
 	releases, err := filepath.Glob(filepath.Join(base, "lib/modules/*"))
@@ -150,7 +151,7 @@ func guest(t *testing.T) (kernel, initrd string) {
 	if err := os.WriteFile(filepath.Join(root, "modules/order"), []byte(strings.Join(order, "\n")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	dir := shortDir(t)
+	dir := play.ShortDir(t)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

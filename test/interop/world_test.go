@@ -13,23 +13,24 @@ import (
 	"time"
 
 	"ionet/test/need"
+	"ionet/test/play"
 )
 
 // world is a machine for an ordinary user to sit at: user, network, mount and
 // process namespaces, which an ordinary user made too.
 type world struct {
-	*user          // sits there, as user 1000 without any capability
-	root  []string // what a command line of its superuser begins with
+	*play.User          // sits there, as user 1000 without any capability
+	root       []string // what a command line of its superuser begins with
 }
 
 // newWorld makes one. Its superuser runs script to arrange it, with $RUN the
 // user's folder. Whatever runs in it after the test is killed with it.
 func newWorld(t testing.TB, script string) *world {
 	t.Helper()
-	u := newUser(t)
+	u := play.NewUser(t)
 	unshare := need.Command(t, "unshare", "util-linux")
 	nsenter := need.Command(t, "nsenter", "util-linux")
-	namespaces := append(append([]string{}, u.wrap...), unshare, "--user", "--map-root-user", "--net", "--mount",
+	namespaces := append(append([]string{}, u.Wrap...), unshare, "--user", "--map-root-user", "--net", "--mount",
 		"--pid", "--fork", "--kill-child", "--mount-proc", "--")
 	if out, err := exec.Command(namespaces[0], append(namespaces[1:], "true")...).CombinedOutput(); err != nil {
 		need.Missing(t, "an ordinary user may not make namespaces here: %v: %s", err, bytes.TrimSpace(out))
@@ -38,8 +39,8 @@ func newWorld(t testing.TB, script string) *world {
 	// whatever becomes of that, and everybody else ends with the first.
 	line := append(namespaces, "sh", "-ec", script+"\necho ready\nread -r _ || :")
 	holder := exec.Command(line[0], line[1:]...)
-	holder.Env = append(os.Environ(), "RUN="+u.run, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-	holder.Dir = u.run
+	holder.Env = append(os.Environ(), "RUN="+u.Dir, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	holder.Dir = u.Dir
 	var complaints bytes.Buffer
 	holder.Stderr = &complaints
 	holder.WaitDelay = 5 * time.Second
@@ -70,19 +71,19 @@ func newWorld(t testing.TB, script string) *world {
 	if err != nil || first == "" {
 		t.Fatalf("the first process of the world: %v, %q", err, first)
 	}
-	w := &world{user: u}
-	w.root = append(append([]string{}, u.wrap...), nsenter, "--target", first, "--user", "--net", "--mount", "--pid",
+	w := &world{User: u}
+	w.root = append(append([]string{}, u.Wrap...), nsenter, "--target", first, "--user", "--net", "--mount", "--pid",
 		"--preserve-credentials", "--")
-	u.wrap = append(append([]string{}, w.root...), unshare, "--user", "--map-user=1000", "--map-group=1000", "--wd=/tmp", "--")
+	u.Wrap = append(append([]string{}, w.root...), unshare, "--user", "--map-user=1000", "--map-group=1000", "--wd=/tmp", "--")
 	return w
 }
 
 // rootMust runs a command of the world's superuser, that has to succeed.
 func (w *world) rootMust(name string, args ...string) string {
-	w.t.Helper()
-	u := *w.user
-	u.wrap = w.root
-	return u.must(name, args...)
+	w.T.Helper()
+	u := *w.User
+	u.Wrap = w.root
+	return u.Must(name, args...)
 }
 
 // console is a shell at the other end of a serial line.
