@@ -74,7 +74,7 @@ func (p *pipe) is(t *testing.T, what string, ok func() bool) {
 	eventually(t, what, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return ok() })
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !ok(); {
 		if time.Now().After(end) {

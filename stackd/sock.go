@@ -243,7 +243,7 @@ func (sk *sock) upcall(w *netif.Work) {
 func (sk *sock) serve(w *netif.Work, r *waiter) bool {
 	data := frames.Get().(*[]byte)
 	defer frames.Put(data)
-	m := socket.Msg{Data: (*data)[:r.size], Flags: r.flags & protocol.MsgPeek}
+	m := socket.Msg{Data: (*data)[:r.size], Flags: r.flags & (protocol.MsgPeek | protocol.MsgOOB)}
 	err := sk.so.Recv(w, &m)
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):

@@ -367,6 +367,88 @@ func TestUrgent(t *testing.T) {
 	r.rests()
 }
 
+// TestWaitAll: MSG_WAITALL means nothing to a request, since what one answers
+// comes alone; of a stream's octets it is the descriptor's.
+func TestWaitAll(t *testing.T) {
+	d := daemonFor(t)
+	s := open(t, d)
+	a, err := s.Socket(protocol.SockDgram, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Bind(inet("127.0.0.1:7777")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.Recv(100, protocol.MsgWaitAll|protocol.MsgDontWait)
+	want(t, err, unix.EAGAIN)
+	for _, word := range []string{"one", "", "two"} {
+		if _, err := a.Send(protocol.Msg{Addr: inet("127.0.0.1:7777"), Data: []byte(word)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, word := range []string{"one", "", "two"} {
+		if m, err := a.Recv(100, protocol.MsgWaitAll); string(m.Data) != word || m.Flags != 0 || err != nil {
+			t.Errorf("%q, flags %#x, %v; want the datagram %q alone", m.Data, m.Flags, err, word)
+		}
+	}
+	_, err = a.Recv(100, protocol.MsgOOB|protocol.MsgWaitAll)
+	want(t, err, unix.EOPNOTSUPP)
+	_, err = a.Send(protocol.Msg{Addr: inet("127.0.0.1:7777"), Flags: protocol.MsgOOB, Data: []byte("u")})
+	want(t, err, unix.EOPNOTSUPP)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	r, p, id, c := connectedStream(t, d)
+	r.ask(protocol.TypeRecv, id, protocol.AppendU32(nil, protocol.MsgWaitAll, 10)...).is(t, unix.EOPNOTSUPP)
+	p.do(func() { p.urgent = []byte("u") })
+	got := r.ask(protocol.TypeRecv, id, protocol.AppendU32(nil, protocol.MsgOOB|protocol.MsgWaitAll, 10)...).ok(t)
+	if m, err := protocol.ParseMsg(got.p); string(m.Data) != "u" || err != nil {
+		t.Errorf("the out-of-band octet is %q, %v", m.Data, err)
+	}
+	f, err := c.File() // a descriptor that waits
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.SetNonblock(int(f.Fd()), false); err != nil {
+		t.Fatal(err)
+	}
+	type read struct {
+		n   int
+		err error
+	}
+	waits := func() <-chan read {
+		ch := make(chan read, 1)
+		go func() {
+			n, _, err := unix.Recvfrom(int(f.Fd()), make([]byte, 10), unix.MSG_WAITALL)
+			ch <- read{n, err}
+		}()
+		return ch
+	}
+	taken := func() bool { n, err := unix.IoctlGetInt(int(f.Fd()), unix.SIOCINQ); return n == 0 && err == nil }
+	all := waits()
+	p.do(func() { p.in = []byte("hello") })
+	eventually(t, "the first half has been read", taken)
+	select {
+	case r := <-all:
+		t.Fatalf("%+v before all is there", r)
+	default:
+	}
+	p.do(func() { p.in = []byte("world") })
+	if r := <-all; r != (read{10, nil}) {
+		t.Errorf("%+v, want 10 octets", r)
+	}
+	short := waits()
+	p.do(func() { p.in, p.end = []byte("bye"), true })
+	if r := <-short; r != (read{3, nil}) {
+		t.Errorf("%+v, want 3 octets and the end", r)
+	}
+	f.Close()
+	c.Close()
+	r.rests()
+}
+
 // TestOrphan: the rest of a connection whose client has died, and whose peer
 // takes nothing, is given up at the end of the stack at the latest.
 func TestOrphan(t *testing.T) {

@@ -327,7 +327,8 @@ func (so *Socket) Deliver(w *netif.Work, pkt *packet.Buf) bool {
 
 // Recv takes the next datagram. m.Data is where it goes; what does not fit is
 // lost and MsgTrunc says so. With no datagram left (soreceive) the errors are
-// the pending one, EWOULDBLOCK, and none with Size 0 after a shutdown.
+// the pending one, EWOULDBLOCK, and none with Size 0 after a shutdown. MsgOOB
+// is EOPNOTSUPP (PRU_RCVOOB).
 //
 // Of a stream it takes what is there, up to the length of m.Data; Size 0 is
 // its end. ENOTCONN before it is connected. With MsgOOB it takes the
@@ -336,6 +337,9 @@ func (so *Socket) Deliver(w *netif.Work, pkt *packet.Buf) bool {
 func (so *Socket) Recv(w *netif.Work, m *Msg) error {
 	if st := so.stream(); st != nil {
 		return st.Recv(w, m)
+	}
+	if m.Flags&MsgOOB != 0 {
+		return syscall.EOPNOTSUPP
 	}
 	so.mu.Lock()
 	pkt := so.rcv.head
@@ -393,11 +397,14 @@ func (q *queue) pop() {
 	q.charge -= p.Cap()
 }
 
-// Send hands a datagram to the protocol. A stream takes what it has room for
+// Send hands a datagram to the protocol; MsgOOB is EOPNOTSUPP (PRU_SENDOOB). A stream takes what it has room for
 // and answers how much that is; EWOULDBLOCK: no room now, ENOTCONN, EPIPE.
 func (so *Socket) Send(w *netif.Work, m *Msg) (int, error) {
 	if err := so.TakeError(); err != nil {
 		return 0, err
+	}
+	if m.Flags&MsgOOB != 0 && so.Type != Stream {
+		return 0, syscall.EOPNOTSUPP
 	}
 	return so.H.Send(w, m)
 }
