@@ -676,62 +676,6 @@ func stacks() string {
 	return string(buf[:runtimeStack(buf)])
 }
 
-func FuzzFrame(f *testing.F) {
-	// 1 is a datagram socket, 2 a stream, 3 one that listens.
-	for id := range uint32(3) {
-		for typ := range protocol.Type(26) {
-			h := protocol.AppendHeader(nil, protocol.Header{Type: typ, ID: id + 1})
-			f.Add(append(slices.Clip(h), 2, 0, 0, 0), false)
-			f.Add(append(slices.Clip(h), 0, 0, 0, 0, 100, 0, 0, 0), false)
-			f.Add(append(slices.Clip(h), protocol.MsgOOB, 0, 0, 0, 1, 0, 0, 0), false)
-			f.Add(protocol.AppendSockaddr(slices.Clip(h), inet("127.0.0.1:9")), false)
-		}
-	}
-	f.Add(protocol.AppendHelloRequest(protocol.AppendHeader(nil, protocol.Header{Type: protocol.TypeHello})), false)
-	m := protocol.RouteMessage{Type: protocol.RTMAdd, Dst: inet("10.0.0.0"), Netmask: inet("255.0.0.0"), Gateway: inet("127.0.0.1")}
-	f.Add(protocol.AppendMessage(nil, &m), true)
-	s := fuzzServer(f)
-	f.Fuzz(func(t *testing.T, b []byte, onRoute bool) {
-		if len(b) > protocol.MaxFrame || len(b) == 0 {
-			return
-		}
-		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(fds[1])
-		c := &conn{s: s, fd: fds[0], family: protocol.AFInet, super: true, greets: true, busy: true, socks: map[uint32]*sock{}, caps: map[uint32]*capture{}}
-		s.mu.Lock()
-		s.users[0] = &quota{}
-		s.mu.Unlock()
-		if onRoute {
-			c.family = protocol.AFRoute
-			c.routeFrame(b)
-		} else {
-			for _, typ := range []byte{protocol.SockDgram, protocol.SockStream, protocol.SockStream} {
-				if _, err := c.newSocket([]byte{typ, 0, 0, 0}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if _, err := c.request(protocol.Header{Type: protocol.TypeListen, ID: 3}, []byte{5, 0, 0, 0}); err != nil {
-				t.Fatal(err)
-			}
-			c.frame(b)
-		}
-		buf := make([]byte, protocol.MaxFrame)
-		n, err := unix.Read(fds[1], buf)
-		if err != nil && c.parked == 0 {
-			t.Fatalf("no answer: %v", err)
-		}
-		if err == nil && !onRoute {
-			if h, _, err := protocol.ParseFrame(buf[:n]); err != nil || h.Flags&protocol.FlagReply == 0 {
-				t.Fatalf("the answer is %+v, %v", h, err)
-			}
-		}
-		c.teardown()
-	})
-}
-
 func ExampleOptions() {
 	o, _ := ParseOptions([]string{"-dne2000", "-ptcpip", "ipsec,forward"})
 	fmt.Println(o.Drivers(), o.Protocols())
