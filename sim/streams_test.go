@@ -58,6 +58,7 @@ type flow struct {
 	tries  int
 	opened bool // the dialler's connection stands
 	fast   bool // it is dialled with Fast Open
+	early  bool // connect had a cookie, and said yes before anybody answered
 }
 
 // plot is one run of the scenario.
@@ -234,7 +235,7 @@ func (p *plot) dial(f *flow) {
 	err := so.Connect(f.to)
 	switch {
 	case err == nil && f.fast: // there was a cookie: the first write goes with the SYN
-		f.opened = true
+		f.opened, f.early = true, true
 		f.c.use(so)
 	case !errors.Is(err, syscall.EINPROGRESS):
 		p.fail("connect to %s: %v", f.to, err)
@@ -559,6 +560,9 @@ func (p *plot) judge() error {
 		}
 		if f.c.crashed || f.s.crashed {
 			continue
+		}
+		if f.early && f.s.so == nil && errors.Is(f.c.err, syscall.ETIMEDOUT) && !p.perfect {
+			continue // no SYN or no answer has come through
 		}
 		for _, s := range []*side{&f.c, &f.s} {
 			switch {
