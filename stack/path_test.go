@@ -21,7 +21,7 @@ type pair struct {
 	line  [2][]*packet.Buf // frames on their way to s[i]
 	spare []*packet.Buf
 	seed  uint32
-	deaf  bool // nothing that is sent arrives
+	hear  func([]*packet.Buf) // has what is sent in the place of the wire, if it is set
 	msg   socket.Msg
 }
 
@@ -31,8 +31,8 @@ type end struct {
 }
 
 func (e *end) Transmit(_ *netif.Interface, burst []*packet.Buf) {
-	if e.p.deaf {
-		packet.FreeBurst(burst)
+	if e.p.hear != nil {
+		e.p.hear(burst)
 		return
 	}
 	e.p.line[e.to] = append(e.p.line[e.to], burst...)

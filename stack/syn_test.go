@@ -3,6 +3,7 @@ package stack_test
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"ionet/stack/packet"
 	"ionet/stack/socket"
 	"ionet/stack/stacktest"
+	"ionet/stack/tcp"
 )
 
 // One SYN comes again and again on two receive queues at once, while the clock
@@ -39,7 +41,7 @@ func TestSynOnTwoQueues(t *testing.T) {
 	syn := append([]byte(nil), p.line[1][0].Bytes()...)
 	packet.FreeBurst(p.line[1])
 	p.line[1] = nil
-	p.deaf = true
+	p.hear = packet.FreeBurst
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
@@ -116,7 +118,7 @@ func (p *pair) acksTwice(t *testing.T, lis *socket.Socket, n int) {
 		t.Fatalf("%d handshakes end, want %d", len(acks), n)
 	}
 	resets := stacktest.Counter(p.s[1], "tcp", "resets sent")
-	p.deaf = true
+	p.hear = packet.FreeBurst
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
@@ -147,5 +149,96 @@ func (p *pair) acksTwice(t *testing.T, lis *socket.Socket, n int) {
 		c.Abort(p.w[0])
 	}
 	p.w[0].Finish()
-	p.deaf = false
+	p.hear = nil
+}
+
+// A user who takes a connection that a SYN with a Fast Open cookie has opened,
+// at once and on another processor, does not send before the SYN and ACK has
+// gone.
+func TestFastOpenOnTwoProcessors(t *testing.T) {
+	const connections = 50
+	p := newPairWith(t, 0)
+	cred := socket.Cred{Super: true}
+	var lis *socket.Socket
+	p.call(1, func(w *netif.Work) {
+		lis, _ = p.s[1].Socket(w, socket.AFInet, socket.Stream, 0, cred)
+		if err := errors.Join(lis.Bind(w, addr(2, 81)), lis.SetOption(w, tcp.LevelTCP, tcp.FastOpen, socket.Value32(connections)), lis.Listen(w, connections)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	open := func() {
+		c, _ := p.s[0].Socket(p.w[0], socket.AFInet, socket.Stream, 0, cred)
+		if err := c.SetOption(p.w[0], tcp.LevelTCP, tcp.FastOpen, socket.Value32(1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Connect(p.w[0], addr(2, 81)); err != nil && !errors.Is(err, syscall.EINPROGRESS) {
+			t.Fatal(err)
+		}
+		_, _ = c.Send(p.w[0], &socket.Msg{Data: []byte("hello")})
+	}
+	p.call(0, func(*netif.Work) { open() }) // brings the cookie
+	p.call(1, func(w *netif.Work) {
+		if c, err := lis.Accept(w); err == nil {
+			c.Abort(w)
+		}
+	})
+	for range 60 {
+		p.w[0].Start(p.now)
+		for range connections {
+			open()
+		}
+		p.w[0].Finish()
+		syns := p.line[1]
+		p.line[1] = nil
+		var mu sync.Mutex
+		answered := map[uint16]bool{}
+		early := 0
+		p.hear = func(burst []*packet.Buf) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, b := range burst {
+				h := packet.TCP(packet.IPv4(b.Bytes()[packet.EtherLen:]).Payload())
+				if h.Flags()&packet.TCPSyn != 0 {
+					answered[h.DstPort()] = true
+				} else if !answered[h.DstPort()] {
+					early++
+				}
+			}
+			packet.FreeBurst(burst)
+		}
+		var wg sync.WaitGroup
+		var done atomic.Bool
+		var taken []*socket.Socket
+		wg.Go(func() {
+			w := p.s[1].Env.NewWork()
+			for i := range syns {
+				p.s[1].Input(w, p.now, p.ifp[1], syns[i:i+1])
+			}
+			done.Store(true)
+		})
+		wg.Go(func() {
+			w := p.s[1].Env.NewWork()
+			for more := true; more; {
+				last := done.Load()
+				w.Start(p.now)
+				c, err := lis.Accept(w)
+				if more = err == nil || !last; err == nil {
+					_, _ = c.Send(w, &socket.Msg{Data: []byte("hi")})
+					taken = append(taken, c)
+				}
+				w.Finish()
+			}
+		})
+		wg.Wait()
+		p.hear = packet.FreeBurst
+		p.call(1, func(w *netif.Work) {
+			for _, c := range taken {
+				c.Abort(w)
+			}
+		})
+		p.hear = nil
+		if early != 0 || len(answered) != connections {
+			t.Errorf("%d segments came before the SYN and ACK; %d of %d SYNs were answered", early, len(answered), connections)
+		}
+	}
 }

@@ -213,7 +213,7 @@ func (t *TCP) fastInput(w *netif.Work, lis *conn, s *segment, local, foreign soc
 	}
 	h := t.newHandshake(w, lis, s, local, foreign)
 	h.at = 0 // no round trip is measured
-	c := t.accept(w, lis, &h, s)
+	c := t.accept(w, lis, &h, s, f)
 	if c == nil {
 		f.pending.Add(-1)
 		return true, false // the peer will ask again
@@ -222,13 +222,8 @@ func (t *TCP) fastInput(w *netif.Work, lis *conn, s *segment, local, foreign soc
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone { // accepted and closed already
-		f.pending.Add(-1)
 		return true, false
 	}
-	c.rare().fast = &fastOpen{of: f}
-	c.sndWnd, c.maxWnd = s.wnd, s.wnd // a SYN's is not scaled
-	c.sndWl1, c.sndWl2 = s.seq, c.iss
-	c.on(fSynUnacked | fSynDue)
 	s.seq++
 	s.flags &^= packet.TCPSyn
 	c.trim(w, s)

@@ -382,7 +382,7 @@ func (t *TCP) completed(w *netif.Work, lis *conn, b *synBucket, s *segment, loca
 	default:
 		h = e.handshake
 	}
-	c := t.accept(w, lis, &h, s)
+	c := t.accept(w, lis, &h, s, nil)
 	if c != nil && e != nil { // without room the peer will ask again
 		t.syn.unlink(e)
 		w.Count(cntScCompleted)
@@ -391,8 +391,9 @@ func (t *TCP) completed(w *netif.Work, lis *conn, b *synBucket, s *segment, loca
 }
 
 // accept makes the connection of an entry and queues it at its listener; nil
-// when there is no room.
-func (t *TCP) accept(w *netif.Work, lis *conn, e *handshake, s *segment) *conn {
+// when there is no room. early is the listener's for one that its SYN alone
+// opens. Whoever takes it from the queue finds it whole: our SYN goes first.
+func (t *TCP) accept(w *netif.Work, lis *conn, e *handshake, s *segment, early *fastOpen) *conn {
 	l := lis.lis.Load()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -424,9 +425,13 @@ func (t *TCP) accept(w *netif.Work, lis *conn, e *handshake, s *segment) *conn {
 	} else if e.tries > 1 {
 		c.cc.cwnd = uint32(c.mss)
 	}
-	c.sndWnd = s.wnd << c.sndScale
+	c.sndWnd, c.sndWl1, c.sndWl2 = s.wnd<<c.sndScale, s.seq-1, s.ack
+	if early != nil {
+		c.rare().fast = &fastOpen{of: early}
+		c.on(fSynUnacked | fSynDue)
+		c.sndWnd, c.sndWl1, c.sndWl2 = s.wnd, s.seq, c.iss // a SYN's is not scaled
+	}
 	c.maxWnd = c.sndWnd
-	c.sndWl1, c.sndWl2 = s.seq-1, s.ack
 	w.Count(cntAccept)
 	c.establish(w)
 	c.mu.Unlock()

@@ -4,10 +4,10 @@
 // The walk up:
 //
 //	1 TCP.Input          checksum, header, options                    input.go
-//	2 demultiplexing     connection, TIME_WAIT, listener, in order    demux.go
+//	2 demultiplexing     connection, TIME_WAIT, listener, in order    input.go
 //	3 conn.segment       RFC 9293 §3.10.7.4 under the lock            segment.go
 //	4 conn.ackInput      what arrived there: scoreboard, RTT, loss    ack.go, rack.go, recovery.go
-//	5 conn.dataInput     in order to the socket, else kept            reass.go
+//	5 conn.dataInput     in order to the socket, else kept            data.go, rcvbuf.go
 //	  conn.kick          there is something to send: the connection goes on the Work's list
 //
 // The walk down, at the end of the call, whoever made it:
