@@ -19,6 +19,7 @@ import (
 
 	"ionet/protocol"
 	"ionet/protocol/door"
+	"ionet/tool/background"
 	"ionet/tool/cli"
 )
 
@@ -96,18 +97,18 @@ func run(ctx *cli.Context, args []string) int {
 
 // live is an io-net that starts a stack, at whatever stage this process is.
 func live(stderr io.Writer, o Options) error {
-	stage := os.Getenv(envStage)
+	stage := background.Stage()
 	d, err := configure(o)
 	switch {
 	case err != nil:
 		return err
 	case stage == "" && !o.Foreground:
-		return background(stderr)
+		return goBackground()
 	case o.Restart && stage != stageStack:
-		s := supervisor{logPath: d.paths.log(), sleep: pause}
+		s := supervisor{logPath: d.paths.log(), sleep: background.Pause}
 		return s.run(o.Foreground)
 	}
-	ready := readyPipe()
+	ready := background.Ready()
 	if os.Getpid() == 1 {
 		stop := make(chan struct{})
 		defer close(stop)
@@ -119,10 +120,10 @@ func live(stderr io.Writer, o Options) error {
 	if err := d.start(stderr, o.Foreground); err != nil {
 		return err
 	}
-	if stage == stageBackground {
-		d.file.takeStderr()
+	if stage == background.Detached {
+		d.file.TakeStderr()
 	}
-	tellReady(ready, stage == stageBackground)
+	tellReady(ready, stage == background.Detached)
 	os.Chdir("/")
 	d.wait(ends)
 	notify("STOPPING=1")

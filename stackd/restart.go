@@ -14,16 +14,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ionet/tool/background"
 )
 
-// Waiting between restarts doubles from backoffMin to backoffMax, and starts
-// anew after a stack that lived for backoffReset.
 const (
-	backoffMin   = 100 * time.Millisecond
-	backoffMax   = 10 * time.Second
-	backoffReset = time.Minute
-	maxReport    = 256 << 10
-	envRestarts  = "IONET_RESTARTS"
+	maxReport   = 256 << 10
+	envRestarts = "IONET_RESTARTS"
 )
 
 // report is the last output of a stack: owner, the supervisor; bound,
@@ -73,11 +70,11 @@ type supervisor struct {
 // It ends when the stack ends by itself (io-net --stop, SIGTERM), or when
 // the first one does not come to answer.
 func (s *supervisor) run(foreground bool) error {
-	up := readyPipe()
+	up := background.Ready()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	defer signal.Stop(signals)
-	wait := backoffMin
+	backoff := background.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second, Reset: time.Minute}
 	for n := 0; ; n++ {
 		began := time.Now()
 		status, rep, answered, err := s.once(n, up, foreground, signals)
@@ -93,14 +90,11 @@ func (s *supervisor) run(foreground bool) error {
 		if n == 0 && !answered {
 			return errSaid
 		}
-		if time.Since(began) >= backoffReset {
-			wait = backoffMin
-		}
+		wait := backoff.Next(time.Since(began))
 		s.record(status, rep.panicText(), wait)
 		if !s.sleep(wait, signals) {
 			return nil
 		}
-		wait = min(2*wait, backoffMax)
 	}
 }
 
@@ -117,7 +111,7 @@ func (s *supervisor) once(n int, up *os.File, foreground bool, signals <-chan os
 		return 0, nil, false, err
 	}
 	defer errR.Close()
-	cmd, err := again(stageStack, w)
+	cmd, err := background.Again(stageStack, w)
 	if err == nil {
 		cmd.Env = append(cmd.Env, envRestarts+"="+strconv.Itoa(n))
 		cmd.Stdout, cmd.Stderr = errW, errW
@@ -132,10 +126,7 @@ func (s *supervisor) once(n int, up *os.File, foreground bool, signals <-chan os
 	drained := make(chan struct{})
 	go func() { io.Copy(rep, errR); close(drained) }()
 	ready := make(chan bool, 1)
-	go func() {
-		word, _ := io.ReadAll(r)
-		ready <- string(word) == readyWord
-	}()
+	go func() { ready <- background.Heard(r) }()
 	ended := make(chan unix.WaitStatus, 1)
 	go func() { ended <- reap(cmd.Process.Pid) }()
 	answered := false
@@ -189,7 +180,7 @@ func (s *supervisor) record(status unix.WaitStatus, text string, wait time.Durat
 	}
 	log := s.log
 	if log == nil {
-		f, err := openLog(s.logPath, logSize, false)
+		f, err := background.OpenLog(s.logPath, background.LogSize, false)
 		if err != nil {
 			return
 		}
@@ -199,14 +190,7 @@ func (s *supervisor) record(status unix.WaitStatus, text string, wait time.Durat
 	log.Error("the stack died and is started again", "why", why, "in", wait, "panic", text)
 }
 
-// pause waits, and passes on that a signal ended the wait.
-func pause(d time.Duration, signals <-chan os.Signal) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case sig := <-signals:
-		return sig == unix.SIGHUP
-	}
+// newLogger writes to every w.
+func newLogger(level slog.Level, w ...io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(io.MultiWriter(w...), &slog.HandlerOptions{Level: level}))
 }

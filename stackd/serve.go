@@ -15,6 +15,7 @@ import (
 
 	"ionet/protocol"
 	"ionet/protocol/door"
+	"ionet/tool/background"
 )
 
 // daemon is one stack with its files.
@@ -23,7 +24,7 @@ type daemon struct {
 	t     TCPIP
 	paths paths
 	log   *slog.Logger
-	file  *rotator
+	file  *background.Log
 	lock  *lockFile
 	eng   *engine
 	srv   *server
@@ -74,7 +75,7 @@ func (d *daemon) start(stderr io.Writer, foreground bool) (err error) {
 			d.close()
 		}
 	}()
-	if d.file, err = openLog(d.paths.log(), logSize, true); err != nil {
+	if d.file, err = background.OpenLog(d.paths.log(), background.LogSize, true); err != nil {
 		return fmt.Errorf("cannot open the log: %w", err)
 	}
 	level := slog.LevelInfo
@@ -121,7 +122,7 @@ func (d *daemon) start(stderr io.Writer, foreground bool) (err error) {
 			warn(n)
 		}
 	}
-	if os.Getenv(envStage) == stageStack {
+	if background.Stage() == stageStack {
 		if s.journal, err = openJournal(d.paths.state(), s.info.restarts == 0, d.log); err != nil {
 			return err
 		}

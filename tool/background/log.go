@@ -1,26 +1,26 @@
-package stackd
+package background
 
 import (
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// Rotation of the log: the file is renamed to .1 when it has grown past
-// logSize, .1 to .2 and so on; logKeep old ones stay.
+// Rotation of a log: the file is renamed to .1 when it has grown past LogSize
+// octets, .1 to .2 and so on; LogKeep old ones stay.
 const (
-	logSize = 1 << 20
-	logKeep = 3
+	LogSize = 1 << 20
+	LogKeep = 3
 )
 
-// rotator is a log file that rotates by size.
-type rotator struct {
+// Log is a log file that rotates by size. Its methods may be called from several
+// goroutines.
+type Log struct {
 	mu    sync.Mutex
 	path  string
 	limit int64
@@ -30,15 +30,18 @@ type rotator struct {
 	own2  bool // and all that is written to standard error
 }
 
-func openLog(path string, limit int64, crash bool) (*rotator, error) {
+// OpenLog opens the log at path, with its folders, to append to it; limit is
+// LogSize but in tests. With crash set the runtime's report of a panic goes
+// there too. A path that is a link is refused.
+func OpenLog(path string, limit int64, crash bool) (*Log, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	r := &rotator{path: path, limit: limit, crash: crash}
+	r := &Log{path: path, limit: limit, crash: crash}
 	return r, r.open()
 }
 
-func (r *rotator) open() error {
+func (r *Log) open() error {
 	f, err := os.OpenFile(r.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return err
@@ -58,7 +61,7 @@ func (r *rotator) open() error {
 }
 
 // Write appends one record.
-func (r *rotator) Write(b []byte) (int, error) {
+func (r *Log) Write(b []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.f == nil {
@@ -74,8 +77,8 @@ func (r *rotator) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func (r *rotator) rotate() error {
-	for i := logKeep; i > 1; i-- {
+func (r *Log) rotate() error {
+	for i := LogKeep; i > 1; i-- {
 		os.Rename(fmt.Sprintf("%s.%d", r.path, i-1), fmt.Sprintf("%s.%d", r.path, i))
 	}
 	if err := os.Rename(r.path, r.path+".1"); err != nil {
@@ -88,9 +91,12 @@ func (r *rotator) rotate() error {
 	return old.Close()
 }
 
-// takeStderr makes the log the process's standard error, for the report of a
+// logTaken says that standard error is a log.
+var logTaken atomic.Bool
+
+// TakeStderr makes the log the process's standard error, for the report of a
 // panic that ends a stack in the background.
-func (r *rotator) takeStderr() {
+func (r *Log) TakeStderr() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.own2, r.crash = true, false
@@ -99,7 +105,8 @@ func (r *rotator) takeStderr() {
 	logTaken.Store(true)
 }
 
-func (r *rotator) Close() error {
+// Close ends the log; more than once does no harm.
+func (r *Log) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.f == nil {
@@ -111,9 +118,4 @@ func (r *rotator) Close() error {
 	err := r.f.Close()
 	r.f = nil
 	return err
-}
-
-// newLogger writes to every w.
-func newLogger(level slog.Level, w ...io.Writer) *slog.Logger {
-	return slog.New(slog.NewTextHandler(io.MultiWriter(w...), &slog.HandlerOptions{Level: level}))
 }
