@@ -87,20 +87,16 @@ func (k *sock) askFrom(c *call, req []byte) error {
 	if err := k.port(0, uint32(process(c.pid))); err != nil {
 		return err
 	}
-	fd, err := c.descriptor(c.arg(0))
-	if err != nil {
-		return err
-	}
-	unix.Close(fd)
-	k.mu.Lock()
-	conn := k.conn
-	k.mu.Unlock()
-	k.ask(conn, req)
+	// The answers may be more than the pair holds, and the program reads them only
+	// when this call has ended.
+	go k.ask(k.conn, req)
 	return nil
 }
 
-// ask answers a message of requests.
+// ask answers a message of requests, one after the other.
 func (k *sock) ask(conn *net.UnixConn, req []byte) {
+	k.asking.Lock()
+	defer k.asking.Unlock()
 	k.mu.Lock()
 	s := k.nl
 	k.mu.Unlock()

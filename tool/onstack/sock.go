@@ -55,6 +55,7 @@ type sock struct {
 	nl     netlink.Socket // of rtnetlink
 	groups uint32         // of rtnetlink: what bind subscribed to
 	conn   *net.UnixConn  // of datagrams and rtnetlink: our end
+	asking sync.Mutex     // of rtnetlink: a request is being answered
 	over   bool           // of connected: the stack knows it no more
 	spent  bool           // of fresh: the stack's socket has failed to connect
 	bound  protocol.Addr  // what bind asked for

@@ -231,9 +231,10 @@ func (sv *supervisor) leave(k *sock) {
 	if sv.socks[k.ino] == k {
 		delete(sv.socks, k.ino)
 	}
-	if k.stack() != nil {
-		delete(sv.ids, k.stack().ID())
+	if s := k.stack(); s != nil {
+		delete(sv.ids, s.ID())
 	}
+	delete(sv.ports, k.nl.PID)
 }
 
 func splitLines(b []byte) iter.Seq[string] { return strings.SplitSeq(string(b), "\n") }
