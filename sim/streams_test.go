@@ -561,8 +561,8 @@ func (p *plot) judge() error {
 		if f.c.crashed || f.s.crashed {
 			continue
 		}
-		if f.early && f.s.so == nil && errors.Is(f.c.err, syscall.ETIMEDOUT) && !p.perfect {
-			continue // no SYN or no answer has come through
+		if f.unanswered() && !p.perfect {
+			continue
 		}
 		for _, s := range []*side{&f.c, &f.s} {
 			switch {
@@ -579,6 +579,12 @@ func (p *plot) judge() error {
 		}
 	}
 	return nil
+}
+
+// unanswered reports a Fast Open that has failed since no SYN, or no answer, came
+// through for a minute; who dials otherwise begins again.
+func (f *flow) unanswered() bool {
+	return f.early && f.c.got == 0 && (errors.Is(f.c.err, syscall.ETIMEDOUT) || errors.Is(f.s.err, syscall.ETIMEDOUT))
 }
 
 func (s *side) String() string {
