@@ -2,7 +2,7 @@ package client
 
 import (
 	"context"
-	"errors"
+	"syscall"
 
 	"ionet/protocol"
 )
@@ -38,7 +38,7 @@ func (k *Socket) AcceptData() (c *Socket, data int, peer, local protocol.Addr, e
 	a, err := protocol.ParseAccepted(r.payload)
 	c = &Socket{s: k.s, id: a.ID, read: newDeadline()}
 	if err == nil && r.fd == 0 {
-		err = errors.New("the stack sent no descriptor with the connection: this program has none left (ulimit -n)")
+		err = &protocol.Error{Errno: syscall.EMFILE, Text: "the stack sent no descriptor with the connection: this program has none left (ulimit -n)"}
 	}
 	if err != nil {
 		r.drop()

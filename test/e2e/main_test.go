@@ -1,6 +1,7 @@
 // Package e2e drives running stacks through package client. The test binary
 // is io-net as well, so that what runs is the daemon itself, race detector
-// included, in a process that can be looked at and killed.
+// included, in a process that can be looked at and killed; and so it is onstack,
+// and the programs that run under that.
 package e2e
 
 import (
@@ -26,12 +27,19 @@ import (
 	"ionet/protocol"
 	"ionet/stackd"
 	"ionet/tool/cli"
+	"ionet/tool/onstack"
 )
 
 // envDaemon makes the test binary an io-net that answers on descriptor 3.
 const envDaemon = "IONET_E2E_DAEMON"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], programArg) {
+		os.Exit(program(strings.TrimPrefix(os.Args[1], programArg), os.Args[2:]))
+	}
+	if os.Getenv(envOnstack) != "" {
+		cli.Main(&onstack.Command)
+	}
 	if os.Getenv(envDaemon) != "" {
 		gauge := os.NewFile(3, "gauge")
 		syscall.CloseOnExec(3)

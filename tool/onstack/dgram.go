@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -56,14 +57,21 @@ func (k *sock) up(conn *net.UnixConn) {
 		var note []byte
 		if err != nil {
 			e := protocol.AsError(err).Errno
-			if errors.Is(err, net.ErrClosed) || e == unix.EBADF || e == unix.ECONNRESET {
+			switch {
+			case k.sv.gone():
+				_ = put(conn, nil, le.AppendUint32(nil, uint32(unix.ENETDOWN)), &files, false)
 				return
+			case errors.Is(err, net.ErrClosed), e == unix.EBADF:
+				return
+			case e == unix.ENOBUFS: // too many requests wait
+				time.Sleep(noDescriptorWait)
+				continue
 			}
 			note = le.AppendUint32(nil, uint32(e))
 		} else if !k.plain(m) {
 			note = protocol.AppendMsg(nil, protocol.Msg{Flags: m.Flags, Addr: m.Addr, Control: m.Control})
 		}
-		if err := put(conn, m.Data, note, &files); err != nil {
+		if err := put(conn, m.Data, note, &files, true); err != nil {
 			return
 		}
 	}
@@ -82,7 +90,7 @@ func (k *sock) plain(m protocol.Msg) bool {
 // anew.
 type notes map[string]int
 
-const mostNotes = 64
+const mostNotes = 16
 
 func (n *notes) file(note []byte) (int, error) {
 	if fd, ok := (*n)[string(note)]; ok {
@@ -114,15 +122,13 @@ func (n *notes) clear() {
 }
 
 // put writes one message, with a note unless that is nil, and waits until there
-// is room.
-func put(conn *net.UnixConn, data, note []byte, files *notes) error {
+// is room, or answers EAGAIN.
+func put(conn *net.UnixConn, data, note []byte, files *notes, wait bool) error {
 	var rights []byte
 	if note != nil {
-		fd, err := files.file(note)
-		if err != nil {
-			return err
+		if fd, err := files.file(note); err == nil { // without where it came from, rather than not at all
+			rights = unix.UnixRights(fd)
 		}
-		rights = unix.UnixRights(fd)
 	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -134,9 +140,9 @@ func put(conn *net.UnixConn, data, note []byte, files *notes) error {
 			werr = sendMessage(int(fd), data, rights)
 			switch {
 			case errors.Is(werr, unix.ETOOMANYREFS) && rights != nil:
-				rights = nil // without where it came from, rather than not at all
+				rights = nil
 			case !errors.Is(werr, unix.EINTR):
-				return !errors.Is(werr, unix.EAGAIN)
+				return !wait || !errors.Is(werr, unix.EAGAIN)
 			}
 		}
 	})
@@ -190,7 +196,7 @@ func (k *sock) down(conn *net.UnixConn) {
 		}
 		dropRights(control[:cn])
 		if k.stack() == nil {
-			k.ask(conn, data[:n])
+			k.ask(data[:n])
 			continue
 		}
 		// What becomes of it the program hears, if at all, by SO_ERROR.

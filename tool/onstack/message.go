@@ -35,8 +35,11 @@ func (c *call) msghdr(at uint64) (m msghdr, err error) {
 	}
 	m = msghdr{at: at, name: le.Uint64(b), namelen: le.Uint32(b[8:]), control: le.Uint64(b[32:]), controllen: le.Uint64(b[40:])}
 	n := le.Uint64(b[24:])
-	if n > iovMax {
+	switch {
+	case n > iovMax:
 		return m, unix.EMSGSIZE
+	case int32(m.namelen) < 0:
+		return m, unix.EINVAL
 	}
 	if b, err = c.read(le.Uint64(b[16:]), int(n)*16); err != nil {
 		return m, err
@@ -56,14 +59,11 @@ func (m *msghdr) room() int {
 	return int(n)
 }
 
-// gather reads what is to be sent, at most limit octets.
+// gather reads what is to be sent, at most limit octets of it.
 func (c *call) gather(m *msghdr, limit int) ([]byte, error) {
-	if m.room() > limit {
-		return nil, unix.EMSGSIZE
-	}
 	var data []byte
 	for _, v := range m.iov {
-		b, err := c.read(v[0], int(v[1]))
+		b, err := c.read(v[0], int(min(v[1], uint64(limit-len(data)))))
 		if err != nil {
 			return nil, err
 		}
@@ -104,8 +104,33 @@ func (sv *supervisor) sendOne(c *call, k *sock, m *msghdr, flags int) error {
 	if k.isStream() && flags&unix.MSG_OOB == 0 && c.nr == unix.SYS_SENDMSG && m.namelen == 0 && k.carries() {
 		return c.proceed()
 	}
+	if k.isStream() && flags&unix.MSG_OOB != 0 {
+		go func() { // which waits for room
+			n, err := sv.send(c, k, m, flags)
+			c.settle(c.finish(n, err))
+		}()
+		return nil
+	}
 	n, err := sv.send(c, k, m, flags)
-	return c.finish(n, err)
+	if !errors.Is(err, unix.EAGAIN) || !k.isStream() || flags&unix.MSG_DONTWAIT != 0 {
+		return c.finish(n, err)
+	}
+	fd, err := c.descriptor(k)
+	if err != nil {
+		return err
+	}
+	if nonblocking(fd) {
+		unix.Close(fd)
+		return unix.EAGAIN
+	}
+	return sv.wait(c, fd, unix.EPOLLOUT, timeout(fd, unix.SO_SNDTIMEO), func() (done bool) {
+		n, err := sv.send(c, k, m, flags)
+		if errors.Is(err, unix.EAGAIN) {
+			return false
+		}
+		c.settle(c.finish(n, err))
+		return true
+	})
 }
 
 // carries reports whether a stream's pair takes data.
@@ -119,6 +144,9 @@ func (k *sock) carries() bool {
 func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) {
 	if k.stack() != nil && k.isStream() {
 		return sv.sendStream(c, k, m, flags)
+	}
+	if m.room() > maxDatagram {
+		return 0, unix.EMSGSIZE
 	}
 	data, err := c.gather(m, maxDatagram)
 	if err != nil {
@@ -171,6 +199,13 @@ func (c *call) sendControl(k *sock, m *msghdr) error {
 	return err
 }
 
+// maxStream is how much of a long message goes into a stream at once: the pair
+// takes no more. maxUrgent is what fits one request with out-of-band data.
+const (
+	maxStream = 256 << 10
+	maxUrgent = 32 << 10
+)
+
 // sendStream sends what the pair would not take as a connection does: with an
 // address, which means nothing, or out of band.
 func (sv *supervisor) sendStream(c *call, k *sock, m *msghdr, flags int) (int, error) {
@@ -180,14 +215,17 @@ func (sv *supervisor) sendStream(c *call, k *sock, m *msghdr, flags int) (int, e
 	case !k.carries():
 		return 0, unix.EPIPE
 	}
-	data, err := c.gather(m, 1<<30)
+	if flags&unix.MSG_OOB != 0 && m.room() > maxUrgent {
+		return 0, unix.EMSGSIZE
+	}
+	data, err := c.gather(m, maxStream)
 	if err != nil {
 		return 0, err
 	}
 	if flags&unix.MSG_OOB != 0 {
 		return k.stack().Send(protocol.Msg{Flags: protocol.MsgOOB, Data: data})
 	}
-	fd, err := c.descriptor(c.arg(0))
+	fd, err := c.descriptor(k)
 	if err != nil {
 		return 0, err
 	}
@@ -198,6 +236,9 @@ func (sv *supervisor) sendStream(c *call, k *sock, m *msghdr, flags int) (int, e
 
 // sendmmsg serves sendmmsg(2): as many as go, and the error of the first.
 func (sv *supervisor) sendmmsg(c *call, k *sock) error {
+	if k.isStream() && c.arg(3)&unix.MSG_OOB != 0 {
+		return unix.EOPNOTSUPP
+	}
 	count := 0
 	for i := range min(int(uint32(c.args[2])), iovMax) {
 		at := c.args[1] + uint64(i*mmsghdrLen)
@@ -230,6 +271,9 @@ func (sv *supervisor) recvfrom(c *call, k *sock) error {
 		}
 		if err := c.scatter(&m, r.data); err != nil {
 			return 0, err
+		}
+		if c.args[4] == 0 {
+			return r.length(c.arg(3)), nil
 		}
 		return r.length(c.arg(3)), c.giveAddr(r.from, c.args[4], c.args[5])
 	})
@@ -286,7 +330,7 @@ func (sv *supervisor) recvOne(c *call, k *sock, flags int, receive func(fd int) 
 	case k.isStream():
 		return sv.recvStream(c, k, flags)
 	}
-	fd, err := c.descriptor(c.arg(0))
+	fd, err := c.descriptor(k)
 	if err != nil {
 		return err
 	}
@@ -295,7 +339,7 @@ func (sv *supervisor) recvOne(c *call, k *sock, flags int, receive func(fd int) 
 		unix.Close(fd)
 		return c.finish(n, err)
 	}
-	sv.waitReadable(c, fd, func() (done bool) {
+	return sv.wait(c, fd, unix.EPOLLIN, timeout(fd, unix.SO_RCVTIMEO), func() (done bool) {
 		n, err := receive(fd)
 		if errors.Is(err, unix.EAGAIN) {
 			return false
@@ -303,53 +347,57 @@ func (sv *supervisor) recvOne(c *call, k *sock, flags int, receive func(fd int) 
 		c.settle(c.finish(n, err))
 		return true
 	})
-	return nil
 }
 
-// waitReadable parks c until fd, which it takes over, is readable and try has
-// answered. try is called anew each time, by one at a time.
-func (sv *supervisor) waitReadable(c *call, fd int, try func() (done bool)) {
-	var mu sync.Mutex // of fd: whether it is open
+// wait parks c until fd, which it takes over, has one of the events and try has
+// answered, or has not within d. try is called anew each time.
+func (sv *supervisor) wait(c *call, fd int, events uint32, d time.Duration, try func() (done bool)) error {
+	var mu sync.Mutex // of fd: nobody uses its number once it is closed
 	open := true
-	end := func() {
-		mu.Lock()
-		defer mu.Unlock()
+	shut := func() {
 		if open {
 			open = false
 			sv.watch.remove(fd)
 			unix.Close(fd)
 		}
 	}
-	var ready func(uint32)
-	arm := func() {
+	end := func() {
 		mu.Lock()
 		defer mu.Unlock()
-		if open {
-			sv.watch.remove(fd)
-			sv.watch.add(fd, unix.EPOLLIN, ready)
-		}
+		shut()
 	}
-	d := timeout(fd, unix.SO_RCVTIMEO)
-	start := time.Now()
 	p := &park{c: c, drop: end}
-	wait := func() {
-		left := d
-		if d > 0 {
-			left = max(d-time.Since(start), 1)
+	var arm func() error
+	ready := func(uint32) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !open || !c.valid() { // whoever drops it closes fd
+			return
 		}
-		sv.parked.put(p, left, func() { end(); _ = c.fail(unix.EAGAIN) })
-		arm()
-	}
-	ready = func(uint32) {
-		switch {
-		case !sv.parked.take(p): // whoever has taken it closes fd
-		case !c.valid() || try():
-			end()
-		default:
-			wait()
+		if !try() {
+			c.closeMemory()
+			err := arm()
+			if err == nil {
+				return
+			}
+			_ = c.fail(err)
 		}
+		sv.parked.take(p)
+		shut()
 	}
-	wait()
+	arm = func() error {
+		sv.watch.remove(fd)
+		return sv.watch.add(fd, events, ready)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	sv.parked.put(p, d, func() { end(); _ = c.fail(unix.EAGAIN) })
+	err := arm()
+	if err != nil {
+		sv.parked.take(p)
+		shut()
+	}
+	return err
 }
 
 // recvStream serves what a stream's pair does not: out-of-band data, and
@@ -407,6 +455,9 @@ func (k *sock) receive(fd, flags int, m *msghdr) (*received, error) {
 	n, rn, rflags, _, err := unix.Recvmsg(fd, data, rights, flags&unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
 		return nil, err
+	}
+	if n == 0 && rn == 0 && k.sv.gone() {
+		return nil, unix.ENETDOWN
 	}
 	r := &received{data: data[:min(n, len(data))], whole: n, flags: rflags & unix.MSG_TRUNC}
 	if k.stack() == nil {

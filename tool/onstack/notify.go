@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -90,7 +91,14 @@ func (c *call) fail(err error) error {
 	if err == nil {
 		return c.answer(0)
 	}
-	return c.respond(response{error: -int32(protocol.AsError(err).Errno)})
+	if errors.Is(err, net.ErrClosed) {
+		err = unix.EBADF
+	}
+	errno := protocol.AsError(err).Errno
+	if errno == unix.ECONNRESET && c.sv.gone() {
+		errno = unix.ENETDOWN // it is the stack that has hung up
+	}
+	return c.respond(response{error: -int32(errno)})
 }
 
 // settle ends the call with the error of a function that has served it, if it
@@ -145,8 +153,11 @@ func (c *call) memory() (fd int, err error) {
 	}
 	fd, err = unix.Open("/proc/"+strconv.Itoa(int(c.pid))+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		if !c.valid() {
+		switch {
+		case !c.valid():
 			return -1, errGone
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+			return -1, err
 		}
 		return -1, unix.EFAULT
 	}
@@ -227,17 +238,29 @@ func iovec(b []byte) unix.Iovec {
 // pidfdThread is PIDFD_THREAD (Linux 6.9): a descriptor of any thread.
 const pidfdThread = unix.O_EXCL
 
-// descriptor answers a copy of the program's descriptor fd.
-func (c *call) descriptor(fd int) (int, error) {
+// descriptor answers a copy of the descriptor that the call is about. EBADF: it
+// is k's no more, since another thread has closed it.
+func (c *call) descriptor(k *sock) (int, error) {
 	p, err := openThread(c.pid)
+	if err == nil {
+		defer unix.Close(p)
+	}
+	switch {
+	case !c.valid():
+		return -1, errGone
+	case err != nil:
+		return -1, err
+	}
+	fd, err := unix.PidfdGetfd(p, c.arg(0), 0)
 	if err != nil {
-		return -1, errGone
+		return -1, err
 	}
-	defer unix.Close(p)
-	if !c.valid() {
-		return -1, errGone
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Ino != k.ino {
+		unix.Close(fd)
+		return -1, unix.EBADF
 	}
-	return unix.PidfdGetfd(p, fd, 0)
+	return fd, nil
 }
 
 // openThread answers a descriptor of a thread, or of its process.

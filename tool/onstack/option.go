@@ -2,6 +2,7 @@ package onstack
 
 import (
 	"errors"
+	"net"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +34,7 @@ func (sv *supervisor) setsockopt(c *call, k *sock) error {
 		return c.fail(k.setNetlink(level, name, v))
 	}
 	if level == unix.SOL_SOCKET && local[name] {
-		fd, err := c.descriptor(c.arg(0))
+		fd, err := c.descriptor(k)
 		if err != nil {
 			return err
 		}
@@ -52,7 +53,7 @@ func (sv *supervisor) setsockopt(c *call, k *sock) error {
 	}
 	for _, o := range r.Calls {
 		err := r.Err(k.stack().SetOption(o.Level, o.Name, o.Value))
-		if errors.Is(err, unix.EBADF) && over {
+		if over && (errors.Is(err, unix.EBADF) || errors.Is(err, net.ErrClosed)) {
 			break // it has ended, and the option with it
 		}
 		if err != nil {
@@ -107,7 +108,7 @@ func (k *sock) option(level, name, room int) ([]byte, error) {
 	var answer []byte
 	for _, o := range r.Calls {
 		if answer, err = k.stack().Option(o.Level, o.Name); r.Err(err) != nil {
-			if errors.Is(err, unix.EBADF) {
+			if errors.Is(err, unix.EBADF) || errors.Is(err, net.ErrClosed) {
 				err = unix.EINVAL // of a connection that has ended
 			}
 			return nil, r.Err(err)

@@ -1,6 +1,7 @@
 package onstack
 
 import (
+	"errors"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -68,40 +69,85 @@ func (k *sock) port(want, process uint32) error {
 		return unix.EINVAL
 	case k.nl.PID != 0:
 		return nil
-	case want != 0 && sv.ports[want]:
+	case k.closed:
+		return unix.EBADF
+	case want != 0 && sv.taken(want):
 		return unix.EADDRINUSE
 	case want == 0:
-		for want = process; sv.ports[want]; want-- {
+		for want = process; sv.taken(want); want-- {
 			if want < 0xffff0000 {
 				want = 0xffffffff // where the kernel looks, too: no process has these
 			}
 		}
 	}
 	k.nl.PID = want
-	sv.ports[want] = true
+	sv.ports[want] = k
 	return nil
 }
 
-// askFrom is ask by a call of the program's.
+// taken reports whether a socket that the program still has the port id. The caller
+// holds sv.mu.
+func (sv *supervisor) taken(port uint32) bool {
+	k := sv.ports[port]
+	return k != nil && !hungUp(k.conn)
+}
+
+// hungUp reports that nobody has the other end of a pair.
+func hungUp(conn *net.UnixConn) bool {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return true
+	}
+	p := []unix.PollFd{{}}
+	err = raw.Control(func(fd uintptr) {
+		p[0].Fd = int32(fd)
+		_, _ = unix.Poll(p, 0)
+	})
+	return err != nil || p[0].Revents&unix.POLLHUP != 0
+}
+
+// askFrom answers a message of requests that a call of the program's brings. The
+// program is not to wait for itself: what there is no room for goes when it has
+// read. EBUSY: it has not read what it asked for before.
 func (k *sock) askFrom(c *call, req []byte) error {
 	if err := k.port(0, uint32(process(c.pid))); err != nil {
 		return err
 	}
-	// The answers may be more than the pair holds, and the program reads them only
-	// when this call has ended.
-	go k.ask(k.conn, req)
+	if !k.asking.TryLock() {
+		return unix.EBUSY
+	}
+	rest := k.deliver(k.answers(req), false)
+	if len(rest) == 0 {
+		k.asking.Unlock()
+		return nil
+	}
+	go func() {
+		defer k.asking.Unlock()
+		k.deliver(rest, true)
+	}()
 	return nil
 }
 
-// ask answers a message of requests, one after the other.
-func (k *sock) ask(conn *net.UnixConn, req []byte) {
+// ask answers a message of requests, and waits until there is room.
+func (k *sock) ask(req []byte) {
 	k.asking.Lock()
 	defer k.asking.Unlock()
+	k.deliver(k.answers(req), true)
+}
+
+func (k *sock) answers(req []byte) [][]byte {
 	k.mu.Lock()
 	s := k.nl
 	k.mu.Unlock()
-	for _, b := range s.Answer(k.sv.tables, req) {
-		// A program that does not read loses answers, as the kernel's do.
-		_ = put(conn, b, nil, nil)
+	return s.Answer(k.sv.tables, req)
+}
+
+// deliver writes answers and returns those that there was no room for.
+func (k *sock) deliver(answers [][]byte, wait bool) (rest [][]byte) {
+	for i, b := range answers {
+		if err := put(k.conn, b, nil, nil, wait); errors.Is(err, unix.EAGAIN) {
+			return answers[i:]
+		}
 	}
+	return nil
 }

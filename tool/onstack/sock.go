@@ -2,6 +2,7 @@ package onstack
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,7 +21,7 @@ type state int
 
 const (
 	fresh      state = iota
-	connecting       // on its way; done is closed when its fate is known
+	connecting       // on its way: ours is in the hands of attempt
 	connected        // the stack has the other end of the pair
 	listening
 	failed // a connect that nobody waited for has failed: err
@@ -36,26 +37,26 @@ const (
 //     an incoming one too, with a file beside it that says where it came from;
 //   - of an rtnetlink socket always (rtnetlink.go).
 type sock struct {
-	sv  *supervisor
-	own atomic.Pointer[client.Socket] // the stack's; nil: rtnetlink
-	ino uint64
+	sv   *supervisor
+	own  atomic.Pointer[client.Socket] // the stack's; nil: rtnetlink
+	ino  uint64                        // written once, before the program has it
+	from *sock                         // the listener that it comes from
 
 	mu     sync.Mutex
 	abi    abi.Sock
 	ours   int // our end; -1: the stack's, or closed
 	state  state
-	done   chan struct{}  // of connecting
 	told   bool           // connect has said that it is connected
 	err    error          // of failed, until it is asked for
 	peer   protocol.Addr  // of connected, and of a datagram socket
 	local  protocol.Addr  // of connected
 	queue  []incoming     // of listening: to be accepted
 	more   *sync.Cond     // of listening: queue has room
-	waits  []*park        // of listening: accepts that wait
+	waits  []*park        // of listening: accepts, of connecting: connects that wait
 	nl     netlink.Socket // of rtnetlink
 	groups uint32         // of rtnetlink: what bind subscribed to
-	conn   *net.UnixConn  // of datagrams and rtnetlink: our end
-	asking sync.Mutex     // of rtnetlink: a request is being answered
+	asking sync.Mutex     // of rtnetlink: answers are under way; before mu
+	conn   *net.UnixConn  // of datagrams and rtnetlink: our end; stays
 	over   bool           // of connected: the stack knows it no more
 	spent  bool           // of fresh: the stack's socket has failed to connect
 	bound  protocol.Addr  // what bind asked for
@@ -122,8 +123,11 @@ func (sv *supervisor) socket(c *call) error {
 		return err
 	}
 	if typ == unix.SOCK_STREAM {
-		sv.watch.add(k.ours, 0, k.hungUp)
-	} else if err := k.carry(); err != nil {
+		err = sv.watch.add(k.ours, 0, k.hungUp)
+	} else {
+		err = k.carry()
+	}
+	if err != nil {
 		unix.Close(theirs)
 		k.close()
 		return err
@@ -177,22 +181,23 @@ func (k *sock) close() {
 		return
 	}
 	k.closed = true
-	queue, waits := k.queue, k.waits
+	queue, waits, port := k.queue, k.waits, k.nl.PID
 	k.queue, k.waits = nil, nil
-	k.dropOurs()
+	why := unix.EINVAL
+	if k.state == connecting {
+		why = unix.ECONNABORTED
+	} else {
+		k.dropOurs()
+	}
 	if k.more != nil {
 		k.more.Broadcast()
 	}
 	k.mu.Unlock()
-	k.sv.leave(k)
+	k.sv.leave(k, port)
 	for _, in := range queue {
 		unix.Close(in.data)
 	}
-	for _, p := range waits {
-		if k.sv.parked.take(p) {
-			_ = p.c.fail(unix.EINVAL)
-		}
-	}
+	k.sv.letGo(waits, why)
 	if k.stack() != nil {
 		_ = k.stack().Close()
 	}
@@ -228,6 +233,9 @@ func (k *sock) ended(errno syscall.Errno) {
 // a pair that is closed with something unread shows the program ECONNRESET, as a
 // connection does, and not the end of a stream that went well.
 func (k *sock) spoil() {
+	if k.from != nil && k.from.spoilQueued(k) {
+		return
+	}
 	at := k.seen.Load()
 	pid, fd := uint32(at>>32), int(int32(at))
 	p, err := openThread(pid)
@@ -244,6 +252,31 @@ func (k *sock) spoil() {
 	}
 	_ = unix.Send(theirs, []byte{0}, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	unix.Close(theirs)
+}
+
+// spoilQueued does so for a connection that is still to be accepted.
+func (k *sock) spoilQueued(child *sock) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	i := slices.IndexFunc(k.queue, func(in incoming) bool { return in.k == child })
+	if i >= 0 {
+		_ = unix.Send(k.queue[i].data, []byte{0}, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	}
+	return i >= 0
+}
+
+// orphan ends what waits for the stack, which has gone. A socket that is not
+// connected shows the program an error by itself.
+func (k *sock) orphan() {
+	k.spoil()
+	k.mu.Lock()
+	waits := k.waits
+	k.waits = nil
+	if k.state != connecting {
+		k.dropOurs()
+	}
+	k.mu.Unlock()
+	k.sv.letGo(waits, unix.ENETDOWN)
 }
 
 // stack is the stack's socket, which may become another one (renew).
@@ -264,9 +297,6 @@ func (c *call) sockaddr(addr, length uint64) ([]byte, error) {
 // giveAddr writes an address where the program wants it, cut to its room, and
 // its whole length.
 func (c *call) giveAddr(b []byte, addr, length uint64) error {
-	if addr == 0 {
-		return nil
-	}
 	room, err := c.read(length, 4)
 	if err != nil {
 		return err

@@ -111,7 +111,10 @@ func become(arg string, command []string) (status int, err error) {
 		}
 		err := unix.Sendmsg(conn, []byte{0}, unix.UnixRights(fd), nil, 0)
 		if err == nil {
-			_, err = unix.Read(conn, make([]byte, 1)) // it is listening
+			var n int
+			if n, err = unix.Read(conn, make([]byte, 1)); n == 0 && err == nil { // an octet: it is listening
+				err = errors.New("the supervisor has died")
+			}
 		}
 		passed <- err
 	}()
@@ -188,6 +191,11 @@ func supervise(ctx *cli.Context, arg string, command []string) int {
 		sv.run(sv.listener)
 	}()
 	say(sayPID, p.Pid)
+	go func() {
+		if n, err := unix.Read(front, make([]byte, 1)); n == 0 && err == nil {
+			_ = p.Kill() // the first process has been killed, and is meant by it
+		}
+	}()
 	reap(p.Pid, func(ws unix.WaitStatus) {
 		if ws.Signaled() {
 			say(saySignal, int(ws.Signal()))

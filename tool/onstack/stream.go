@@ -29,7 +29,7 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 	if !k.isStream() {
 		return k.connectDatagram(c, a)
 	}
-	fd, err := c.descriptor(c.arg(0))
+	fd, err := c.descriptor(k)
 	if err != nil {
 		return err
 	}
@@ -73,8 +73,8 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 	if !wait {
 		filler = fill(fd)
 	}
-	k.state, k.done = connecting, make(chan struct{})
-	go k.attempt(a, filler)
+	k.state = connecting
+	go k.attempt(a, k.ours, filler)
 	if !wait {
 		return unix.EINPROGRESS
 	}
@@ -82,27 +82,38 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 	return nil
 }
 
-// attempt is a connect under way. When it fails and nobody has waited for it,
-// the pair goes with the filler in it, which shows the program an error.
-func (k *sock) attempt(to protocol.Addr, filler int) {
-	peer, local, err := k.stack().ConnectData(context.Background(), to, k.ours, filler)
+// attempt is a connect under way, whose data is to go through ours. When it
+// fails and nobody has waited for it, the pair goes with the filler in it, which
+// shows the program an error, and the stack's socket goes too.
+func (k *sock) attempt(to protocol.Addr, ours, filler int) {
+	peer, local, err := k.stack().ConnectData(context.Background(), to, ours, filler)
+	if err != nil && filler > 0 {
+		local, _ = k.stack().LocalAddr()
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	defer close(k.done)
 	switch {
 	case k.closed:
+		k.dropOurs()
+		return
 	case err == nil:
-		k.sv.mu.Lock()
-		k.sv.ids[k.stack().ID()] = k
-		k.sv.mu.Unlock()
 		k.state, k.peer, k.local, k.abi.Bound = connected, peer, local, true
 		k.dropOurs()
+		k.sv.follow(k)
 	case filler > 0:
-		k.state, k.err, k.spent = failed, err, true
+		k.state, k.err, k.local, k.over = failed, err, local, true
 		k.dropOurs()
-		go k.sv.bury(k)
+		k.sv.bury(k)
+		go func() { _ = k.stack().Close() }()
 	default:
 		k.state, k.err, k.spent = failed, err, true
+	}
+	waits := k.waits
+	k.waits = nil
+	for _, p := range waits {
+		if k.sv.parked.take(p) {
+			p.retry()
+		}
 	}
 }
 
@@ -130,27 +141,20 @@ func (k *sock) renew() error {
 
 // awaitConnect has c wait for the attempt. The caller holds k.mu.
 func (k *sock) awaitConnect(c *call, fd int) {
-	d := timeout(fd, unix.SO_SNDTIMEO)
-	p := &park{c: c, drop: func() {}}
-	k.sv.parked.put(p, d, func() { _ = c.fail(unix.EINPROGRESS) })
-	done := k.done
-	go func() {
-		<-done
-		if !k.sv.parked.take(p) {
-			return
-		}
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if k.state != failed {
-			if c.answer(0) == nil {
-				k.told = true
-			}
-			return
-		}
-		if c.fail(k.err) == nil {
+	var p *park
+	p = &park{c: c, drop: func() { k.unwait(p) }}
+	p.retry = func() {
+		switch {
+		case k.state == connected:
+			k.told = c.answer(0) == nil || k.told
+		case k.state != failed: // another thread has heard why
+			_ = c.fail(unix.ECONNABORTED)
+		case c.fail(k.err) == nil:
 			k.err, k.state = nil, fresh
 		}
-	}()
+	}
+	k.waits = append(k.waits, p)
+	k.sv.parked.put(p, timeout(fd, unix.SO_SNDTIMEO), func() { p.drop(); _ = c.fail(unix.EINPROGRESS) })
 }
 
 // fill writes to the program's end until that is not writable, and answers how
@@ -212,27 +216,30 @@ const noDescriptorWait = 100 * time.Millisecond
 
 // harvest takes connections from the stack.
 func (k *sock) harvest() {
+	warned := false
 	for {
 		child, data, peer, local, err := k.stack().AcceptData()
 		if err != nil {
 			if e := protocol.AsError(err).Errno; e != unix.ENFILE && e != unix.EMFILE && e != unix.ENOBUFS {
 				return // it is closed
 			}
-			k.sv.log.Warn("connections wait to be accepted", "err", err)
+			if !warned {
+				k.sv.log.Warn("connections wait to be accepted", "err", err)
+			}
+			warned = true
 			time.Sleep(noDescriptorWait) // nobody says when there is one again
 			continue
 		}
+		warned = false
 		k.mu.Lock()
 		if k.closed {
 			k.mu.Unlock()
 			unix.Close(data)
 			return
 		}
-		in := &sock{sv: k.sv, abi: *k.abi.Accepted(0), ours: -1, state: connected, told: true, peer: peer, local: local}
+		in := &sock{sv: k.sv, abi: *k.abi.Accepted(0), ours: -1, from: k, state: connected, told: true, peer: peer, local: local}
 		in.own.Store(child)
-		k.sv.mu.Lock()
-		k.sv.ids[child.ID()] = in
-		k.sv.mu.Unlock()
+		k.sv.follow(in)
 		k.queue = append(k.queue, incoming{in, data})
 		_, _ = unix.Write(k.ours, []byte{0})
 		k.hand()
@@ -266,13 +273,13 @@ func (sv *supervisor) accept(c *call, k *sock) error {
 	if !k.isStream() {
 		return unix.EOPNOTSUPP
 	}
-	fd, err := c.descriptor(c.arg(0))
+	fd, err := c.descriptor(k)
 	if err != nil {
 		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.state != listening || k.closed {
+	if k.state != listening || k.ours < 0 {
 		unix.Close(fd)
 		return unix.EINVAL
 	}
@@ -311,8 +318,10 @@ func (k *sock) unwait(p *park) {
 // caller holds k.mu.
 func (k *sock) take(c *call, fd, flags int) error {
 	in := k.queue[0]
-	if err := c.giveAddr(in.k.show(in.k.peer), c.args[1], c.args[2]); err != nil {
-		return err
+	if c.args[1] != 0 {
+		if err := c.giveAddr(in.k.show(in.k.peer), c.args[1], c.args[2]); err != nil {
+			return err
+		}
 	}
 	if err := unix.SetNonblock(in.data, flags&unix.SOCK_NONBLOCK != 0); err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/client"
+	"ionet/protocol"
 	"ionet/tool/onstack/abi"
 	"ionet/tool/onstack/netlink"
 )
@@ -45,7 +48,8 @@ type supervisor struct {
 	socks map[uint64]*sock // by inode
 	ids   map[uint32]*sock // streams that the stack alone watches, by its number
 	over  []*sock          // of those whose connection has ended, oldest first
-	ports map[uint32]bool  // netlink port ids in use
+	early []protocol.Ended // of streams that nobody has followed yet, oldest first
+	ports map[uint32]*sock // netlink port ids in use
 }
 
 // receivers is how many calls are looked at at once.
@@ -57,7 +61,7 @@ func newSupervisor(s *client.Stack, tables netlink.Tables, log *slog.Logger, etc
 		return nil, err
 	}
 	return &supervisor{listener: -1, stack: s, tables: tables, log: log, etc: etc, watch: w, parked: parked{by: map[uint32]*park{}},
-		socks: map[uint64]*sock{}, ids: map[uint32]*sock{}, ports: map[uint32]bool{}}, nil
+		socks: map[uint64]*sock{}, ids: map[uint32]*sock{}, ports: map[uint32]*sock{}}, nil
 }
 
 // run serves listener until nothing is left of the program.
@@ -70,6 +74,7 @@ func (sv *supervisor) run(listener int) {
 		go sv.serve()
 	}
 	go sv.endings()
+	go sv.mourn()
 	go func() {
 		for range time.Tick(time.Second) {
 			sv.parked.sweep()
@@ -145,7 +150,38 @@ func (sv *supervisor) dispatch(c *call) error {
 		}
 		return c.proceed()
 	}
+	if k.stack() != nil && c.nr != unix.SYS_SHUTDOWN && sv.gone() {
+		return unix.ENETDOWN
+	}
 	return f(sv, c, k)
+}
+
+// gone reports that the stack has gone: nothing of it will come any more.
+func (sv *supervisor) gone() bool { return sv.stack.Err() != nil }
+
+// mourn waits for the end of the stack, and then for nothing that would come
+// from it.
+func (sv *supervisor) mourn() {
+	<-sv.stack.Done()
+	sv.log.Warn("the program's sockets fail from now on", "err", sv.stack.Err())
+	sv.mu.Lock()
+	socks := slices.Collect(maps.Values(sv.socks))
+	sv.mu.Unlock()
+	for _, k := range socks {
+		if k.isStream() {
+			k.orphan()
+		}
+	}
+}
+
+// letGo fails calls that wait.
+func (sv *supervisor) letGo(waits []*park, why error) {
+	for _, p := range waits {
+		if sv.parked.take(p) {
+			p.drop()
+			_ = p.c.fail(why)
+		}
+	}
 }
 
 // find is the socket behind the program's descriptor fd; nil: it is none of the
@@ -173,19 +209,52 @@ func (sv *supervisor) find(c *call, fd int) (*sock, error) {
 func (sv *supervisor) endings() {
 	for {
 		ended, err := sv.stack.Ended()
-		if err != nil {
-			return // the stack has gone; whoever asks for something hears of it
+		switch {
+		case sv.gone():
+			return
+		case err != nil: // too much waits already
+			time.Sleep(noDescriptorWait)
+			continue
 		}
 		for _, e := range ended {
-			sv.mu.Lock()
-			k := sv.ids[e.ID]
-			delete(sv.ids, e.ID)
-			sv.mu.Unlock()
-			if k != nil {
+			if k := sv.unfollow(e); k != nil {
 				k.ended(e.Errno)
 			}
 		}
 	}
+}
+
+// mostEarly is how many endings are kept of streams that nobody follows. They
+// overtake the answer that has the stream by a little; or nobody will.
+const mostEarly = 1024
+
+// follow has k hear of its ending. The caller may hold k's lock.
+func (sv *supervisor) follow(k *sock) {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	id := k.stack().ID()
+	i := slices.IndexFunc(sv.early, func(e protocol.Ended) bool { return e.ID == id })
+	if i < 0 {
+		sv.ids[id] = k
+		return
+	}
+	go k.ended(sv.early[i].Errno)
+	sv.early = slices.Delete(sv.early, i, i+1)
+}
+
+// unfollow is who is to hear of e; nil: nobody yet.
+func (sv *supervisor) unfollow(e protocol.Ended) *sock {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	k := sv.ids[e.ID]
+	delete(sv.ids, e.ID)
+	if k == nil {
+		if len(sv.early) == mostEarly {
+			sv.early = slices.Delete(sv.early, 0, 1)
+		}
+		sv.early = append(sv.early, e)
+	}
+	return k
 }
 
 // mostOver is how many sockets are remembered whose connection has ended and that
@@ -213,22 +282,28 @@ func (sv *supervisor) enter(k *sock, fd int) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	k.ino = st.Ino
 	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
 	if err == nil {
 		k.abi.Cookie = cookie
 	}
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
+	if k.ino == 0 {
+		k.ino = st.Ino
+	}
 	sv.socks[k.ino] = k
 	return nil
 }
 
-// leave forgets k.
-func (sv *supervisor) leave(k *sock) {
+// leave forgets k, whose netlink port id is port. Of a stack that has gone no
+// socket is forgotten: calls on it fail, and are not the kernel's.
+func (sv *supervisor) leave(k *sock, port uint32) {
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
-	if sv.socks[k.ino] == k {
+	if sv.ports[port] == k {
+		delete(sv.ports, port)
+	}
+	if sv.socks[k.ino] == k && (k.stack() == nil || !sv.gone()) {
 		delete(sv.socks, k.ino)
 	}
 	if s := k.stack(); s != nil {
@@ -240,6 +315,6 @@ func (sv *supervisor) leave(k *sock) {
 func splitLines(b []byte) iter.Seq[string] { return strings.SplitSeq(string(b), "\n") }
 
 // newAbi is what the translation knows of a new socket.
-func (sv *supervisor) newAbi(family, typ, protocol int) abi.Sock {
-	return abi.Sock{Family: family, Type: typ, Protocol: protocol, Tables: sv.tables}
+func (sv *supervisor) newAbi(family, typ, proto int) abi.Sock {
+	return abi.Sock{Family: family, Type: typ, Protocol: proto, Tables: sv.tables}
 }

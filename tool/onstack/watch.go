@@ -13,7 +13,15 @@ import (
 type watcher struct {
 	ep   int
 	mu   sync.Mutex
-	want map[int]func(events uint32)
+	want map[int]want
+	last int32 // number of the last add
+}
+
+// want is one add. An event that was on its way when its descriptor was closed
+// has another number than what has the descriptor now.
+type want struct {
+	number int32
+	f      func(events uint32)
 }
 
 func newWatcher() (*watcher, error) {
@@ -21,7 +29,7 @@ func newWatcher() (*watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{ep: ep, want: map[int]func(uint32){}}
+	w := &watcher{ep: ep, want: map[int]want{}}
 	go w.run()
 	return w, nil
 }
@@ -34,35 +42,42 @@ func (w *watcher) run() {
 			return
 		}
 		for _, e := range events[:max(n, 0)] {
-			w.mu.Lock()
-			f := w.want[int(e.Fd)]
-			w.mu.Unlock()
-			if f != nil {
-				f(e.Events)
-			}
+			w.tell(e)
 		}
 	}
 }
 
-// add has f called once, when fd has one of the events, or has hung up. It is to
-// be removed before fd is closed.
-func (w *watcher) add(fd int, events uint32, f func(events uint32)) {
+func (w *watcher) tell(e unix.EpollEvent) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.want[fd] = f
-	_ = unix.EpollCtl(w.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events | unix.EPOLLONESHOT, Fd: int32(fd)})
+	a := w.want[int(e.Fd)]
+	w.mu.Unlock()
+	if a.f != nil && a.number == e.Pad {
+		a.f(e.Events)
+	}
 }
 
-// remove undoes add; false when there was nothing to undo.
-func (w *watcher) remove(fd int) bool {
+// add has f called once, when fd has one of the events, or has hung up. It is to
+// be removed before fd is closed. Errors: EPERM for a descriptor that is always
+// ready; ENOSPC, ENOMEM.
+func (w *watcher) add(fd int, events uint32, f func(events uint32)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.want[fd] == nil {
-		return false
+	w.last++
+	err := unix.EpollCtl(w.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events | unix.EPOLLONESHOT, Fd: int32(fd), Pad: w.last})
+	if err == nil {
+		w.want[fd] = want{w.last, f}
 	}
-	delete(w.want, fd)
-	_ = unix.EpollCtl(w.ep, unix.EPOLL_CTL_DEL, fd, nil)
-	return true
+	return err
+}
+
+// remove undoes add, if there was one.
+func (w *watcher) remove(fd int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.want[fd].f != nil {
+		delete(w.want, fd)
+		_ = unix.EpollCtl(w.ep, unix.EPOLL_CTL_DEL, fd, nil)
+	}
 }
 
 // park is a call that waits, and that may be over at any time without a word: a

@@ -1,0 +1,318 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	programs["pointers"] = badPointers
+	programs["lengths"] = badLengths
+}
+
+// Pointers that lead nowhere, and lengths that nothing has, end a call with an
+// error that the kernel would give too, and harm nobody else.
+func TestOnstackBadPointers(t *testing.T) {
+	d := start(t)
+	d.onstack(0, "pointers").well()
+	d.onstack(0, "lengths").well()
+	s := d.open()
+	until(t, "the stack has no socket left", func() bool { return info(t, s).Sockets == 0 })
+}
+
+// loopback is sockaddr_in of 127.0.0.1.
+func loopback(port uint16) (a unix.RawSockaddrInet4) {
+	return unix.RawSockaddrInet4{Family: unix.AF_INET, Port: port<<8 | port>>8, Addr: [4]byte{127, 0, 0, 1}}
+}
+
+const inetLen = unix.SizeofSockaddrInet4
+
+// bench is what the hostile programs have: a UDP socket with a datagram in it, a
+// connected stream, a listener, and a netlink socket, none of which waits.
+type bench struct {
+	udp, udpPort, conn, listener, netlink int
+}
+
+func newBench() (b bench, err error) {
+	sock := func(family, typ int) int {
+		fd, e := call(unix.SYS_SOCKET, uintptr(family), uintptr(typ|unix.SOCK_CLOEXEC), 0)
+		if e != 0 {
+			err = errors.Join(err, fmt.Errorf("socket: %w", e))
+		}
+		return fd
+	}
+	bound := func(fd int) (port int) {
+		a, n := loopback(0), uint32(inetLen)
+		_, e := call(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&a)), inetLen)
+		_, e2 := call(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)))
+		if e|e2 != 0 || a.Port == 0 {
+			err = errors.Join(err, fmt.Errorf("bind: %w, %w", e, e2))
+		}
+		return int(a.Port>>8 | a.Port<<8)
+	}
+	b.udp = sock(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK)
+	b.udpPort = bound(b.udp)
+	b.listener = sock(unix.AF_INET, unix.SOCK_STREAM)
+	a := loopback(uint16(bound(b.listener)))
+	b.conn = sock(unix.AF_INET, unix.SOCK_STREAM)
+	_, e := call(unix.SYS_LISTEN, uintptr(b.listener), 5)
+	_, e2 := call(unix.SYS_CONNECT, uintptr(b.conn), uintptr(unsafe.Pointer(&a)), inetLen)
+	b.netlink = sock(unix.AF_NETLINK, unix.SOCK_RAW)
+	for _, fd := range []int{b.conn, b.listener} {
+		err = errors.Join(err, unix.SetNonblock(fd, true))
+	}
+	if e|e2 != 0 {
+		err = errors.Join(err, fmt.Errorf("listen: %w, connect: %w", e, e2))
+	}
+	return b, errors.Join(err, b.feed())
+}
+
+// feed has the UDP socket send itself an octet.
+func (b bench) feed() error {
+	a, x := loopback(uint16(b.udpPort)), [1]byte{'x'}
+	if _, e := call(unix.SYS_SENDTO, uintptr(b.udp), uintptr(unsafe.Pointer(&x)), 1, 0, uintptr(unsafe.Pointer(&a)), inetLen); e != 0 {
+		return fmt.Errorf("sendto: %w", e)
+	}
+	p := []unix.PollFd{{Fd: int32(b.udp), Events: unix.POLLIN}}
+	if n, err := unix.Poll(p, 10000); n != 1 {
+		return fmt.Errorf("a datagram has not come: %w", err)
+	}
+	return nil
+}
+
+// well reports that all is as it should be.
+func (b bench) well() error {
+	for { // what the program has sent itself
+		if _, e := call(unix.SYS_RECVFROM, uintptr(b.udp), 0, 0, 0, 0, 0); e == unix.EAGAIN {
+			break
+		}
+	}
+	if err := b.feed(); err != nil {
+		return err
+	}
+	var a unix.RawSockaddrInet4
+	var x [1]byte
+	n := uint32(inetLen)
+	if m, e := call(unix.SYS_RECVFROM, uintptr(b.udp), uintptr(unsafe.Pointer(&x)), 1, 0, uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n))); m != 1 || e != 0 || a.Addr[0] != 127 || n != inetLen {
+		return fmt.Errorf("recvfrom: %d, %w, %v", m, e, a)
+	}
+	if _, err := newBench(); err != nil {
+		return fmt.Errorf("anew: %w", err)
+	}
+	return nil
+}
+
+// pages are the end of a page behind which is one that may not be touched, and a
+// page that may only be read. They are shared: into a private page the supervisor
+// can write what its owner may not (proc_pid_mem(5)).
+func pages() (end, readOnly unsafe.Pointer, err error) {
+	m, err := unix.Mmap(-1, 0, 3*4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_SHARED)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = errors.Join(unix.Mprotect(m[4096:8192], unix.PROT_NONE), unix.Mprotect(m[8192:], unix.PROT_READ))
+	return unsafe.Pointer(&m[4096]), unsafe.Pointer(&m[8192]), err
+}
+
+// attempt is a call whose pointer, at place i of its arguments, is made bad.
+type attempt struct {
+	name  string
+	nr    uintptr
+	args  []uintptr
+	i     int
+	in    bool // the program's memory is read
+	octet bool // a single one of it is touched
+}
+
+func badPointers([]string) error {
+	b, err := newBench()
+	if err != nil {
+		return err
+	}
+	endAt, readOnlyAt, err := pages()
+	if err != nil {
+		return err
+	}
+	end, readOnly := uintptr(endAt), uintptr(readOnlyAt)
+	a, n, x := loopback(9), uint32(inetLen), make([]byte, 256)
+	addr, length, buf := uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)), uintptr(unsafe.Pointer(&x[0]))
+	udp, conn, lis, nl := uintptr(b.udp), uintptr(b.conn), uintptr(b.listener), uintptr(b.netlink)
+	all := []attempt{
+		{"bind", unix.SYS_BIND, []uintptr{udp, 0, inetLen}, 1, true, false},
+		{"bind of netlink", unix.SYS_BIND, []uintptr{nl, 0, 12}, 1, true, false},
+		{"connect", unix.SYS_CONNECT, []uintptr{udp, 0, inetLen}, 1, true, false},
+		{"connect of a stream", unix.SYS_CONNECT, []uintptr{conn, 0, inetLen}, 1, true, false},
+		{"sendto, octets", unix.SYS_SENDTO, []uintptr{udp, 0, 100, 0, addr, inetLen}, 1, true, false},
+		{"sendto, address", unix.SYS_SENDTO, []uintptr{udp, buf, 1, 0, 0, inetLen}, 4, true, false},
+		{"sendto of netlink", unix.SYS_SENDTO, []uintptr{nl, 0, 32, 0, addr, 12}, 1, true, false},
+		{"sendto, out of band", unix.SYS_SENDTO, []uintptr{conn, 0, 8, unix.MSG_OOB, 0, 0}, 1, true, false},
+		{"sendmsg", unix.SYS_SENDMSG, []uintptr{udp, 0, 0}, 1, true, false},
+		{"sendmsg of netlink", unix.SYS_SENDMSG, []uintptr{nl, 0, 0}, 1, true, false},
+		{"sendmmsg", unix.SYS_SENDMMSG, []uintptr{udp, 0, 3, 0}, 1, true, false},
+		{"setsockopt", unix.SYS_SETSOCKOPT, []uintptr{udp, unix.SOL_SOCKET, unix.SO_BROADCAST, 0, 4}, 3, true, false},
+		{"setsockopt of the pair", unix.SYS_SETSOCKOPT, []uintptr{udp, unix.SOL_SOCKET, unix.SO_RCVTIMEO_OLD, 0, 16}, 3, true, false},
+		{"SIOCGIFFLAGS", unix.SYS_IOCTL, []uintptr{udp, unix.SIOCGIFFLAGS, 0}, 2, true, false},
+		{"SIOCGIFCONF", unix.SYS_IOCTL, []uintptr{udp, unix.SIOCGIFCONF, 0}, 2, true, false},
+		{"recvmsg", unix.SYS_RECVMSG, []uintptr{udp, 0, 0}, 1, true, false},
+		{"recvmmsg", unix.SYS_RECVMMSG, []uintptr{udp, 0, 2, 0, 0}, 1, true, false},
+		{"recvfrom, octets", unix.SYS_RECVFROM, []uintptr{udp, 0, 1, 0, addr, length}, 1, false, true},
+		{"recvfrom, address", unix.SYS_RECVFROM, []uintptr{udp, buf, 1, 0, 0, length}, 4, false, false},
+		{"recvfrom, length", unix.SYS_RECVFROM, []uintptr{udp, buf, 1, 0, addr, 0}, 5, true, false},
+		{"getsockname", unix.SYS_GETSOCKNAME, []uintptr{udp, 0, length}, 1, false, false},
+		{"getsockname, length", unix.SYS_GETSOCKNAME, []uintptr{udp, addr, 0}, 2, true, false},
+		{"getpeername", unix.SYS_GETPEERNAME, []uintptr{conn, 0, length}, 1, false, false},
+		{"getpeername, length", unix.SYS_GETPEERNAME, []uintptr{conn, addr, 0}, 2, true, false},
+		{"getsockopt", unix.SYS_GETSOCKOPT, []uintptr{udp, unix.SOL_SOCKET, unix.SO_TYPE, 0, length}, 3, false, false},
+		{"getsockopt, length", unix.SYS_GETSOCKOPT, []uintptr{udp, unix.SOL_SOCKET, unix.SO_TYPE, buf, 0}, 4, true, false},
+		{"accept", unix.SYS_ACCEPT, []uintptr{lis, 0, length}, 1, false, false},
+		{"accept, length", unix.SYS_ACCEPT, []uintptr{lis, addr, 0}, 2, true, false},
+	}
+	const unmapped, kernel = 0x1000, 0xffff800000001000
+	for _, at := range all {
+		for where, p := range map[string]uintptr{"unmapped": unmapped, "the kernel's": kernel, "over a page's end": end - 1, "behind a page": end, "at the end of all": math.MaxUint64 - 3, "read-only": readOnly} {
+			if p == readOnly && (at.in || at.nr == unix.SYS_ACCEPT) || p == end-1 && at.octet {
+				continue // that is allowed
+			}
+			if err := b.feed(); err != nil {
+				return fmt.Errorf("%s, %s: %w", at.name, where, err)
+			}
+			args := append([]uintptr(nil), at.args...)
+			args[at.i] = p
+			n = inetLen
+			_, e := call(at.nr, args...)
+			if e != unix.EFAULT {
+				err = errors.Join(err, fmt.Errorf("%s, %s: %w", at.name, where, e))
+			}
+		}
+	}
+	// Within a header that can be read.
+	nowhere := unsafe.Add(endAt, 64)
+	for name, h := range map[string]unix.Msghdr{
+		"name": {Name: (*byte)(nowhere), Namelen: inetLen},
+		"iov":  {Iov: (*unix.Iovec)(nowhere), Iovlen: 2},
+		"octets": {Name: (*byte)(unsafe.Pointer(&a)), Namelen: inetLen,
+			Iov: &unix.Iovec{Base: (*byte)(endAt), Len: 2}, Iovlen: 1},
+		"control": {Name: (*byte)(unsafe.Pointer(&a)), Namelen: inetLen,
+			Control: (*byte)(nowhere), Controllen: 64},
+	} {
+		if _, e := call(unix.SYS_SENDMSG, udp, uintptr(unsafe.Pointer(&h)), 0); e != unix.EFAULT {
+			err = errors.Join(err, fmt.Errorf("sendmsg, %s: %w", name, e))
+		}
+		if _, e := call(unix.SYS_SENDMMSG, udp, uintptr(unsafe.Pointer(&[2]unix.Msghdr{h})), 1, 0); e != unix.EFAULT {
+			err = errors.Join(err, fmt.Errorf("sendmmsg, %s: %w", name, e))
+		}
+		_ = b.feed()
+		if _, e := call(unix.SYS_RECVMSG, udp, uintptr(unsafe.Pointer(&h)), 0); e != unix.EFAULT && name != "control" { // none comes
+			err = errors.Join(err, fmt.Errorf("recvmsg, %s: %w", name, e))
+		}
+	}
+	// A list of interfaces with its end outside.
+	var conf struct {
+		n   int32
+		_   int32
+		buf uintptr
+	}
+	conf.n, conf.buf = 400, end-8
+	if _, e := call(unix.SYS_IOCTL, udp, unix.SIOCGIFCONF, uintptr(unsafe.Pointer(&conf))); e != unix.EFAULT {
+		err = errors.Join(err, fmt.Errorf("SIOCGIFCONF, buffer: %w", e))
+	}
+	return errors.Join(err, b.well())
+}
+
+func badLengths([]string) error {
+	b, err := newBench()
+	if err != nil {
+		return err
+	}
+	a, x := loopback(9), make([]byte, 1<<16)
+	addr, buf := uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&x[0]))
+	udp, conn, lis := uintptr(b.udp), uintptr(b.conn), uintptr(b.listener)
+	want := func(name string, e syscall.Errno, ok ...syscall.Errno) {
+		for _, o := range ok {
+			if e == o {
+				return
+			}
+		}
+		err = errors.Join(err, fmt.Errorf("%s: %w, not one of %v", name, e, ok))
+	}
+	for _, n := range []uint32{math.MaxUint32, 1 << 31, 1 << 30, 129} {
+		for name, nr := range map[string]uintptr{"bind": unix.SYS_BIND, "connect": unix.SYS_CONNECT} {
+			_, e := call(nr, udp, addr, uintptr(n))
+			want(fmt.Sprint(name, " of ", n), e, unix.EINVAL)
+		}
+		_, e := call(unix.SYS_SENDTO, udp, buf, 1, 0, addr, uintptr(n))
+		want(fmt.Sprint("sendto to ", n), e, unix.EINVAL)
+	}
+	for _, n := range []uint32{0, 1, 2, 15} {
+		_, e := call(unix.SYS_BIND, udp, addr, uintptr(n))
+		want(fmt.Sprint("bind of ", n), e, unix.EINVAL)
+		_, e = call(unix.SYS_CONNECT, udp, addr, uintptr(n))
+		want(fmt.Sprint("connect of ", n), e, unix.EINVAL)
+	}
+	for _, n := range []uint32{1 << 31, math.MaxUint32} {
+		m := n
+		_, e := call(unix.SYS_GETSOCKNAME, udp, addr, uintptr(unsafe.Pointer(&m)))
+		want(fmt.Sprint("getsockname of ", n), e, unix.EINVAL)
+		_, e = call(unix.SYS_GETPEERNAME, conn, addr, uintptr(unsafe.Pointer(&m)))
+		want(fmt.Sprint("getpeername of ", n), e, unix.EINVAL)
+		_, e = call(unix.SYS_GETSOCKOPT, udp, unix.SOL_SOCKET, unix.SO_TYPE, buf, uintptr(unsafe.Pointer(&m)))
+		want(fmt.Sprint("getsockopt of ", n), e, unix.EINVAL)
+		_, e = call(unix.SYS_SETSOCKOPT, udp, unix.SOL_SOCKET, unix.SO_BROADCAST, buf, uintptr(n))
+		want(fmt.Sprint("setsockopt of ", n), e, unix.EINVAL)
+		_, e = call(unix.SYS_ACCEPT4, lis, addr, uintptr(unsafe.Pointer(&m)), 0)
+		want(fmt.Sprint("accept of ", n), e, unix.EINVAL)
+	}
+	for _, n := range []uintptr{1 << 17, 1 << 31, 1 << 40, math.MaxInt64, math.MaxUint64} {
+		_, e := call(unix.SYS_SENDTO, udp, buf, n, 0, addr, inetLen)
+		want(fmt.Sprint("sendto of ", n), e, unix.EMSGSIZE)
+		_, e = call(unix.SYS_SENDTO, conn, buf, n, unix.MSG_OOB, 0, 0)
+		want(fmt.Sprint("sendto out of band of ", n), e, unix.EMSGSIZE)
+		_, e = call(unix.SYS_SENDTO, conn, buf, n, 0, addr, inetLen)
+		want(fmt.Sprint("sendto with an address of ", n), e, 0, unix.EAGAIN, unix.EFAULT) // as far as there is memory
+		h := unix.Msghdr{Name: (*byte)(unsafe.Pointer(&a)), Namelen: inetLen, Iov: &unix.Iovec{Base: &x[0], Len: uint64(n)}, Iovlen: 1}
+		_, e = call(unix.SYS_SENDMSG, udp, uintptr(unsafe.Pointer(&h)), 0)
+		want(fmt.Sprint("sendmsg of ", n), e, unix.EMSGSIZE)
+		h = unix.Msghdr{Iov: &unix.Iovec{}, Iovlen: uint64(n)}
+		_, e = call(unix.SYS_SENDMSG, udp, uintptr(unsafe.Pointer(&h)), 0)
+		want(fmt.Sprint("sendmsg of iovs ", n), e, unix.EMSGSIZE)
+		_, e = call(unix.SYS_RECVMSG, udp, uintptr(unsafe.Pointer(&h)), 0)
+		want(fmt.Sprint("recvmsg of iovs ", n), e, unix.EMSGSIZE)
+		h = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&a)), Namelen: inetLen, Control: &x[0], Controllen: uint64(n)}
+		_, e = call(unix.SYS_SENDMSG, udp, uintptr(unsafe.Pointer(&h)), 0)
+		want(fmt.Sprint("sendmsg of control ", n), e, unix.ENOBUFS)
+		if err := b.feed(); err != nil {
+			return err
+		}
+		var m uint32 = inetLen
+		_, e = call(unix.SYS_RECVFROM, udp, buf, n, 0, addr, uintptr(unsafe.Pointer(&m)))
+		want(fmt.Sprint("recvfrom of ", n), e, 0)
+	}
+	h := [2]unix.Msghdr{{Name: (*byte)(unsafe.Pointer(&a)), Namelen: math.MaxUint32}}
+	_, e := call(unix.SYS_SENDMSG, udp, uintptr(unsafe.Pointer(&h)), 0)
+	want("sendmsg to -1", e, unix.EINVAL)
+	for _, n := range []uintptr{0, math.MaxInt32, math.MaxUint32} {
+		h[0] = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&a)), Namelen: inetLen}
+		h[1].Namelen = 0 // what follows is no header any more
+		_, e := call(unix.SYS_SENDMMSG, udp, uintptr(unsafe.Pointer(&h)), n, 0)
+		want(fmt.Sprint("sendmmsg of ", n), e, 0, unix.EMSGSIZE, unix.EFAULT, unix.EINVAL)
+		_, e = call(unix.SYS_RECVMMSG, udp, uintptr(unsafe.Pointer(&h)), n, 0, 0)
+		want(fmt.Sprint("recvmmsg of ", n), e, 0, unix.EAGAIN, unix.EMSGSIZE, unix.EFAULT, unix.EINVAL)
+	}
+	var conf struct {
+		n   int32
+		_   int32
+		buf uintptr
+	}
+	for _, n := range []int32{-1, math.MinInt32, math.MaxInt32} {
+		conf.n, conf.buf = n, buf
+		_, e := call(unix.SYS_IOCTL, udp, unix.SIOCGIFCONF, uintptr(unsafe.Pointer(&conf)))
+		want(fmt.Sprint("SIOCGIFCONF of ", n), e, 0, unix.EINVAL)
+	}
+	return errors.Join(err, b.well())
+}
