@@ -70,12 +70,12 @@ func newBench() (b bench, err error) {
 	if e|e2 != 0 {
 		err = errors.Join(err, fmt.Errorf("listen: %w, connect: %w", e, e2))
 	}
-	return b, errors.Join(err, b.feed())
+	return b, errors.Join(err, b.feed('x'))
 }
 
 // feed has the UDP socket send itself an octet.
-func (b bench) feed() error {
-	a, x := loopback(uint16(b.udpPort)), [1]byte{'x'}
+func (b bench) feed(octet byte) error {
+	a, x := loopback(uint16(b.udpPort)), [1]byte{octet}
 	if _, e := call(unix.SYS_SENDTO, uintptr(b.udp), uintptr(unsafe.Pointer(&x)), 1, 0, uintptr(unsafe.Pointer(&a)), inetLen); e != 0 {
 		return fmt.Errorf("sendto: %w", e)
 	}
@@ -88,19 +88,18 @@ func (b bench) feed() error {
 
 // well reports that all is as it should be.
 func (b bench) well() error {
-	for { // what the program has sent itself
-		if _, e := call(unix.SYS_RECVFROM, uintptr(b.udp), 0, 0, 0, 0, 0); e == unix.EAGAIN {
-			break
-		}
-	}
-	if err := b.feed(); err != nil {
+	if err := b.feed('y'); err != nil {
 		return err
 	}
-	var a unix.RawSockaddrInet4
-	var x [1]byte
-	n := uint32(inetLen)
-	if m, e := call(unix.SYS_RECVFROM, uintptr(b.udp), uintptr(unsafe.Pointer(&x)), 1, 0, uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n))); m != 1 || e != 0 || a.Addr[0] != 127 || n != inetLen {
-		return fmt.Errorf("recvfrom: %d, %w, %v", m, e, a)
+	for x := [1]byte{}; x[0] != 'y'; { // after what the program has sent itself
+		var a unix.RawSockaddrInet4
+		n := uint32(inetLen)
+		_, e := call(unix.SYS_RECVFROM, uintptr(b.udp), uintptr(unsafe.Pointer(&x)), 1, 0, uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)))
+		if e == unix.EAGAIN {
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(b.udp), Events: unix.POLLIN}}, 10000)
+		} else if e != 0 || a.Addr[0] != 127 || n != inetLen {
+			return fmt.Errorf("recvfrom: %w, %v", e, a)
+		}
 	}
 	if _, err := newBench(); err != nil {
 		return fmt.Errorf("anew: %w", err)
@@ -108,16 +107,28 @@ func (b bench) well() error {
 	return nil
 }
 
-// pages are the end of a page behind which is one that may not be touched, and a
-// page that may only be read. They are shared: into a private page the supervisor
-// can write what its owner may not (proc_pid_mem(5)).
+// pages are the end of a page behind which a file has ended, and a page that may
+// only be read. They are of files: where the program itself has forbidden what
+// could be done, the supervisor can read, and write to private pages
+// (proc_pid_mem(5)).
 func pages() (end, readOnly unsafe.Pointer, err error) {
-	m, err := unix.Mmap(-1, 0, 3*4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_SHARED)
+	fd, err := unix.MemfdCreate("pages", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, nil, err
 	}
-	err = errors.Join(unix.Mprotect(m[4096:8192], unix.PROT_NONE), unix.Mprotect(m[8192:], unix.PROT_READ))
-	return unsafe.Pointer(&m[4096]), unsafe.Pointer(&m[8192]), err
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, 4096); err != nil {
+		return nil, nil, err
+	}
+	m, err := unix.Mmap(fd, 0, 2*4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, nil, err
+	}
+	return unsafe.Pointer(&m[4096]), unsafe.Pointer(&r[0]), nil
 }
 
 // attempt is a call whose pointer, at place i of its arguments, is made bad.
@@ -179,7 +190,7 @@ func badPointers([]string) error {
 			if p == readOnly && (at.in || at.nr == unix.SYS_ACCEPT) || p == end-1 && at.octet {
 				continue // that is allowed
 			}
-			if err := b.feed(); err != nil {
+			if err := b.feed('x'); err != nil {
 				return fmt.Errorf("%s, %s: %w", at.name, where, err)
 			}
 			args := append([]uintptr(nil), at.args...)
@@ -207,7 +218,7 @@ func badPointers([]string) error {
 		if _, e := call(unix.SYS_SENDMMSG, udp, uintptr(unsafe.Pointer(&[2]unix.Msghdr{h})), 1, 0); e != unix.EFAULT {
 			err = errors.Join(err, fmt.Errorf("sendmmsg, %s: %w", name, e))
 		}
-		_ = b.feed()
+		_ = b.feed('x')
 		if _, e := call(unix.SYS_RECVMSG, udp, uintptr(unsafe.Pointer(&h)), 0); e != unix.EFAULT && name != "control" { // none comes
 			err = errors.Join(err, fmt.Errorf("recvmsg, %s: %w", name, e))
 		}
@@ -286,7 +297,7 @@ func badLengths([]string) error {
 		h = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&a)), Namelen: inetLen, Control: &x[0], Controllen: uint64(n)}
 		_, e = call(unix.SYS_SENDMSG, udp, uintptr(unsafe.Pointer(&h)), 0)
 		want(fmt.Sprint("sendmsg of control ", n), e, unix.ENOBUFS)
-		if err := b.feed(); err != nil {
+		if err := b.feed('x'); err != nil {
 			return err
 		}
 		var m uint32 = inetLen

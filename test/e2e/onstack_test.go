@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ionet/client"
+	"ionet/protocol"
 )
 
 // envOnstack makes the test binary onstack; its first argument "program=NAME",
@@ -138,14 +141,6 @@ func (r *onstackRun) line() string {
 	}
 }
 
-// expect wants the next line to be s.
-func (r *onstackRun) expect(s string) {
-	r.t.Helper()
-	if got := r.line(); got != s {
-		r.t.Fatalf("the program says %q, not %q", got, s)
-	}
-}
-
 // well waits for a good end.
 func (r *onstackRun) well() {
 	r.t.Helper()
@@ -187,6 +182,16 @@ func alive(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, _ := bytes.Cut(b, []byte(") "))
 	return err == nil && len(rest) > 0 && rest[0] != 'Z' && rest[0] != 'X'
+}
+
+// left are the control blocks that the stack has for somebody.
+func left(t *testing.T, s *client.Stack) []protocol.SocketRow {
+	t.Helper()
+	rows, err := client.Table[protocol.SocketRow](s, protocol.TableSockets, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(rows, func(r protocol.SocketRow) bool { return r.State == "TIME_WAIT" })
 }
 
 // call is a bare system call.
