@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -154,6 +155,20 @@ func newData(sk *sock) (d *data, theirs int, err error) {
 func (d *data) drop() {
 	d.s.dropStream(d.sk.c)
 	unix.Close(d.fd)
+}
+
+// take and give are read(2) and write(2) of a pair, and never wait, whatever a
+// client does to the flags of an end that it has brought and kept.
+func take(fd int, b []byte) (int, error) { return transfer(unix.SYS_RECVFROM, fd, b) }
+
+func give(fd int, b []byte) (int, error) { return transfer(unix.SYS_SENDTO, fd, b) }
+
+func transfer(nr uintptr, fd int, b []byte) (int, error) {
+	n, _, errno := unix.Syscall6(nr, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // begin starts to move data: the socket is the client's. A nil d is no
@@ -353,7 +368,7 @@ func (d *data) upRound(w *netif.Work) {
 // flush writes what up holds; false when some of it is left.
 func (d *data) flush() bool {
 	for len(d.upHold.rest) > 0 && !d.deaf.Load() {
-		n, err := unix.Write(d.fd, d.upHold.rest)
+		n, err := give(d.fd, d.upHold.rest)
 		switch {
 		case err == nil:
 			d.upHold.take(n)
@@ -405,7 +420,7 @@ func (d *data) downRound(w *netif.Work) (more bool) {
 			room = min(room, p.Packet())
 		}
 		sc := scratches.Get().(*scratch)
-		n, err := unix.Read(d.fd, sc.b[:min(room, chunk)])
+		n, err := take(d.fd, sc.b[:min(room, chunk)])
 		if err != nil || n == 0 {
 			scratches.Put(sc)
 			return d.dry(w, err)

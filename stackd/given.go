@@ -17,19 +17,22 @@ type given struct {
 	filler uint32 // octets
 }
 
+// mostFiller is more than a quarter of any buffer that the kernel grants.
+const mostFiller = 16 << 20
+
 // takeGiven is what came with the frame in hand.
 func (c *conn) takeGiven(filler uint32) (*given, error) {
 	fd := c.given
-	if fd < 0 {
+	switch {
+	case fd < 0:
 		return nil, errf(unix.EBADF, "the descriptor of the connection has not come with the request")
+	case filler > mostFiller:
+		return nil, errf(unix.EINVAL, "filler is at most %d octets", mostFiller)
 	}
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	typ, terr := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || terr != nil || domain != unix.AF_UNIX || typ != unix.SOCK_STREAM {
 		return nil, errf(unix.EINVAL, "the descriptor of a connection is one end of a pair of local stream sockets")
-	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, err
 	}
 	c.given = -1
 	return &given{fd: fd, filler: filler}, nil
@@ -47,7 +50,7 @@ func (g *given) empty() {
 	sc := scratches.Get().(*scratch)
 	defer scratches.Put(sc)
 	for g.filler > 0 {
-		n, err := unix.Read(g.fd, sc.b[:min(int64(g.filler), chunk)])
+		n, err := take(g.fd, sc.b[:min(int64(g.filler), chunk)])
 		if err == unix.EINTR {
 			continue
 		}

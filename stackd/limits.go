@@ -8,7 +8,7 @@ var (
 	nodeUserClients  = mib.Int("kern.user.clients", 4096, "Connections of one user to dev/socket at most (ionet's own).", mib.Range(1, 1<<20))
 	nodeUserSockets  = mib.Int("kern.user.sockets", 16384, "Sockets and captures of one user at most (ionet's own).", mib.Range(1, 1<<20))
 	nodeUserQueue    = mib.Int("kern.user.queue", 64<<20, "Octets of answers that the clients of one user may leave unread (ionet's own).", mib.Range(1<<16, 1<<40))
-	nodeClientParked = mib.Int("kern.client.waiting", 1024, "Requests of one client that may wait for data at most (ionet's own).", mib.Range(1, 1<<20))
+	nodeClientParked = mib.Int("kern.client.waiting", 32768, "Requests of one client that may wait for data at most (ionet's own).", mib.Range(1, 1<<20))
 	nodeClientQueue  = mib.Int("kern.client.queue", 1<<20, "Octets of answers that one client may leave unread (ionet's own).", mib.Range(1<<16, 1<<30))
 
 	cntRefusedClient = mib.NewCounter("clients", "clients refused", "# connection{s} refused: a user had too many")
