@@ -42,8 +42,8 @@ var Version string
 // with a tab is shown as it stands.
 type Command struct {
 	Name       string
-	Word       bool // of ionet alone, as in "ionet ps": its page must not hide the system's
-	Wraps      bool // what begins with the first argument that is no option is another command
+	Word       bool   // of ionet alone, as in "ionet ps": its page must not hide the system's
+	Wraps      string // its options, as Getopt has them; what begins with the first argument that is no option is another command
 	Aliases    []string
 	Section    int      // of the manual; 0 is 8
 	Synopsis   []string // one a form, without the name
@@ -165,10 +165,14 @@ func (ctx *Context) common(args []string) ([]string, error) {
 				return nil, fmt.Errorf("option takes no argument -- %s", name[2:])
 			}
 		default:
-			if ctx.cmd.Wraps && !strings.HasPrefix(name, "-") {
+			if ctx.cmd.Wraps != "" && !strings.HasPrefix(name, "-") {
 				return append(rest, args[i:]...), nil
 			}
 			rest = append(rest, args[i])
+			if takesNext(ctx.cmd.Wraps, args[i]) && i+1 < len(args) {
+				i++
+				rest = append(rest, args[i])
+			}
 			continue
 		}
 		switch name {
@@ -186,6 +190,21 @@ func (ctx *Context) common(args []string) ([]string, error) {
 		}
 	}
 	return rest, nil
+}
+
+// takesNext reports whether the argument of the last letter in word is the next
+// one. spec is that of Getopt.
+func takesNext(spec, word string) bool {
+	if len(word) < 2 || word[0] != '-' || word[1] == '-' {
+		return false
+	}
+	for i := range len(word) - 1 {
+		_, after, known := strings.Cut(spec, word[i+1:i+2])
+		if known && strings.HasPrefix(after, ":") {
+			return i+2 == len(word) && !strings.HasPrefix(after, "::")
+		}
+	}
+	return false
 }
 
 // Errorf writes "name: sentence" to standard error and returns 1.

@@ -132,6 +132,23 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// TestExecWraps: what belongs to the other command is left to it.
+func TestExecWraps(t *testing.T) {
+	c := echo()
+	c.Wraps = "dl:p::"
+	for args, want := range map[string]string{
+		"-d --json ls --json":      `["-d" "ls" "--json"] sock= json=true`,
+		"-dl log --json ls --sock": `["-dl" "log" "ls" "--sock"] sock= json=true`,
+		"-llog ls --json":          `["-llog" "ls" "--json"] sock= json=false`,
+		"-p ls --json":             `["-p" "ls" "--json"] sock= json=false`,
+		"-l":                       `["-l"] sock= json=false`,
+	} {
+		if status, stdout, stderr := exec(c, strings.Fields(args)...); status != 0 || stdout != want {
+			t.Errorf("%q: %d %q %q", args, status, stdout, stderr)
+		}
+	}
+}
+
 func TestHelpAndManSayTheSame(t *testing.T) {
 	_, help, _ := exec(echo(), "--help")
 	var man bytes.Buffer

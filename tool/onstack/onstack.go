@@ -6,18 +6,9 @@
 package onstack
 
 import (
-	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 
-	"golang.org/x/sys/unix"
-
-	"ionet/client"
 	"ionet/tool/cli"
 )
 
@@ -30,14 +21,24 @@ var Command = cli.Command{
 	Aliases:  []string{"run"},
 	Section:  1,
 	Short:    "run a program on a stack",
-	Wraps:    true,
-	Synopsis: []string{"command [argument …]"},
+	Wraps:    letters,
+	Synopsis: []string{"command [argument …]", "-d [-r] [-l file] [-p pidfile] [--json] command [argument …]"},
 	Long: `onstack starts the command so that its internet sockets, and those of all that it starts, are sockets of the stack that SOCK names. The program is the one that is installed; it may be static, and in any language.
 
 The socket calls of the program wait for a supervisor, which is a process of the same user, asks the stack, and answers. Data of connections does not pass through it. The program cannot reach the host's network: other families than local sockets are refused, the resolver, name cache and bus of the host too, and there is no io_uring. Names are looked up by the servers of /etc/resolv.conf as the stack reaches them; where there is a file $SOCK/etc/resolv.conf, hosts, nsswitch.conf or services, the program reads that instead.
 
+With -d the command is a service: onstack goes to the background when the program has started, or fails with its error, and starts the program again when it ends badly, after a pause that doubles from half a second to a minute, and that begins anew after one that has lived for a minute. What the program leaves behind when it ends well (it has gone to the background itself) is the service from then on; when it ends badly that is ended too. Where the stack is not there yet, onstack waits for it in the background; when the stack goes, the service is ended, and started again when the stack is back. SIGTERM ends it: SIGTERM for the program, and SIGKILL for what is left after ten seconds. Other signals are the program's. What the program says on its outputs are records of the log.
+
 What a program can gain by executing others (setuid) it does not gain here, and programs of 32 bits do not run.`,
+	Options: []cli.Opt{
+		{Flags: "-d", Text: "Keep the command running as a service, in the background."},
+		{Flags: "-l file", Text: "Log there, and keep the last files as file.1 to file.3; without it to the syslog of the host, under the command's name. Until onstack is in the background, to standard error too."},
+		{Flags: "-p pidfile", Text: "Write the number of the process that SIGTERM is for to pidfile, as long as it lives; refused while another one lives that has it."},
+		{Flags: "-r", Text: "Start the program again when it ends well, too."},
+	},
+	JSON: `With -d, the records of the log: {"time": "…", "level": "INFO", "msg": "…", …}, one object a line.`,
 	ExitStatus: []cli.Exit{
+		{Status: 0, Text: "That of the command, which may be any; with -d: the service runs."},
 		{Status: 125, Text: "onstack itself has failed: no stack, or a kernel without seccomp user notification (Linux 5.14 has it)."},
 		{Status: 126, Text: "The command was found and could not be run."},
 		{Status: 127, Text: "There is no such command."},
@@ -46,6 +47,7 @@ What a program can gain by executing others (setuid) it does not gain here, and 
 	Examples: []cli.Item{
 		{Name: "SOCK=/alt onstack curl http://10.0.0.2/", Text: "Fetch a page through the stack at /alt."},
 		{Name: "onstack sh", Text: "A shell in which everything is on the stack."},
+		{Name: "onstack -d -p /run/web.pid -l /var/log/web nginx", Text: "A web server that stays."},
 	},
 	SeeAlso: []string{"ionet-proxy(8)", "nc(1)", "seccomp_unotify(2)"},
 	Run:     run,
@@ -59,112 +61,59 @@ func run(ctx *cli.Context, args []string) int {
 		}
 		switch {
 		case strings.HasPrefix(args[0], becomeArg) && len(command) > 0:
-			status, err := become(args[0], command)
-			return ctx.Fail(status, "%v", err)
+			return become(args[0], command)
 		case strings.HasPrefix(args[0], superviseArg) && len(command) > 0:
 			return supervise(ctx, args[0], command)
 		}
 	}
-	if len(args) > 0 && args[0] == "--" {
-		args = args[1:]
+	o, command, err := parse(ctx, args)
+	if err != nil {
+		ctx.Usage(err)
+		return exitFailed
+	}
+	if o.keep {
+		return serve(ctx, o, command)
+	}
+	return front(ctx, command)
+}
+
+// options are those of a service.
+type options struct {
+	keep    bool
+	always  bool
+	log     string
+	pidFile string
+}
+
+// letters are the options, as cli.Getopt wants them.
+const letters = "dl:p:r"
+
+func parse(ctx *cli.Context, args []string) (o options, command []string, err error) {
+	flags, command, err := cli.Getopt(letters, args)
+	if err != nil {
+		return o, nil, cli.Misuse("%v", err)
+	}
+	for _, f := range flags {
+		switch f.Name {
+		case "d":
+			o.keep = true
+		case "l":
+			o.log = f.Value
+		case "p":
+			o.pidFile = f.Value
+		case "r":
+			o.always = true
+		}
 	}
 	switch {
-	case len(args) == 0:
-		ctx.Usage(cli.Misuse("what is to be run?"))
-		return exitFailed
-	case strings.HasPrefix(args[0], "-"):
-		ctx.Usage(cli.Misuse("illegal option -- %s", strings.TrimLeft(args[0], "-")))
-		return exitFailed
+	case len(command) == 0:
+		return o, nil, cli.Misuse("what is to be run?")
+	case !o.keep && len(flags) > 0:
+		return o, nil, cli.Misuse("-%s is for services: it goes with -d", flags[0].Name)
+	case !o.keep && ctx.JSON:
+		return o, nil, cli.Misuse("--json is for the log of services: it goes with -d")
 	}
-	return front(ctx, args)
-}
-
-// front is the first process.
-func front(ctx *cli.Context, command []string) int {
-	prefix, err := client.Find(ctx.Sock)
-	if err != nil {
-		return ctx.Fail(exitFailed, "%v", err)
-	}
-	for _, f := range inherited() {
-		fmt.Fprintf(ctx.Stderr, "%s: descriptor %d is a socket of the host's network, and stays one\n", name, f)
-	}
-	signals := quiet(unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGALRM)
-	options := []string{}
-	if prefix != "" {
-		options = append(options, "--sock", prefix)
-	}
-	if ctx.Verbose {
-		options = append(options, "--verbose")
-	}
-	_, conn, err := start(superviseArg, "", options, command)
-	if err != nil {
-		return ctx.Fail(exitFailed, "%v", err)
-	}
-	pid := make(chan int, 1)
-	go forward(signals, pid)
-	b := make([]byte, 4096)
-	for {
-		n, err := unix.Read(conn, b)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n <= 0 {
-			return ctx.Fail(exitFailed, "the supervisor has died, and %s with it", command[0])
-		}
-		what, text, _ := strings.Cut(string(b[:n]), " ")
-		number, _ := strconv.Atoi(text)
-		switch what + " " {
-		case sayPID:
-			pid <- number
-		case sayExit:
-			return number
-		case saySignal:
-			return dieOf(syscall.Signal(number))
-		case sayFailed:
-			return ctx.Fail(exitFailed, "%s", text)
-		}
-	}
-}
-
-// forward passes signals on to the program. Those of the terminal have reached
-// it already.
-func forward(signals <-chan os.Signal, pid <-chan int) {
-	p := <-pid
-	for s := range signals {
-		if s != unix.SIGINT && s != unix.SIGQUIT && s != unix.SIGWINCH {
-			_ = unix.Kill(p, s.(syscall.Signal))
-		}
-	}
-}
-
-// dieOf ends this process as the program has ended, so that a shell sees it.
-func dieOf(s syscall.Signal) int {
-	signal.Reset(s)
-	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // one core is enough
-	_ = unix.Kill(os.Getpid(), s)
-	select {} // it is on its way
-}
-
-// inherited are the descriptors that are internet sockets of the host's.
-func inherited() (found []int) {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return nil
-	}
-	for _, e := range entries {
-		fd, err := strconv.Atoi(filepath.Base(e.Name()))
-		if err != nil {
-			continue
-		}
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-		if err != nil || flags&unix.FD_CLOEXEC != 0 {
-			continue
-		}
-		if d, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil && (d == unix.AF_INET || d == unix.AF_INET6) {
-			found = append(found, fd)
-		}
-	}
-	return found
+	return o, command, nil
 }
 
 // logger is for what the supervisor has to say while the program runs.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
@@ -33,12 +32,14 @@ const (
 	becomeArg    = "--become="
 )
 
-// What the supervisor says to the first process, one a message.
+// What is said between them, one a message, with a number and perhaps a sentence.
 const (
-	sayPID    = "pid "    // of the program
-	sayExit   = "exit "   // its status
-	saySignal = "signal " // that has ended it
-	sayFailed = "failed " // a status and a sentence: it was not started
+	sayRunning = "running" // the program's process
+	sayStopped = "stopped" // the signal that has stopped it
+	sayExit    = "exit"    // its status
+	saySignal  = "signal"  // that has ended it; to the supervisor: that it is to have
+	sayFailed  = "failed"  // a status and a sentence: it was not started
+	sayEnd     = "end"     // to the supervisor: the service is to end
 )
 
 // Exit statuses of onstack's own, as of env(1) and nohup(1).
@@ -49,8 +50,9 @@ const (
 )
 
 // start runs this executable with one more descriptor than the usual, whose
-// number arg then has; conn is the way to it. suffix is what else it is to know.
-func start(arg, suffix string, options, command []string) (p *os.Process, conn int, err error) {
+// number arg then has; conn is the way to it. suffix is what else it is to know,
+// std the usual descriptors.
+func start(arg, suffix string, options, command []string, std []*os.File) (p *os.Process, conn int, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, -1, err
@@ -61,13 +63,16 @@ func start(arg, suffix string, options, command []string) (p *os.Process, conn i
 		return nil, -1, err
 	}
 	argv := slices.Concat([]string{name}, options, []string{arg + strconv.Itoa(fds[1]) + suffix, "--"}, command)
-	p, err = os.StartProcess("/proc/self/exe", argv, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Env: os.Environ()})
+	p, err = os.StartProcess("/proc/self/exe", argv, &os.ProcAttr{Files: std, Env: os.Environ()})
 	if err != nil {
 		unix.Close(fds[0])
 		return nil, -1, err
 	}
 	return p, fds[0], nil
 }
+
+// terminal are the usual descriptors as they are.
+func terminal() []*os.File { return []*os.File{os.Stdin, os.Stdout, os.Stderr} }
 
 // argument is the descriptor in a first argument, and what else it says.
 func argument(arg, prefix string) (fd int, suffix string, err error) {
@@ -79,16 +84,26 @@ func argument(arg, prefix string) (fd int, suffix string, err error) {
 	return n, suffix, err
 }
 
-// filesSuffix says that files are replaced.
-const filesSuffix = ",files"
+const (
+	filesSuffix   = ",files"   // files are replaced
+	serviceSuffix = ",service" // what the program leaves behind is the service
+)
 
-// become is the third process: it confines this thread and, by it, executes the
-// command. It returns when it cannot.
-func become(arg string, command []string) (status int, err error) {
+// become is the third process. It returns when it cannot execute the command,
+// and has told the second.
+func become(arg string, command []string) (status int) {
 	conn, suffix, err := argument(arg, becomeArg)
 	if err != nil {
-		return exitFailed, err
+		return exitFailed
 	}
+	status, err = execute(conn, suffix == filesSuffix[1:], command)
+	// By write(2), which nobody looks at.
+	_, _ = unix.Write(conn, fmt.Appendf(nil, "%s %d %v", sayFailed, status, err))
+	return status
+}
+
+// execute confines this thread and, by it, executes the command.
+func execute(conn int, files bool, command []string) (status int, err error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
@@ -118,7 +133,7 @@ func become(arg string, command []string) (status int, err error) {
 		}
 		passed <- err
 	}()
-	fd, err := confine(suffix == filesSuffix[1:])
+	fd, err := confine(files)
 	listener <- fd
 	if err != nil {
 		return exitFailed, err
@@ -133,32 +148,17 @@ func become(arg string, command []string) (status int, err error) {
 	return exitCannot, fmt.Errorf("%s: %w", command[0], err)
 }
 
-// quiet keeps signals that a terminal sends to all of us from ending this
-// process; the program has its own way with them. They are caught and not
-// ignored, which the program would inherit.
-func quiet(more ...os.Signal) chan os.Signal {
-	c := make(chan os.Signal, 16)
-	signal.Notify(c, append([]os.Signal{unix.SIGINT, unix.SIGQUIT}, more...)...)
-	return c
-}
-
 // supervise is the second process.
 func supervise(ctx *cli.Context, arg string, command []string) int {
-	front, _, err := argument(arg, superviseArg)
+	front, suffix, err := argument(arg, superviseArg)
 	if err != nil {
 		return ctx.Errorf("%v", err)
 	}
-	say := func(what string, text any) {
-		_ = unix.Send(front, fmt.Appendf(nil, "%s%v", what, text), unix.MSG_NOSIGNAL)
-	}
 	fail := func(err error) int {
-		say(sayFailed, err)
+		tell(front, sayFailed, fmt.Sprintf("%d %v", exitFailed, err))
 		return exitFailed
 	}
-	go func() {
-		for range quiet(unix.SIGHUP, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU) {
-		}
-	}()
+	f := newFamily(front, suffix == serviceSuffix[1:])
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fail(err)
 	}
@@ -174,50 +174,51 @@ func supervise(ctx *cli.Context, arg string, command []string) int {
 	// The program dies with the thread that has started it: this one, which
 	// package runtime keeps as long as it is locked.
 	runtime.LockOSThread()
-	suffix := ""
+	suffix = ""
 	if len(etc) > 0 {
 		suffix = filesSuffix
 	}
-	p, conn, err := start(becomeArg, suffix, nil, command)
+	p, conn, err := start(becomeArg, suffix, nil, command, terminal())
 	if err != nil {
 		return fail(err)
 	}
+	letGo(2)
+	f.program = p
+	go f.obey()
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		if err := sv.meet(conn); err != nil {
-			return // it has said why, and ends
-		}
-		sv.run(sv.listener)
-	}()
-	say(sayPID, p.Pid)
-	go func() {
-		if n, err := unix.Read(front, make([]byte, 1)); n == 0 && err == nil {
-			_ = p.Kill() // the first process has been killed, and is meant by it
+		err := sv.meet(conn)
+		f.met(err)
+		if err == nil {
+			sv.run(sv.listener)
 		}
 	}()
-	reap(p.Pid, func(ws unix.WaitStatus) {
-		if ws.Signaled() {
-			say(saySignal, int(ws.Signal()))
-		} else {
-			say(sayExit, ws.ExitStatus())
-		}
-		unix.Close(front)
-		background()
-	}, over)
+	f.reap()
+	<-over
 	return 0
 }
 
-// meet takes the listener from the third process and lets it go on.
+// failure is why the program was not started.
+type failure struct {
+	status int
+	text   string
+}
+
+func (e *failure) Error() string { return e.text }
+
+// meet takes the listener from the third process, lets it go on, and waits until
+// it has become the program.
 func (sv *supervisor) meet(conn int) error {
 	defer unix.Close(conn)
-	b, rights := make([]byte, 1), make([]byte, 64)
+	b, rights := make([]byte, 4096), make([]byte, 64)
 	n, rn, _, _, err := unix.Recvmsg(conn, b, rights, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
 		return err
 	}
-	if n == 0 {
-		return errGone
+	if n > 1 {
+		_, status, text := parseMessage(b[:n])
+		return &failure{status, text}
 	}
 	msgs, err := unix.ParseSocketControlMessage(rights[:rn])
 	if err != nil || len(msgs) == 0 {
@@ -228,40 +229,12 @@ func (sv *supervisor) meet(conn int) error {
 		return errGone
 	}
 	sv.listener = fds[0]
-	_, err = unix.Write(conn, b)
-	return err
-}
-
-// reap waits for the program and all that it leaves behind, until over; first is
-// told how the program ended.
-func reap(pid int, first func(unix.WaitStatus), over <-chan struct{}) {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			var ws unix.WaitStatus
-			p, err := unix.Wait4(-1, &ws, 0, nil)
-			switch {
-			case errors.Is(err, unix.EINTR):
-			case err != nil:
-				return // nobody is left
-			case p == pid && (ws.Exited() || ws.Signaled()):
-				first(ws)
-			}
-		}
-	}()
-	<-ended
-	<-over
-}
-
-// background lets go of what was the program's, so that nobody waits for the
-// end of our output.
-func background() {
-	if fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
-		for i := range 3 {
-			_ = unix.Dup3(fd, i, 0)
-		}
-		unix.Close(fd)
+	if _, err = unix.Write(conn, b[:1]); err != nil {
+		return err
 	}
-	_ = os.Chdir("/")
+	what, status, text, err := listen(conn)
+	if err == nil && what == sayFailed {
+		return &failure{status, text}
+	}
+	return nil // its descriptor has been closed by the execution
 }
