@@ -53,6 +53,8 @@ type sock struct {
 	queue  []incoming     // of listening: to be accepted
 	more   *sync.Cond     // of listening: queue has room
 	waits  []*park        // of listening: accepts, of connecting: connects that wait
+	filler int            // of connecting: octets in the pair that keep it unwritable
+	done   chan struct{}  // of connecting: closed when it is that no more
 	nl     netlink.Socket // of rtnetlink
 	groups uint32         // of rtnetlink: what bind subscribed to
 	asking sync.Mutex     // of rtnetlink: answers are under way; before mu
@@ -431,6 +433,10 @@ func timeout(fd, option int) time.Duration {
 // takeError is SO_ERROR.
 func (k *sock) takeError() (int, error) {
 	k.mu.Lock()
+	if k.state == connecting { // how it went comes by the answer to connect
+		k.mu.Unlock()
+		return 0, nil
+	}
 	err, ended := k.err, k.state == failed || k.over
 	k.err = nil
 	if k.state == failed {

@@ -68,13 +68,13 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 			return err
 		}
 	}
-	filler := 0
+	k.filler = 0
 	drain(k.ours) // written before there was a connection
 	if !wait {
-		filler = fill(fd)
+		k.filler = fill(fd)
 	}
-	k.state = connecting
-	go k.attempt(a, k.ours, filler)
+	k.state, k.done = connecting, make(chan struct{})
+	go k.attempt(a, k.ours, k.filler)
 	if !wait {
 		return unix.EINPROGRESS
 	}
@@ -92,6 +92,7 @@ func (k *sock) attempt(to protocol.Addr, ours, filler int) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer close(k.done)
 	switch {
 	case k.closed:
 		k.dropOurs()
@@ -114,6 +115,23 @@ func (k *sock) attempt(to protocol.Addr, ours, filler int) {
 		if k.sv.parked.take(p) {
 			p.retry()
 		}
+	}
+}
+
+// catchUp waits for the answer to a connect of which the program may have seen
+// already that it has succeeded: the stack makes the descriptor writable before
+// it answers. Without that a program that looks once, at the edge, and is told
+// ENOTCONN looks never again.
+func (k *sock) catchUp() {
+	k.mu.Lock()
+	done, seen := k.done, false
+	if k.state == connecting && k.filler > 0 && k.ours >= 0 {
+		left, err := unix.IoctlGetInt(k.ours, unix.TIOCINQ)
+		seen = err == nil && left < k.filler
+	}
+	k.mu.Unlock()
+	if seen {
+		<-done
 	}
 }
 

@@ -153,6 +153,7 @@ func (sv *supervisor) dispatch(c *call) error {
 	if k.stack() != nil && c.nr != unix.SYS_SHUTDOWN && sv.gone() {
 		return unix.ENETDOWN
 	}
+	k.catchUp()
 	return f(sv, c, k)
 }
 
