@@ -196,7 +196,8 @@ func (k *sock) close() {
 	}
 	k.mu.Unlock()
 	k.sv.leave(k, port)
-	for _, in := range queue {
+	for _, in := range queue { // as the kernel does it, by a reset
+		_ = in.k.stack().SetOption(protocol.SolSocket, protocol.SoLinger, abortive)
 		unix.Close(in.data)
 	}
 	k.sv.letGo(waits, why)
@@ -204,6 +205,9 @@ func (k *sock) close() {
 		_ = k.stack().Close()
 	}
 }
+
+// abortive is struct linger on, with no time: i32, i32.
+var abortive = le.AppendUint32(le.AppendUint32(nil, 1), 0)
 
 // dropOurs closes our end, if it is here. The caller holds k.mu.
 func (k *sock) dropOurs() {

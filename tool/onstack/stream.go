@@ -58,7 +58,7 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 	case k.state == connecting && !wait:
 		return unix.EALREADY
 	case k.state == connecting:
-		k.awaitConnect(c, fd)
+		k.awaitConnect(c, fd, unix.EALREADY)
 		return nil
 	case k.ours < 0:
 		return unix.ECONNABORTED // an attempt has failed, and its pair with it
@@ -78,7 +78,7 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 	if !wait {
 		return unix.EINPROGRESS
 	}
-	k.awaitConnect(c, fd)
+	k.awaitConnect(c, fd, unix.EINPROGRESS)
 	return nil
 }
 
@@ -157,8 +157,9 @@ func (k *sock) renew() error {
 	return nil
 }
 
-// awaitConnect has c wait for the attempt. The caller holds k.mu.
-func (k *sock) awaitConnect(c *call, fd int) {
+// awaitConnect has c wait for the attempt, at most for SO_SNDTIMEO: then its answer
+// is late. The caller holds k.mu.
+func (k *sock) awaitConnect(c *call, fd int, late error) {
 	var p *park
 	p = &park{c: c, drop: func() { k.unwait(p) }}
 	p.retry = func() {
@@ -172,7 +173,7 @@ func (k *sock) awaitConnect(c *call, fd int) {
 		}
 	}
 	k.waits = append(k.waits, p)
-	k.sv.parked.put(p, timeout(fd, unix.SO_SNDTIMEO), func() { p.drop(); _ = c.fail(unix.EINPROGRESS) })
+	k.sv.parked.put(p, timeout(fd, unix.SO_SNDTIMEO), func() { p.drop(); _ = c.fail(late) })
 }
 
 // fill writes to the program's end until that is not writable, and answers how
