@@ -79,11 +79,23 @@ func (b bench) feed(octet byte) error {
 	if _, e := call(unix.SYS_SENDTO, uintptr(b.udp), uintptr(unsafe.Pointer(&x)), 1, 0, uintptr(unsafe.Pointer(&a)), inetLen); e != 0 {
 		return fmt.Errorf("sendto: %w", e)
 	}
-	p := []unix.PollFd{{Fd: int32(b.udp), Events: unix.POLLIN}}
-	if n, err := unix.Poll(p, 10000); n != 1 {
-		return fmt.Errorf("a datagram has not come: %w", err)
+	return readable(b.udp)
+}
+
+// readable waits for something to come, ten seconds at most.
+func readable(fd int) error {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10000)
+		switch {
+		case n == 1:
+			return nil
+		case err == unix.EINTR: // package runtime's signals
+		case err != nil:
+			return err
+		default:
+			return errors.New("a datagram has not come")
+		}
 	}
-	return nil
 }
 
 // well reports that all is as it should be.
@@ -96,7 +108,9 @@ func (b bench) well() error {
 		n := uint32(inetLen)
 		_, e := call(unix.SYS_RECVFROM, uintptr(b.udp), uintptr(unsafe.Pointer(&x)), 1, 0, uintptr(unsafe.Pointer(&a)), uintptr(unsafe.Pointer(&n)))
 		if e == unix.EAGAIN {
-			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(b.udp), Events: unix.POLLIN}}, 10000)
+			if err := readable(b.udp); err != nil {
+				return err
+			}
 		} else if e != 0 || a.Addr[0] != 127 || n != inetLen {
 			return fmt.Errorf("recvfrom: %w, %v", e, a)
 		}
