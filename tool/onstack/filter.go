@@ -38,6 +38,13 @@ var always = []int{
 	unix.SYS_SENDMSG, unix.SYS_RECVMSG, unix.SYS_SENDMMSG, unix.SYS_RECVMMSG,
 }
 
+// rtgenLen is the length of struct nlmsghdr with a struct rtgenmsg; nobody's is
+// nobody.
+const (
+	rtgenLen = unix.NLMSG_HDRLEN + 4
+	nobody   = 1<<32 - 1
+)
+
 const (
 	allow  = unix.SECCOMP_RET_ALLOW
 	notify = unix.SECCOMP_RET_USER_NOTIF
@@ -76,18 +83,22 @@ func program(files bool) []bpf.Instruction {
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PR_SET_DUMPABLE, SkipTrue: 1},
 		bpf.RetConstant{Val: allow},
 		bpf.RetConstant{Val: errno})
-	// With an address, or with flags that a local socket takes otherwise.
+	// With an address, or with flags that a local socket takes otherwise. And what
+	// is as long as musl's question for interfaces: it is sent without an address,
+	// and the answer read without waiting, so that it has to be there.
 	for _, c := range []struct {
-		nr    int
-		flags uint32
-	}{{unix.SYS_SENDTO, unix.MSG_OOB}, {unix.SYS_RECVFROM, unix.MSG_OOB | unix.MSG_ERRQUEUE}} {
+		nr            int
+		flags, length uint32
+	}{{unix.SYS_SENDTO, unix.MSG_OOB, rtgenLen}, {unix.SYS_RECVFROM, unix.MSG_OOB | unix.MSG_ERRQUEUE, nobody}} {
 		when(c.nr,
 			bpf.LoadAbsolute{Off: offArg(4), Size: 4},
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 5},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 7},
 			bpf.LoadAbsolute{Off: offArg(4) + 4, Size: 4},
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 3},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 5},
 			bpf.LoadAbsolute{Off: offArg(3), Size: 4},
-			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: c.flags, SkipTrue: 1},
+			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: c.flags, SkipTrue: 3},
+			bpf.LoadAbsolute{Off: offArg(2), Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.length, SkipTrue: 1},
 			bpf.RetConstant{Val: allow},
 			bpf.RetConstant{Val: notify})
 	}

@@ -51,6 +51,7 @@ func TestFilter(t *testing.T) {
 		{"socketpair", unix.SYS_SOCKETPAIR, call(4), allow},
 		{"sendto of none", unix.SYS_SENDTO, args{3, 1, 1, 0, 0, 0}, allow},
 		{"sendto of none, quietly", unix.SYS_SENDTO, args{3, 1, 1, unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT | unix.MSG_MORE, 0, 0}, allow},
+		{"sendto of none, as long as a question for interfaces", unix.SYS_SENDTO, args{3, 1, 20, 0, 0, 0}, notify},
 		{"sendto of one", unix.SYS_SENDTO, args{3, 1, 1, 0, 0x1000, 16}, notify},
 		{"sendto of one above 4 GiB", unix.SYS_SENDTO, args{3, 1, 1, 0, high, 16}, notify},
 		{"sendto out of band", unix.SYS_SENDTO, args{3, 1, 1, unix.MSG_OOB, 0, 0}, notify},

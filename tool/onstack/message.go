@@ -101,7 +101,7 @@ func (sv *supervisor) sendmsg(c *call, k *sock) error {
 // sendOne serves the calls that send one message. That of a connected stream is
 // the pair's, unless something is in it that a local socket takes otherwise.
 func (sv *supervisor) sendOne(c *call, k *sock, m *msghdr, flags int) error {
-	if k.isStream() && flags&unix.MSG_OOB == 0 && c.nr == unix.SYS_SENDMSG && m.namelen == 0 && k.carries() {
+	if k.isStream() && flags&unix.MSG_OOB == 0 && (m.name == 0 || m.namelen == 0) && k.carries() {
 		return c.proceed()
 	}
 	if k.isStream() && flags&unix.MSG_OOB != 0 {
