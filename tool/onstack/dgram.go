@@ -67,6 +67,9 @@ func (k *sock) up(conn *net.UnixConn) {
 				time.Sleep(noDescriptorWait)
 				continue
 			}
+			k.mu.Lock()
+			k.err = e
+			k.mu.Unlock()
 			note = le.AppendUint32(nil, uint32(e))
 		} else if !k.plain(m) {
 			note = protocol.AppendMsg(nil, protocol.Msg{Flags: m.Flags, Addr: m.Addr, Control: m.Control})

@@ -164,6 +164,12 @@ func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) 
 		if b, err = c.sockaddr(m.name, uint64(m.namelen)); err == nil {
 			out.Addr, err = k.to(b, false)
 		}
+		if err == nil && out.Addr.IsValid() && out.Addr.Port == 0 && k.abi.Type == unix.SOCK_DGRAM && k.abi.Protocol != unix.IPPROTO_ICMP {
+			err = unix.EINVAL
+		}
+	}
+	if err == nil {
+		err = k.takePending()
 	}
 	if err == nil && m.controllen > 0 {
 		err = c.sendControl(k, m)
@@ -469,7 +475,14 @@ func (k *sock) receive(fd, flags int, m *msghdr) (*received, error) {
 	r.msg.Addr = k.peer
 	k.mu.Unlock()
 	if note := readNote(rights[:rn]); len(note) == 4 {
-		return nil, unix.Errno(le.Uint32(note))
+		if flags&unix.MSG_PEEK != 0 { // an error does not stay
+			_, rn, _, _, _ = unix.Recvmsg(fd, nil, rights, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+			dropRights(rights[:rn])
+		}
+		if err := k.takePending(); err != nil {
+			return nil, err
+		}
+		return k.receive(fd, flags, m) // SO_ERROR or a send has told it
 	} else if len(note) > 0 {
 		if r.msg, err = protocol.ParseMsg(note); err != nil {
 			return nil, err
@@ -478,6 +491,15 @@ func (k *sock) receive(fd, flags int, m *msghdr) (*received, error) {
 	r.from = k.show(r.msg.Addr)
 	r.flags |= abi.ToLinuxFlags(r.msg.Flags)
 	return r, nil
+}
+
+// takePending is the error that a datagram socket has, once.
+func (k *sock) takePending() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := k.err
+	k.err = nil
+	return err
 }
 
 // readNote is what is in the file that came with a message.

@@ -78,7 +78,7 @@ func (sv *supervisor) getsockopt(c *call, k *sock) error {
 	if err != nil {
 		return err
 	}
-	v, err := k.option(level, name, int(int32(le.Uint32(b))))
+	v, err := k.option(c, level, name, int(int32(le.Uint32(b))))
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (sv *supervisor) getsockopt(c *call, k *sock) error {
 	return c.finish(0, c.write(c.args[4], le.AppendUint32(nil, uint32(len(v)))))
 }
 
-func (k *sock) option(level, name, room int) ([]byte, error) {
+func (k *sock) option(c *call, level, name, room int) ([]byte, error) {
 	if room < 0 {
 		return nil, unix.EINVAL
 	}
@@ -96,7 +96,7 @@ func (k *sock) option(level, name, room int) ([]byte, error) {
 		return k.getNetlink(level, name, room)
 	}
 	if level == unix.SOL_SOCKET && name == unix.SO_ERROR {
-		n, err := k.takeError()
+		n, err := k.takeError(c)
 		return abi.Truncate(le.AppendUint32(nil, uint32(n)), room), err
 	}
 	k.mu.Lock()

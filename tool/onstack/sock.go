@@ -1,6 +1,7 @@
 package onstack
 
 import (
+	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -60,12 +61,15 @@ type sock struct {
 	asking sync.Mutex     // of rtnetlink: answers are under way; before mu
 	conn   *net.UnixConn  // of datagrams and rtnetlink: our end; stays
 	over   bool           // of connected: the stack knows it no more
+	asked  bool           // of connected: SO_ERROR has told that it has failed
 	spent  bool           // of fresh: the stack's socket has failed to connect
 	bound  protocol.Addr  // what bind asked for
 	set    []protocol.SockOpt
 	closed bool
+	gone   chan struct{} // closed when the stack has none of it, after closed
 
-	seen atomic.Uint64 // the place where the program had it last
+	spoilt atomic.Bool   // its failure is in the pair (spoil)
+	seen   atomic.Uint64 // the place where the program had it last
 }
 
 // place is a thread and a descriptor in its table.
@@ -104,12 +108,15 @@ func (sv *supervisor) socket(c *call) error {
 		return unix.EPROTONOSUPPORT
 	}
 	if typ != unix.SOCK_STREAM && typ != unix.SOCK_DGRAM && typ != unix.SOCK_RAW {
-		return unix.EPROTONOSUPPORT // SOCK_SEQPACKET, SOCK_DCCP
+		return unix.ESOCKTNOSUPPORT // SOCK_SEQPACKET, SOCK_DCCP
 	}
 	if typ == unix.SOCK_STREAM && proto != 0 && proto != unix.IPPROTO_TCP { // SCTP, MPTCP
 		return unix.EPROTONOSUPPORT
 	}
 	s, err := sv.stack.Socket(typ, proto)
+	if errors.Is(err, unix.EACCES) {
+		return unix.EPERM // as Linux calls it
+	}
 	if err != nil {
 		return err
 	}
@@ -183,6 +190,7 @@ func (k *sock) close() {
 		return
 	}
 	k.closed = true
+	k.sv.closes(k)
 	queue, waits, port := k.queue, k.waits, k.nl.PID
 	k.queue, k.waits = nil, nil
 	why := unix.EINVAL
@@ -204,6 +212,7 @@ func (k *sock) close() {
 	if k.stack() != nil {
 		_ = k.stack().Close()
 	}
+	k.sv.hasClosed(k)
 }
 
 // abortive is struct linger on, with no time: i32, i32.
@@ -221,17 +230,17 @@ func (k *sock) dropOurs() {
 // ended is called when the stack says that the connection has come to its end;
 // with a number it has failed.
 func (k *sock) ended(errno syscall.Errno) {
+	k.mu.Lock()
+	k.over = true
+	if errno != 0 && !k.asked {
+		k.err = errno
+	}
+	k.mu.Unlock()
 	if errno != 0 {
 		k.spoil()
 		// Asked for, it is off the stack's books, and the pair's other end is closed.
 		_, _ = k.stack().Int(protocol.SolSocket, protocol.SoError)
 	}
-	k.mu.Lock()
-	k.over = true
-	if errno != 0 {
-		k.err = errno
-	}
-	k.mu.Unlock()
 	k.sv.bury(k)
 }
 
@@ -239,25 +248,29 @@ func (k *sock) ended(errno syscall.Errno) {
 // a pair that is closed with something unread shows the program ECONNRESET, as a
 // connection does, and not the end of a stream that went well.
 func (k *sock) spoil() {
+	k.spoilt.Store(k.spoils())
+}
+
+func (k *sock) spoils() bool {
 	if k.from != nil && k.from.spoilQueued(k) {
-		return
+		return true
 	}
 	at := k.seen.Load()
 	pid, fd := uint32(at>>32), int(int32(at))
 	p, err := openThread(pid)
 	if err != nil {
-		return // it has gone, or passed the descriptor on: then it reads an end
+		return false // it has gone, or passed the descriptor on: then it reads an end
 	}
 	defer unix.Close(p)
 	if ino, socket, err := inode(pid, fd); err != nil || !socket || ino != k.ino {
-		return
+		return false
 	}
 	theirs, err := unix.PidfdGetfd(p, fd, 0)
 	if err != nil {
-		return
+		return false
 	}
-	_ = unix.Send(theirs, []byte{0}, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-	unix.Close(theirs)
+	defer unix.Close(theirs)
+	return unix.Send(theirs, []byte{0}, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) == nil
 }
 
 // spoilQueued does so for a connection that is still to be accepted.
@@ -319,6 +332,11 @@ func (c *call) giveAddr(b []byte, addr, length uint64) error {
 
 // to is the address of a call as the stack wants it.
 func (k *sock) to(b []byte, bind bool) (a protocol.Addr, err error) {
+	if k.abi.Family == unix.AF_INET && len(b) >= unix.SizeofSockaddrInet4 {
+		if f := le.Uint16(b); f != unix.AF_INET && f != unix.AF_UNSPEC {
+			return a, unix.EAFNOSUPPORT // however long an address of that family is
+		}
+	}
 	if bind {
 		a, err = abi.ParseBind(b)
 	} else {
@@ -344,11 +362,16 @@ func (sv *supervisor) bind(c *call, k *sock) error {
 	if err == nil {
 		err = k.stack().Bind(a)
 	}
+	if errors.Is(err, unix.EADDRINUSE) { // by one that the program has closed already?
+		sv.catchUpCloses(sv.known())
+		err = k.stack().Bind(a)
+	}
 	if err != nil {
 		return err
 	}
 	k.mu.Lock()
 	k.abi.Bound, k.bound = true, a
+	sv.publish(k)
 	k.mu.Unlock()
 	return c.answer(0)
 }
@@ -374,9 +397,9 @@ func (sv *supervisor) getpeername(c *call, k *sock) error {
 		return c.finish(0, c.giveAddr(sockaddrKernel(), c.args[1], c.args[2]))
 	}
 	k.mu.Lock()
-	a := k.peer
+	a, over := k.peer, k.over
 	k.mu.Unlock()
-	if !a.IsValid() {
+	if !a.IsValid() || over {
 		return unix.ENOTCONN
 	}
 	return c.finish(0, c.giveAddr(k.show(a), c.args[1], c.args[2]))
@@ -434,24 +457,53 @@ func timeout(fd, option int) time.Duration {
 	return time.Duration(tv.Nano())
 }
 
-// takeError is SO_ERROR.
-func (k *sock) takeError() (int, error) {
+// takeError is SO_ERROR, asked by c.
+func (k *sock) takeError(c *call) (int, error) {
+	told := false
+	if k.isStream() { // the pair has it too
+		fd, err := c.descriptor(k)
+		if err != nil {
+			return 0, err
+		}
+		told = takePairError(fd)
+		unix.Close(fd)
+	}
 	k.mu.Lock()
 	if k.state == connecting { // how it went comes by the answer to connect
 		k.mu.Unlock()
 		return 0, nil
 	}
-	err, ended := k.err, k.state == failed || k.over
+	err, ended, st := k.err, k.state == failed || k.over, k.state
 	k.err = nil
 	if k.state == failed {
 		k.state = fresh
 	}
 	k.mu.Unlock()
-	if err != nil || ended || k.stack() == nil {
-		if err == nil {
-			return 0, nil
-		}
+	switch {
+	case st == connected && told && k.spoilt.Load(): // by a read
+		return 0, nil
+	case err != nil:
 		return int(protocol.AsError(err).Errno), nil
+	case ended || k.stack() == nil:
+		return 0, nil
 	}
-	return k.stack().Int(protocol.SolSocket, protocol.SoError)
+	n, err := k.stack().Int(protocol.SolSocket, protocol.SoError)
+	if st == connected {
+		if errors.Is(err, unix.EBADF) {
+			return 0, nil // it has just ended, as it should
+		}
+		k.mu.Lock()
+		k.asked = n != 0
+		k.mu.Unlock()
+	}
+	return n, err
+}
+
+// takePairError takes the error from a pair whose other end is closed, and
+// reports whether there was none any more: a read has told it.
+func takePairError(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	_, _ = unix.Poll(p, 0)
+	e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return p[0].Revents&unix.POLLHUP != 0 && err == nil && e == 0
 }

@@ -26,6 +26,7 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 	if err != nil {
 		return err
 	}
+	sv.catchUpCloses(sv.found())
 	if !k.isStream() {
 		return k.connectDatagram(c, a)
 	}
@@ -224,6 +225,7 @@ func (sv *supervisor) listen(c *call, k *sock) error {
 	defer k.mu.Unlock()
 	if k.state == fresh {
 		k.state, k.abi.Bound, k.abi.Listening = listening, true, true
+		sv.publish(k)
 		k.more = sync.NewCond(&k.mu)
 		go k.harvest()
 	}
@@ -348,14 +350,16 @@ func (k *sock) take(c *call, fd, flags int) error {
 	if err := k.sv.enter(in.k, in.data); err != nil {
 		return err
 	}
+	// The octet goes first: once it is answered the program may look for more.
+	_, _, _ = unix.Recvfrom(fd, make([]byte, 1), unix.MSG_DONTWAIT)
 	number, err := c.install(in.data, flags&unix.SOCK_CLOEXEC != 0)
 	if err != nil {
+		_, _ = unix.Write(k.ours, []byte{0})
 		return err
 	}
 	in.k.seen.Store(newPlace(c.pid, number))
 	unix.Close(in.data)
 	k.queue = k.queue[1:]
-	_, _, _ = unix.Recvfrom(fd, make([]byte, 1), unix.MSG_DONTWAIT)
 	k.more.Signal()
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -50,6 +49,9 @@ type supervisor struct {
 	over  []*sock          // of those whose connection has ended, oldest first
 	early []protocol.Ended // of streams that nobody has followed yet, oldest first
 	ports map[uint32]*sock // netlink port ids in use
+
+	public map[*sock]bool // bound by the program, or listening
+	ending map[*sock]bool // closed, and not yet on the stack
 }
 
 // receivers is how many calls are looked at at once.
@@ -61,7 +63,8 @@ func newSupervisor(s *client.Stack, tables netlink.Tables, log *slog.Logger, etc
 		return nil, err
 	}
 	return &supervisor{listener: -1, stack: s, tables: tables, log: log, etc: etc, watch: w, parked: parked{by: map[uint32]*park{}},
-		socks: map[uint64]*sock{}, ids: map[uint32]*sock{}, ports: map[uint32]*sock{}}, nil
+		socks: map[uint64]*sock{}, ids: map[uint32]*sock{}, ports: map[uint32]*sock{},
+		public: map[*sock]bool{}, ending: map[*sock]bool{}}, nil
 }
 
 // run serves listener until nothing is left of the program.
@@ -165,10 +168,7 @@ func (sv *supervisor) gone() bool { return sv.stack.Err() != nil }
 func (sv *supervisor) mourn() {
 	<-sv.stack.Done()
 	sv.log.Warn("the program's sockets fail from now on", "err", sv.stack.Err())
-	sv.mu.Lock()
-	socks := slices.Collect(maps.Values(sv.socks))
-	sv.mu.Unlock()
-	for _, k := range socks {
+	for _, k := range sv.known() {
 		if k.isStream() {
 			k.orphan()
 		}
