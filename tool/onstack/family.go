@@ -1,6 +1,7 @@
 package onstack
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,7 +23,8 @@ type family struct {
 	service bool
 	program *os.Process
 	parent  int
-	heard   map[syscall.Signal]chan time.Time // signals that this process has had too
+	heard   map[syscall.Signal]chan time.Time // signals that this process has had too; full: the oldest goes
+	woken   atomic.Bool                       // the first process has a SIGCONT of ours
 	started chan struct{}                     // closed when the program runs, or does not
 	fault   error                             // why it does not
 	ending  sync.Once
@@ -33,17 +36,22 @@ const endWait = 10 * time.Second
 func newFamily(front int, service bool) *family {
 	f := &family{front: front, service: service, parent: os.Getppid(), heard: map[syscall.Signal]chan time.Time{}, started: make(chan struct{})}
 	for s := syscall.Signal(1); s <= 64; s++ {
-		f.heard[s] = make(chan time.Time, 1)
+		f.heard[s] = make(chan time.Time, mostHeard)
 	}
 	signals := hear()
 	go func() {
 		for s := range signals {
 			c := f.heard[s.(syscall.Signal)]
+			if len(c) == mostHeard {
+				select {
+				case <-c:
+				default:
+				}
+			}
 			select {
-			case <-c:
+			case c <- time.Now():
 			default:
 			}
-			c <- time.Now()
 		}
 	}()
 	return f
@@ -63,6 +71,7 @@ func (f *family) met(err error) {
 // obey does what the first process says, until the program has ended. When that
 // process has been killed, the program is meant by it.
 func (f *family) obey() {
+	defer unix.Close(f.front)
 	for {
 		what, number, _, err := listen(f.front)
 		switch {
@@ -82,21 +91,32 @@ func (f *family) obey() {
 }
 
 const (
-	groupWait   = 50 * time.Millisecond // for a signal that has been sent to all of us
-	groupMemory = time.Second
+	mostHeard   = 16
+	groupWait   = 200 * time.Millisecond // for a signal that has been sent to all of us
+	groupMemory = time.Second            // of one; of one that stops it has no end, as the first process stops before it has told
 )
 
 // pass gives the program a signal that the first process has had, unless it was
 // sent to the whole process group, as a terminal does, and the program has it
 // already.
 func (f *family) pass(s syscall.Signal) {
+	if s == unix.SIGCONT && f.woken.Swap(false) {
+		return
+	}
 	group, err := unix.Getpgid(f.program.Pid)
 	if c := f.heard[s]; err == nil && group == unix.Getpgrp() && c != nil {
 		late := time.After(groupWait)
 		for waiting := true; waiting; {
 			select {
 			case at := <-c:
-				if time.Since(at) < groupMemory {
+				if s == unix.SIGCONT && time.Since(at) < groupMemory { // one is as good as many
+					select {
+					case c <- at:
+					default:
+					}
+					return
+				}
+				if time.Since(at) < groupMemory || s == unix.SIGTSTP || s == unix.SIGTTIN || s == unix.SIGTTOU {
 					return
 				}
 			case <-late:
@@ -124,12 +144,14 @@ func (f *family) end() {
 	})
 }
 
+const slayPause = 50 * time.Millisecond
+
 // slay kills the children, and those who become children by that, until this
 // process ends with the last of them.
 func (f *family) slay() {
 	for {
 		f.each(func(pid int) { _ = unix.Kill(pid, unix.SIGKILL) })
-		time.Sleep(groupWait)
+		time.Sleep(slayPause)
 	}
 }
 
@@ -172,9 +194,7 @@ func (f *family) reap() {
 		case pid == f.program.Pid && main && ws.Stopped():
 			f.say(sayStopped, int(ws.StopSignal()))
 		case pid == f.program.Pid && main && ws.Continued():
-			if !f.service && os.Getppid() == f.parent {
-				_ = unix.Kill(f.parent, unix.SIGCONT)
-			}
+			f.wake()
 		case !ws.Exited() && !ws.Signaled():
 		case pid == f.program.Pid && main:
 			main, verdict = false, ws
@@ -189,6 +209,19 @@ func (f *family) reap() {
 		case !main && well(verdict):
 			verdict = ws
 		}
+	}
+}
+
+// wake continues the first process, which has stopped with the program, when
+// somebody has continued the program alone.
+func (f *family) wake() {
+	if f.service || os.Getppid() != f.parent {
+		return
+	}
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(f.parent) + "/stat")
+	if _, state, _ := bytes.Cut(b, []byte(") ")); err == nil && bytes.HasPrefix(state, []byte("T")) {
+		f.woken.Store(true)
+		_ = unix.Kill(f.parent, unix.SIGCONT)
 	}
 }
 
@@ -211,7 +244,7 @@ func (f *family) report(ws unix.WaitStatus) {
 // leave goes to the background with what the program has left there: nobody waits
 // for the end of our output, and the terminal's signals are not ours.
 func (f *family) leave() {
-	unix.Close(f.front)
+	_ = unix.Shutdown(f.front, unix.SHUT_RDWR) // which ends obey
 	_, _ = unix.Setsid()
 	letGo(3)
 	_ = os.Chdir("/")

@@ -46,12 +46,12 @@ func front(ctx *cli.Context, command []string) int {
 		}
 		switch what {
 		case sayStopped:
-			raise(syscall.Signal(number))
+			_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 		case sayExit:
 			return number
 		case saySignal:
 			_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // one core is enough
-			raise(syscall.Signal(number))
+			die(syscall.Signal(number))
 			return 128 + number // what a shell makes of it
 		case sayFailed:
 			return ctx.Fail(number, "%s", text)
@@ -88,22 +88,16 @@ func hear() chan os.Signal {
 	return c
 }
 
-// raise has this process suffer the signal as a program does that has not asked
-// for it: it ends, or stops until it is continued.
-func raise(s syscall.Signal) {
+// die ends this process by the signal, as it ends a program that has not asked
+// for it. It returns where that does not end one.
+func die(s syscall.Signal) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var std, old [4]uint64 // struct sigaction of the kernel, SIG_DFL
-	sigaction := func(new, old *[4]uint64) {
-		_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(new)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
-	}
-	var set, before unix.Sigset_t
+	var std [4]uint64 // struct sigaction of the kernel, SIG_DFL: package runtime has its own way with some
+	_, _, _ = syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(&std)), 0, 8, 0, 0)
+	var set unix.Sigset_t
 	set.Val[0] = 1 << (s - 1)
-	sigaction(&std, &old)
-	_ = unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, &before)
+	_ = unix.PthreadSigmask(unix.SIG_UNBLOCK, &set, nil)
 	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), s)
-	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
-	sigaction(&old, nil)
 }
 
 // inherited are the descriptors beyond the usual three that this process has not
@@ -150,7 +144,7 @@ func listen(conn int) (what string, number int, text string, err error) {
 	for {
 		n, err := unix.Read(conn, b)
 		switch {
-		case err == unix.EINTR:
+		case err == unix.EINTR, err == unix.ECONNRESET: // it has not read all of ours; its last word is still there
 			continue
 		case err == nil && n == 0:
 			return "", 0, "", errGone
