@@ -77,12 +77,18 @@ func (s side) tries(line ...string) play.Result {
 func (s side) serves(ready string, line ...string) *play.Job {
 	s.T.Helper()
 	j := s.Serves(ready, append([]string{filepath.Join(s.Bin, "onstack")}, line...)...)
-	s.T.Cleanup(func() { // in time for its descriptors to be closed before somebody waits for that
+	ends(j)
+	return j
+}
+
+// ends has a server end with the test of its own accord, so that its descriptors
+// are closed before somebody waits for that.
+func ends(j *play.Job) {
+	j.T.Cleanup(func() {
 		_ = j.Cmd.Process.Signal(unix.SIGINT)
 		_ = j.Cmd.Process.Signal(unix.SIGTERM)
 		_ = j.Cmd.Wait()
 	})
-	return j
 }
 
 // begins starts a program beside the test.

@@ -97,6 +97,25 @@ func (d *desk) withShell() *desk {
 	return &e
 }
 
+// sshdConfig has sshd serve who has the key "user" of a folder, at port 2222 of an
+// address.
+const sshdConfig = `Port 2222
+ListenAddress %[2]s
+HostKey %[1]s/host
+AuthorizedKeysFile %[1]s/user.pub
+PermitRootLogin prohibit-password
+StrictModes no
+UsePAM no
+PidFile none
+Subsystem sftp internal-sftp
+`
+
+// sshOptions are those of who has it.
+func sshOptions(dir string) []string {
+	return []string{"-F", "none", "-i", filepath.Join(dir, "user"), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+		"-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"}
+}
+
 func (d *desk) ssh(t *testing.T) {
 	sshd := need.Command(t, "sshd", "openssh-server")
 	ssh := need.Command(t, "ssh", "openssh-client")
@@ -106,17 +125,8 @@ func (d *desk) ssh(t *testing.T) {
 	for _, name := range []string{"host", "user"} {
 		d.Must(keygen, "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(d.Dir, name))
 	}
-	d.b.serves(`Server listening on 10\.0\.0\.2 port 2222`, sshd, "-D", "-e", "-f", d.Write("sshd_config", fmt.Sprintf(`Port 2222
-ListenAddress 10.0.0.2
-HostKey %[1]s/host
-AuthorizedKeysFile %[1]s/user.pub
-StrictModes no
-UsePAM no
-PidFile none
-Subsystem sftp internal-sftp
-`, d.Dir), 0o644))
-	options := []string{"-F", "none", "-i", filepath.Join(d.Dir, "user"), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
-		"-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"}
+	d.b.serves(`Server listening on 10\.0\.0\.2 port 2222`, sshd, "-D", "-e", "-f", d.Write("sshd_config", fmt.Sprintf(sshdConfig, d.Dir, "10.0.0.2"), 0o644))
+	options := sshOptions(d.Dir)
 	j := d.a.begins(bytes.NewReader(large), append(append([]string{ssh, "-p", "2222"}, options...), "nobody@10.0.0.2", "cat")...)
 	if s := j.Wait(); s != 0 || !bytes.Equal(j.Out.Bytes(), large) {
 		t.Errorf("ssh cat: status %d, %d octets of %d\n%s", s, j.Out.Len(), len(large), j.Err.String())

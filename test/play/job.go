@@ -16,7 +16,7 @@ import (
 // Job is a command in the background. What it says on standard error can be
 // waited for.
 type Job struct {
-	t   testing.TB
+	T   testing.TB
 	Cmd *exec.Cmd
 	Out bytes.Buffer // its standard output, after wait
 	Err said
@@ -50,7 +50,7 @@ func (s *said) String() string {
 func (u *User) Begin(in io.Reader, name string, args ...string) *Job {
 	u.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	j := &Job{t: u.T, Cmd: u.Command(ctx, name, args...)}
+	j := &Job{T: u.T, Cmd: u.Command(ctx, name, args...)}
 	j.Err.moved = make(chan struct{}, 1)
 	j.Cmd.Stdin, j.Cmd.Stdout, j.Cmd.Stderr = in, &j.Out, &j.Err
 	if err := j.Cmd.Start(); err != nil {
@@ -67,7 +67,7 @@ func (u *User) Begin(in io.Reader, name string, args ...string) *Job {
 // Says waits until standard error has a line that matches re, and answers
 // what its groups matched.
 func (j *Job) Says(re string) []string {
-	j.t.Helper()
+	j.T.Helper()
 	late := time.After(30 * time.Second)
 	for r := regexp.MustCompile(re); ; {
 		if m := r.FindStringSubmatch(j.Err.String()); m != nil {
@@ -76,17 +76,17 @@ func (j *Job) Says(re string) []string {
 		select {
 		case <-j.Err.moved:
 		case <-late:
-			j.t.Fatalf("%q does not say %s but\n%s", j.Cmd.Args, re, j.Err.String())
+			j.T.Fatalf("%q does not say %s but\n%s", j.Cmd.Args, re, j.Err.String())
 		}
 	}
 }
 
 // Wait answers the exit status, after the end.
 func (j *Job) Wait() int {
-	j.t.Helper()
+	j.T.Helper()
 	err := j.Cmd.Wait()
 	if _, ok := err.(*exec.ExitError); err != nil && !ok {
-		j.t.Fatalf("%q: %v", j.Cmd.Args, err)
+		j.T.Fatalf("%q: %v", j.Cmd.Args, err)
 	}
 	return j.Cmd.ProcessState.ExitCode()
 }

@@ -1,6 +1,7 @@
 package onstack
 
 import (
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -82,6 +83,25 @@ func leads(name string) bool {
 	return false
 }
 
+// place is the name of the file that the program calls name, whichever folder it
+// is in and whatever links are on the way; "" when there is none.
+func (c *call) place(name string) string {
+	from := "root"
+	if !path.IsAbs(name) {
+		from = "cwd"
+	}
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/%s/%s", c.pid, from, name), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	to, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		return ""
+	}
+	return to
+}
+
 // connectOther looks at connect(2) of a socket that is not the stack's.
 func (sv *supervisor) connectOther(c *call) error {
 	b, err := c.sockaddr(c.args[1], c.args[2])
@@ -90,7 +110,7 @@ func (sv *supervisor) connectOther(c *call) error {
 	}
 	if err == nil && len(b) > 3 && le.Uint16(b) == unix.AF_UNIX && b[2] != 0 {
 		name, _, _ := strings.Cut(string(b[2:]), "\x00")
-		if leads(name) {
+		if leads(name) || leads(c.place(name)) {
 			sv.log.Debug("a door to the host's network stays shut", "path", name, "pid", c.pid)
 			return unix.ECONNREFUSED
 		}
