@@ -21,7 +21,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED = 0
 GOFLAGS_BUILD = -trimpath -ldflags '-s -w -X ionet/tool/cli.Version=$(VERSION)'
 # Names that are links to ionet where a user wants them first on PATH.
-NAMES       := ifconfig route netstat ping sysctl arp nicinfo nc mount umount waitfor tcpdrop tcpdump sloginfo
+NAMES       := ifconfig route netstat ping sysctl arp nicinfo nc mount umount waitfor tcpdrop onstack tcpdump sloginfo
 RELEASES    := amd64 arm64
 
 .PHONY: all man demo test lint bench fuzz sim streams campaign release install clean
@@ -67,7 +67,7 @@ release: man
 		name=ionet-$(VERSION)-linux-$$arch; dir=$(BUILD)/release/$$name; \
 		rm -rf $$dir; mkdir -p $$dir/bin; \
 		GOOS=linux GOARCH=$$arch $(GO) build $(GOFLAGS_BUILD) -o $$dir/bin/ ./cmd/io-net ./cmd/ionet; \
-		cp -r $(BUILD)/man LICENSE README.md CHANGELOG.md $$dir/; \
+		ln -s ionet $$dir/bin/onstack; cp -r $(BUILD)/man docs LICENSE README.md CHANGELOG.md $$dir/; \
 		tar -C $(BUILD)/release --owner=0 --group=0 --sort=name --mtime=@$$(git log -1 --format=%ct) -czf $(BUILD)/release/$$name.tar.gz $$name; \
 		echo $(BUILD)/release/$$name.tar.gz; \
 	done
@@ -76,6 +76,7 @@ install: man
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/ionet/bin $(DESTDIR)$(PREFIX)/lib/ionet/man \
 		$(DESTDIR)$(PREFIX)/lib/ionet/completions
 	install -m 755 $(BUILD)/io-net $(BUILD)/ionet $(DESTDIR)$(PREFIX)/bin/
+	ln -sf ionet $(DESTDIR)$(PREFIX)/bin/onstack
 	for name in $(NAMES); do ln -sf ../../../bin/ionet $(DESTDIR)$(PREFIX)/lib/ionet/bin/$$name; done
 	cp -r $(BUILD)/man/. $(DESTDIR)$(PREFIX)/lib/ionet/man/
 	$(BUILD)/ionet completion bash >$(DESTDIR)$(PREFIX)/lib/ionet/completions/ionet.bash
