@@ -34,6 +34,7 @@ func (k *sock) hasHungUp() (up bool) {
 		_, _ = unix.Poll(p, 0)
 		up = p[0].Revents&unix.POLLHUP != 0
 	}
+	k.given.Wait()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {

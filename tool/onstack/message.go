@@ -271,6 +271,13 @@ func (sv *supervisor) sendmmsg(c *call, k *sock) error {
 func (sv *supervisor) recvfrom(c *call, k *sock) error {
 	m := msghdr{iov: [][2]uint64{{c.args[1], c.args[2]}}}
 	return sv.recvOne(c, k, c.arg(3), func(fd int) (int, error) {
+		room, err := 0, error(nil)
+		if c.args[4] != 0 {
+			room, err = c.addrRoom(c.args[5])
+		}
+		if err != nil {
+			return 0, err
+		}
 		r, err := k.receive(fd, c.arg(3), &m)
 		if err != nil {
 			return 0, err
@@ -281,7 +288,7 @@ func (sv *supervisor) recvfrom(c *call, k *sock) error {
 		if c.args[4] == 0 {
 			return r.length(c.arg(3)), nil
 		}
-		return r.length(c.arg(3)), c.giveAddr(r.from, c.args[4], c.args[5])
+		return r.length(c.arg(3)), c.putAddr(r.from, room, c.args[4], c.args[5])
 	})
 }
 
@@ -375,6 +382,8 @@ func (sv *supervisor) wait(c *call, fd int, events uint32, d time.Duration, try 
 	p := &park{c: c, drop: end}
 	var arm func() error
 	ready := func(uint32) {
+		sv.unheard.enter(c)
+		defer sv.unheard.leave(c)
 		mu.Lock()
 		defer mu.Unlock()
 		if !open || !c.valid() { // whoever drops it closes fd

@@ -60,7 +60,9 @@ func ioctl(fd int, request uint, arg unsafe.Pointer) (int, error) {
 type call struct {
 	sv *supervisor
 	notification
-	mem int // see memory; 0: not open
+	mem   int       // see memory; 0: not open
+	sock  *sock     // that it is about; nil: none of the stack's
+	wrote []written // what is in the program's memory for it
 }
 
 // errGone says that nobody waits for the call's answer any more.
@@ -77,6 +79,9 @@ func (c *call) respond(r response) error {
 	c.closeMemory()
 	r.id = c.id
 	_, err := ioctl(c.sv.listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+	if err != nil || c.sure(r) {
+		c.sv.unheard.keep(c, r)
+	}
 	if err != nil {
 		return errGone
 	}
@@ -213,18 +218,25 @@ func (c *call) readString(addr uint64, limit int) (string, error) {
 	return "", unix.ENAMETOOLONG
 }
 
-// write copies b to the program. By this way the kernel writes to what the
-// program itself may not; that harms only the program.
+// write copies b to the program, and it does not change after that. By this way
+// the kernel writes to what the program itself may not; that harms only the
+// program.
 func (c *call) write(addr uint64, b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
 	fd, err := c.memory()
-	if err != nil {
+	switch {
+	case errors.Is(err, errGone): // which the answer will say, and be kept
+	case err != nil:
 		return err
+	default:
+		if n, err := unix.Pwrite(fd, b, int64(addr)); err != nil || n < len(b) {
+			return unix.EFAULT
+		}
 	}
-	if n, err := unix.Pwrite(fd, b, int64(addr)); err != nil || n < len(b) {
-		return unix.EFAULT
+	if c.sock != nil {
+		c.wrote = append(c.wrote, written{addr, b})
 	}
 	return nil
 }

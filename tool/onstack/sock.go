@@ -66,7 +66,8 @@ type sock struct {
 	bound  protocol.Addr  // what bind asked for
 	set    []protocol.SockOpt
 	closed bool
-	gone   chan struct{} // closed when the stack has none of it, after closed
+	given  sync.WaitGroup // until only the program has its end
+	gone   chan struct{}  // closed when the stack has none of it, after closed
 
 	spoilt atomic.Bool   // its failure is in the pair (spoil)
 	seen   atomic.Uint64 // the place where the program had it last
@@ -167,8 +168,10 @@ func (k *sock) pair(typ int, nonblock bool) (theirs int, err error) {
 
 // give hands the program its end.
 func (k *sock) give(c *call, theirs int, cloexec bool) error {
+	k.given.Add(1)
 	fd, err := c.install(theirs, cloexec)
 	unix.Close(theirs)
+	k.given.Done()
 	if err != nil {
 		k.close()
 		return err
@@ -316,15 +319,28 @@ func (c *call) sockaddr(addr, length uint64) ([]byte, error) {
 // giveAddr writes an address where the program wants it, cut to its room, and
 // its whole length.
 func (c *call) giveAddr(b []byte, addr, length uint64) error {
-	room, err := c.read(length, 4)
+	room, err := c.addrRoom(length)
 	if err != nil {
 		return err
 	}
-	n := int(int32(le.Uint32(room)))
-	if n < 0 {
-		return unix.EINVAL
+	return c.putAddr(b, room, addr, length)
+}
+
+// addrRoom is how much of an address the program has room for.
+func (c *call) addrRoom(length uint64) (int, error) {
+	b, err := c.read(length, 4)
+	if err != nil {
+		return 0, err
 	}
-	if err := c.write(addr, b[:min(n, len(b))]); err != nil {
+	n := int(int32(le.Uint32(b)))
+	if n < 0 {
+		return 0, unix.EINVAL
+	}
+	return n, nil
+}
+
+func (c *call) putAddr(b []byte, room int, addr, length uint64) error {
+	if err := c.write(addr, b[:min(room, len(b))]); err != nil {
 		return err
 	}
 	return c.write(length, le.AppendUint32(nil, uint32(len(b))))

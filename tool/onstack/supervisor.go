@@ -42,6 +42,7 @@ type supervisor struct {
 	etc      map[string]string // files that are replaced, by path
 	watch    *watcher
 	parked   parked
+	unheard  *unheard
 
 	mu    sync.Mutex
 	socks map[uint64]*sock // by inode
@@ -62,7 +63,7 @@ func newSupervisor(s *client.Stack, tables netlink.Tables, log *slog.Logger, etc
 	if err != nil {
 		return nil, err
 	}
-	return &supervisor{listener: -1, stack: s, tables: tables, log: log, etc: etc, watch: w, parked: parked{by: map[uint32]*park{}},
+	return &supervisor{listener: -1, stack: s, tables: tables, log: log, etc: etc, watch: w, parked: parked{by: map[uint32]*park{}}, unheard: newUnheard(),
 		socks: map[uint64]*sock{}, ids: map[uint32]*sock{}, ports: map[uint32]*sock{},
 		public: map[*sock]bool{}, ending: map[*sock]bool{}}, nil
 }
@@ -81,6 +82,7 @@ func (sv *supervisor) run(listener int) {
 	go func() {
 		for range time.Tick(time.Second) {
 			sv.parked.sweep()
+			sv.unheard.sweep()
 		}
 	}()
 	for {
@@ -155,6 +157,12 @@ func (sv *supervisor) dispatch(c *call) error {
 	}
 	if k.stack() != nil && c.nr != unix.SYS_SHUTDOWN && sv.gone() {
 		return unix.ENETDOWN
+	}
+	c.sock = k
+	sv.unheard.enter(c)
+	defer sv.unheard.leave(c)
+	if sv.unheard.again(c) {
+		return nil
 	}
 	k.catchUp()
 	return f(sv, c, k)
