@@ -164,8 +164,8 @@ func onstackCalls() error {
 		if err != nil {
 			return fmt.Errorf("trapped calls: %w: %s", err, out)
 		}
-		var ns [4]float64
-		if _, err := fmt.Sscan(string(out), &ns[0], &ns[1], &ns[2], &ns[3]); err != nil {
+		var ns [5]float64
+		if _, err := fmt.Sscan(string(out), &ns[0], &ns[1], &ns[2], &ns[3], &ns[4]); err != nil {
 			return fmt.Errorf("trapped calls: %w: %s", err, out)
 		}
 		rounds = append(rounds, ns[:])
@@ -185,6 +185,7 @@ func onstackCalls() error {
 		"getsockopt SO_TYPE of a local socket, looked at and passed to the kernel",
 		"getsockopt TCP_NODELAY, answered by the stack",
 		"read of a pipe, not looked at",
+		"the bare mechanism: an octet to another process and back, by two pipes",
 	} {
 		var us []float64
 		for _, r := range rounds {
@@ -221,6 +222,11 @@ func trappedCalls([]string) error {
 		return func() error { _, err := unix.GetsockoptInt(fd, level, name); return err }
 	}
 	b := make([]byte, 1)
+	echo, there, back, err := startEcho()
+	if err != nil {
+		return err
+	}
+	defer func() { _, _ = unix.Close(there), echo.Wait() }()
 	const n = 2000
 	for _, f := range []func() error{
 		option(fd, unix.SOL_SOCKET, unix.SO_TYPE),
@@ -233,6 +239,13 @@ func trappedCalls([]string) error {
 			}
 			return err
 		},
+		func() error {
+			if _, err := unix.Write(there, b); err != nil {
+				return err
+			}
+			_, err := unix.Read(back, b)
+			return err
+		},
 	} {
 		start := time.Now()
 		for range n {
@@ -243,4 +256,31 @@ func trappedCalls([]string) error {
 		fmt.Println(float64(time.Since(start).Nanoseconds()) / n)
 	}
 	return nil
+}
+
+// startEcho starts a process that sends back what it is sent; there and back are
+// our ends of its pipes.
+func startEcho() (echo *exec.Cmd, there, back int, err error) {
+	var to, from [2]int
+	if err := errors.Join(unix.Pipe2(to[:], unix.O_CLOEXEC), unix.Pipe2(from[:], unix.O_CLOEXEC)); err != nil {
+		return nil, 0, 0, err
+	}
+	in, out := os.NewFile(uintptr(to[0]), "in"), os.NewFile(uintptr(from[1]), "out")
+	echo = exec.Command("/proc/self/exe", childArg, "pipe-echo")
+	echo.Stdin, echo.Stdout = in, out
+	err = errors.Join(echo.Start(), in.Close(), out.Close())
+	return echo, to[1], from[0], err
+}
+
+// pipeEcho is the process of startEcho.
+func pipeEcho([]string) error {
+	b := make([]byte, 1)
+	for {
+		if n, err := unix.Read(0, b); n == 0 || err != nil {
+			return err
+		}
+		if _, err := unix.Write(1, b); err != nil {
+			return err
+		}
+	}
 }

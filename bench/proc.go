@@ -51,6 +51,7 @@ var roles = map[string]func(args []string) error{
 	"idle-ionet":     idleIonet,
 	"tcp-ping":       tcpPing,
 	"trapped-calls":  trappedCalls,
+	"pipe-echo":      pipeEcho,
 	"veth-echo":      vethEcho,
 	"veth-ping":      vethPing,
 }
