@@ -40,7 +40,7 @@ func (k *sock) carry() error {
 	}
 	conn := c.(*net.UnixConn)
 	k.conn = conn
-	if k.stack() != nil {
+	if !k.isNetlink() {
 		go k.up(conn)
 	}
 	go k.down(conn)
@@ -198,7 +198,7 @@ func (k *sock) down(conn *net.UnixConn) {
 			return
 		}
 		dropRights(control[:cn])
-		if k.stack() == nil {
+		if k.isNetlink() {
 			k.ask(data[:n])
 			continue
 		}

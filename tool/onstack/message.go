@@ -142,7 +142,7 @@ func (k *sock) carries() bool {
 
 // send sends one message and answers its length.
 func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) {
-	if k.stack() != nil && k.isStream() {
+	if k.isStream() {
 		return sv.sendStream(c, k, m, flags)
 	}
 	if m.room() > maxDatagram {
@@ -152,7 +152,7 @@ func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) 
 	if err != nil {
 		return 0, err
 	}
-	if k.stack() == nil {
+	if k.isNetlink() {
 		return len(data), k.askFrom(c, data)
 	}
 	out := protocol.Msg{Data: data}
@@ -475,7 +475,7 @@ func (k *sock) receive(fd, flags int, m *msghdr) (*received, error) {
 		return nil, unix.ENETDOWN
 	}
 	r := &received{data: data[:min(n, len(data))], whole: n, flags: rflags & unix.MSG_TRUNC}
-	if k.stack() == nil {
+	if k.isNetlink() {
 		dropRights(rights[:rn])
 		r.from = sockaddrKernel()
 		return r, nil

@@ -30,7 +30,7 @@ func (sv *supervisor) setsockopt(c *call, k *sock) error {
 	if err != nil {
 		return err
 	}
-	if k.stack() == nil {
+	if k.isNetlink() {
 		return c.fail(k.setNetlink(level, name, v))
 	}
 	if level == unix.SOL_SOCKET && local[name] {
@@ -92,7 +92,7 @@ func (k *sock) option(c *call, level, name, room int) ([]byte, error) {
 	if room < 0 {
 		return nil, unix.EINVAL
 	}
-	if k.stack() == nil {
+	if k.isNetlink() {
 		return k.getNetlink(level, name, room)
 	}
 	if level == unix.SOL_SOCKET && name == unix.SO_ERROR {

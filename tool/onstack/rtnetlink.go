@@ -11,7 +11,7 @@ import (
 // the stack's tables behind it.
 func (sv *supervisor) rtnetlink(c *call, nonblock, cloexec bool) error {
 	k := &sock{sv: sv, abi: sv.newAbi(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)}
-	theirs, err := k.pair(unix.SOCK_SEQPACKET, nonblock)
+	theirs, err := k.pair(nonblock)
 	if err != nil {
 		return err
 	}

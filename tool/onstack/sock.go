@@ -31,15 +31,15 @@ const (
 // sock is one socket of the program. The program has one end of a pair of local
 // sockets; the other is ours:
 //
-//   - of a stream until it is connected, when the stack gets it (connect), or
-//     that of a listener, into which an octet is written for each connection that
-//     may be accepted;
+//   - of a stream from its first use (late.go) until it is connected, when the
+//     stack gets it (connect), or that of a listener, into which an octet is
+//     written for each connection that may be accepted;
 //   - of a datagram socket always (dgram.go): an outgoing datagram is a message,
 //     an incoming one too, with a file beside it that says where it came from;
 //   - of an rtnetlink socket always (rtnetlink.go).
 type sock struct {
 	sv   *supervisor
-	own  atomic.Pointer[client.Socket] // the stack's; nil: rtnetlink
+	own  atomic.Pointer[client.Socket] // the stack's; nil: rtnetlink, or a stream that is not used yet
 	ino  uint64                        // written once, before the program has it
 	from *sock                         // the listener that it comes from
 
@@ -114,6 +114,17 @@ func (sv *supervisor) socket(c *call) error {
 	if typ == unix.SOCK_STREAM && proto != 0 && proto != unix.IPPROTO_TCP { // SCTP, MPTCP
 		return unix.EPROTONOSUPPORT
 	}
+	if sv.gone() {
+		return unix.ENETDOWN
+	}
+	k := &sock{sv: sv, abi: sv.newAbi(family, typ, proto)}
+	if typ == unix.SOCK_STREAM {
+		theirs, err := k.alone(nonblock)
+		if err != nil {
+			return err
+		}
+		return k.give(c, theirs, cloexec)
+	}
 	s, err := sv.stack.Socket(typ, proto)
 	if errors.Is(err, unix.EACCES) {
 		return unix.EPERM // as Linux calls it
@@ -121,23 +132,13 @@ func (sv *supervisor) socket(c *call) error {
 	if err != nil {
 		return err
 	}
-	pair := unix.SOCK_SEQPACKET
-	if typ == unix.SOCK_STREAM {
-		pair = unix.SOCK_STREAM
-	}
-	k := &sock{sv: sv, abi: sv.newAbi(family, typ, proto)}
 	k.own.Store(s)
-	theirs, err := k.pair(pair, nonblock)
+	theirs, err := k.pair(nonblock)
 	if err != nil {
 		_ = s.Close()
 		return err
 	}
-	if typ == unix.SOCK_STREAM {
-		err = sv.watch.add(k.ours, 0, k.hungUp)
-	} else {
-		err = k.carry()
-	}
-	if err != nil {
+	if err := k.carry(); err != nil {
 		unix.Close(theirs)
 		k.close()
 		return err
@@ -145,9 +146,9 @@ func (sv *supervisor) socket(c *call) error {
 	return k.give(c, theirs, cloexec)
 }
 
-// pair makes the pair and answers the program's end.
-func (k *sock) pair(typ int, nonblock bool) (theirs int, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC, 0)
+// pair makes a pair of messages and answers the program's end.
+func (k *sock) pair(nonblock bool) (theirs int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
@@ -305,7 +306,9 @@ func (k *sock) orphan() {
 func (k *sock) stack() *client.Socket { return k.own.Load() }
 
 // isStream is about the program's socket, which never changes its type.
-func (k *sock) isStream() bool { return k.abi.Type == unix.SOCK_STREAM && k.stack() != nil }
+func (k *sock) isStream() bool { return k.abi.Type == unix.SOCK_STREAM }
+
+func (k *sock) isNetlink() bool { return k.abi.Family == unix.AF_NETLINK }
 
 // sockaddr reads the address that a call brings.
 func (c *call) sockaddr(addr, length uint64) ([]byte, error) {
@@ -371,7 +374,7 @@ func (sv *supervisor) bind(c *call, k *sock) error {
 	if err != nil {
 		return err
 	}
-	if k.stack() == nil {
+	if k.isNetlink() {
 		return k.bindNetlink(c, b)
 	}
 	a, err := k.to(b, true)
@@ -393,7 +396,7 @@ func (sv *supervisor) bind(c *call, k *sock) error {
 }
 
 func (sv *supervisor) getsockname(c *call, k *sock) error {
-	if k.stack() == nil {
+	if k.isNetlink() {
 		return c.finish(0, c.giveAddr(k.sockaddrNetlink(), c.args[1], c.args[2]))
 	}
 	k.mu.Lock()
@@ -409,7 +412,7 @@ func (sv *supervisor) getsockname(c *call, k *sock) error {
 }
 
 func (sv *supervisor) getpeername(c *call, k *sock) error {
-	if k.stack() == nil {
+	if k.isNetlink() {
 		return c.finish(0, c.giveAddr(sockaddrKernel(), c.args[1], c.args[2]))
 	}
 	k.mu.Lock()
@@ -445,7 +448,7 @@ func (sv *supervisor) shutdown(c *call, k *sock) error {
 	st, peer := k.state, k.peer
 	k.mu.Unlock()
 	switch {
-	case k.stack() == nil:
+	case k.isNetlink():
 		return unix.EOPNOTSUPP
 	case k.isStream() && st == listening && how != unix.SHUT_WR:
 		go k.close()
@@ -500,7 +503,7 @@ func (k *sock) takeError(c *call) (int, error) {
 		return 0, nil
 	case err != nil:
 		return int(protocol.AsError(err).Errno), nil
-	case ended || k.stack() == nil:
+	case ended || k.isNetlink():
 		return 0, nil
 	}
 	n, err := k.stack().Int(protocol.SolSocket, protocol.SoError)

@@ -19,7 +19,7 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 	if err != nil {
 		return err
 	}
-	if k.stack() == nil {
+	if k.isNetlink() {
 		return c.answer(0) // there is nobody else than the kernel
 	}
 	a, err := k.to(b, false)

@@ -31,9 +31,9 @@ import (
 //     and answers. A call that is to wait is parked, and no goroutine waits with
 //     it: the stack's answer, a descriptor's event or a time ends it.
 //
-// A socket of the program is one end of a pair of local sockets from the
-// beginning, so that its number, what polls it and what shares it stay valid;
-// what becomes of the other end is in sock.go.
+// A socket of the program is one end of a pair of local sockets, so that its
+// number, what polls it and what shares it stay valid; what becomes of the other
+// end is in sock.go and late.go.
 type supervisor struct {
 	listener int
 	stack    *client.Stack
@@ -44,9 +44,13 @@ type supervisor struct {
 	parked   parked
 	unheard  *unheard
 
+	joining sync.Mutex // of joiner; after sock.mu
+	joiner  joiner
+
 	mu    sync.Mutex
 	socks map[uint64]*sock // by inode
 	ids   map[uint32]*sock // streams that the stack alone watches, by its number
+	fresh []*sock          // streams that were not used when they were made, oldest first
 	over  []*sock          // of those whose connection has ended, oldest first
 	early []protocol.Ended // of streams that nobody has followed yet, oldest first
 	ports map[uint32]*sock // netlink port ids in use
@@ -63,7 +67,12 @@ func newSupervisor(s *client.Stack, tables netlink.Tables, log *slog.Logger, etc
 	if err != nil {
 		return nil, err
 	}
-	return &supervisor{listener: -1, stack: s, tables: tables, log: log, etc: etc, watch: w, parked: parked{by: map[uint32]*park{}}, unheard: newUnheard(),
+	j, err := newJoiner()
+	if err != nil {
+		return nil, err
+	}
+	return &supervisor{listener: -1, stack: s, tables: tables, log: log, etc: etc, watch: w, joiner: j,
+		parked: parked{by: map[uint32]*park{}}, unheard: newUnheard(),
 		socks: map[uint64]*sock{}, ids: map[uint32]*sock{}, ports: map[uint32]*sock{},
 		public: map[*sock]bool{}, ending: map[*sock]bool{}}, nil
 }
@@ -155,7 +164,7 @@ func (sv *supervisor) dispatch(c *call) error {
 		}
 		return c.proceed()
 	}
-	if k.stack() != nil && c.nr != unix.SYS_SHUTDOWN && sv.gone() {
+	if !k.isNetlink() && c.nr != unix.SYS_SHUTDOWN && sv.gone() {
 		return unix.ENETDOWN
 	}
 	c.sock = k
@@ -163,6 +172,11 @@ func (sv *supervisor) dispatch(c *call) error {
 	defer sv.unheard.leave(c)
 	if sv.unheard.again(c) {
 		return nil
+	}
+	if k.isStream() && k.stack() == nil {
+		if err := k.use(c); err != nil {
+			return err
+		}
 	}
 	k.catchUp()
 	return f(sv, c, k)
@@ -312,13 +326,12 @@ func (sv *supervisor) leave(k *sock, port uint32) {
 	if sv.ports[port] == k {
 		delete(sv.ports, port)
 	}
-	if sv.socks[k.ino] == k && (k.stack() == nil || !sv.gone()) {
+	if sv.socks[k.ino] == k && (k.isNetlink() || !sv.gone()) {
 		delete(sv.socks, k.ino)
 	}
 	if s := k.stack(); s != nil {
 		delete(sv.ids, s.ID())
 	}
-	delete(sv.ports, k.nl.PID)
 }
 
 func splitLines(b []byte) iter.Seq[string] { return strings.SplitSeq(string(b), "\n") }
