@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"strconv"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -14,6 +16,7 @@ import (
 func init() {
 	programs["pointers"] = badPointers
 	programs["lengths"] = badLengths
+	programs["makes"] = makes
 }
 
 // Pointers that lead nowhere, and lengths that nothing has, end a call with an
@@ -24,6 +27,59 @@ func TestOnstackBadPointers(t *testing.T) {
 	d.onstack(0, "lengths").well()
 	s := d.open()
 	until(t, "the stack has no socket left", func() bool { return info(t, s).Sockets == 0 })
+}
+
+// Signals to the supervisor, which package runtime sends it too, lose no call and
+// spoil none.
+func TestOnstackDisturbed(t *testing.T) {
+	d := start(t)
+	r := d.onstack(0, "makes")
+	if s := r.line(); s != "makes" {
+		t.Fatal(s)
+	}
+	supervisor := r.family()[1]
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for alive(supervisor) {
+			threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", supervisor))
+			for range 100 {
+				for _, thread := range threads {
+					tid, _ := strconv.Atoi(thread.Name())
+					_ = unix.Tgkill(supervisor, tid, unix.SIGURG)
+				}
+			}
+		}
+	}()
+	r.well()
+	<-ended
+}
+
+// makes has sockets made, many at a time, and looks at what it was given.
+func makes([]string) error {
+	fmt.Println("makes")
+	done := make(chan error)
+	for range 4 {
+		go func() {
+			var err error
+			for i := 0; i < 1000 && err == nil; i++ {
+				err = makesOne()
+			}
+			done <- err
+		}()
+	}
+	return errors.Join(<-done, <-done, <-done, <-done)
+}
+
+func makesOne() error {
+	fd, e := call(unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if e != 0 || fd < 3 {
+		return fmt.Errorf("socket: %d, %w", fd, e)
+	}
+	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
+		return fmt.Errorf("descriptor %d: %w", fd, err)
+	}
+	return unix.Close(fd)
 }
 
 // loopback is sockaddr_in of 127.0.0.1.

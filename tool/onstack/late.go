@@ -81,14 +81,19 @@ func (k *sock) alone(nonblock bool) (theirs int, err error) {
 	return theirs, nil
 }
 
-// use makes the stack's socket of a stream, and our end, for a call that needs
-// them.
-func (k *sock) use(c *call) error {
+// uses reports whether the call needs the stack's socket whatever becomes of it:
+// the others fail on a socket that is not used yet, or, like getsockopt, know
+// better.
+func (c *call) uses() bool {
 	switch c.nr {
-	case unix.SYS_GETPEERNAME, unix.SYS_ACCEPT, unix.SYS_ACCEPT4, unix.SYS_SHUTDOWN,
-		unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG, unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_RECVMMSG:
-		return nil // they fail
+	case unix.SYS_BIND, unix.SYS_CONNECT, unix.SYS_LISTEN, unix.SYS_SETSOCKOPT:
+		return true
 	}
+	return false
+}
+
+// use makes the stack's socket of a stream, and our end.
+func (k *sock) use(c *call) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.stack() != nil || k.closed {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -43,12 +44,19 @@ type (
 	}
 )
 
+// ioctl does one, and again when a signal comes in between: the kernel waits for
+// a lock in each.
 func ioctl(fd int, request uint, arg unsafe.Pointer) (int, error) {
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(arg))
-	if errno != 0 {
+	for {
+		n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(arg))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+			continue
+		}
 		return 0, errno
 	}
-	return int(n), nil
 }
 
 // call is one system call of a program, which waits until one of answer, fail,
@@ -73,6 +81,21 @@ func (c *call) valid() bool {
 	id := c.id
 	_, err := ioctl(c.sv.listener, unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id))
 	return err == nil
+}
+
+// concerns reports whether what has just been opened by the thread's number is
+// the program's: the thread waits, or a signal has taken it out of a connect. That
+// is begun all the same, as the kernel's is when it ends with EINTR, if the
+// descriptor is the socket still.
+func (c *call) concerns() bool {
+	if c.valid() {
+		return true
+	}
+	if c.nr != unix.SYS_CONNECT || c.sock == nil {
+		return false
+	}
+	ino, socket, err := c.inode(c.arg(0))
+	return err == nil && socket && ino == c.sock.ino
 }
 
 func (c *call) respond(r response) error {
@@ -131,20 +154,40 @@ func (c *call) install(fd int, cloexec bool) (number int, err error) {
 	if cloexec {
 		a.newFDFlags = unix.O_CLOEXEC
 	}
-	for {
+	// A signal between the ioctl and the thread's awakening would have the kernel
+	// answer with 0 and give nothing: package runtime's preemption is one.
+	err = undisturbed(func() (err error) {
 		number, err = ioctl(c.sv.listener, unix.SECCOMP_IOCTL_NOTIF_ADDFD, unsafe.Pointer(&a))
-		switch {
-		case err == nil:
-			c.closeMemory()
-			return number, nil
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINPROGRESS):
-			return -1, errGone
-		default:
-			return -1, err
-		}
+		return err
+	})
+	switch {
+	case err == nil:
+		c.closeMemory()
+		return number, nil
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINPROGRESS):
+		return -1, errGone
 	}
+	return -1, err
 }
+
+// undisturbed calls f in a thread that no signal comes to.
+func undisturbed(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var old unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &allSignals, &old); err != nil {
+		return err
+	}
+	defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }()
+	return f()
+}
+
+var allSignals = func() (s unix.Sigset_t) {
+	for i := range s.Val {
+		s.Val[i] = ^s.Val[i]
+	}
+	return s
+}()
 
 // arg is the call's argument i as the int that the program passed.
 func (c *call) arg(i int) int { return int(int32(c.args[i])) }
@@ -159,14 +202,14 @@ func (c *call) memory() (fd int, err error) {
 	fd, err = unix.Open("/proc/"+strconv.Itoa(int(c.pid))+"/mem", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		switch {
-		case !c.valid():
+		case !c.concerns():
 			return -1, errGone
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
 			return -1, err
 		}
 		return -1, unix.EFAULT
 	}
-	if !c.valid() {
+	if !c.concerns() {
 		unix.Close(fd)
 		return -1, errGone
 	}
@@ -258,7 +301,7 @@ func (c *call) descriptor(k *sock) (int, error) {
 		defer unix.Close(p)
 	}
 	switch {
-	case !c.valid():
+	case !c.concerns():
 		return -1, errGone
 	case err != nil:
 		return -1, err

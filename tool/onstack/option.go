@@ -105,6 +105,11 @@ func (k *sock) option(c *call, level, name, room int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(r.Calls) > 0 && k.stack() == nil {
+		if err := k.use(c); err != nil {
+			return nil, err
+		}
+	}
 	var answer []byte
 	for _, o := range r.Calls {
 		if answer, err = k.stack().Option(o.Level, o.Name); r.Err(err) != nil {

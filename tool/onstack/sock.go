@@ -3,6 +3,7 @@ package onstack
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -402,6 +403,9 @@ func (sv *supervisor) getsockname(c *call, k *sock) error {
 	k.mu.Lock()
 	a := k.local
 	k.mu.Unlock()
+	if k.stack() == nil {
+		a = protocol.AddrFrom(netip.IPv4Unspecified(), 0)
+	}
 	if !a.IsValid() {
 		var err error
 		if a, err = k.stack().LocalAddr(); err != nil {
@@ -503,7 +507,7 @@ func (k *sock) takeError(c *call) (int, error) {
 		return 0, nil
 	case err != nil:
 		return int(protocol.AsError(err).Errno), nil
-	case ended || k.isNetlink():
+	case ended || k.stack() == nil:
 		return 0, nil
 	}
 	n, err := k.stack().Int(protocol.SolSocket, protocol.SoError)

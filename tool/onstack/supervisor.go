@@ -107,7 +107,7 @@ func (sv *supervisor) serve() {
 	for {
 		c := &call{sv: sv}
 		if _, err := ioctl(sv.listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&c.notification)); err != nil {
-			if errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOENT) { // it has gone meanwhile
+			if errors.Is(err, unix.ENOENT) { // it has gone meanwhile
 				continue
 			}
 			return
@@ -173,7 +173,7 @@ func (sv *supervisor) dispatch(c *call) error {
 	if sv.unheard.again(c) {
 		return nil
 	}
-	if k.isStream() && k.stack() == nil {
+	if k.isStream() && k.stack() == nil && c.uses() {
 		if err := k.use(c); err != nil {
 			return err
 		}
