@@ -37,6 +37,7 @@ type data struct {
 	fin  atomic.Bool // the stack's end has been passed on
 	eof  atomic.Bool // nothing more is read from the client
 	mute atomic.Bool // and we have said so: its writes fail
+	dead atomic.Bool // the connection has failed, and the client hears of it by the end of the descriptor
 	deaf atomic.Bool // the client reads no more: what comes is discarded
 	gone atomic.Bool // the client has closed the descriptor
 	full atomic.Bool // the socket takes nothing; its upcall goes on
@@ -300,13 +301,20 @@ func (d *data) roomy() bool {
 
 // cut has the client's writes fail: nothing of them would be sent. One that hears
 // of endings finds out by the end of the descriptor, which with something in it
-// that nobody has read is ECONNRESET.
+// that nobody has read is ECONNRESET; while it has to read before that end can
+// come, it is told as others are, since it may be writing.
 func (d *data) cut() {
-	if d.eof.Swap(true) || d.sk.c.news.wanted.Load() || !d.acquire() {
+	if d.eof.Swap(true) || !d.acquire() {
 		return
 	}
+	defer d.release()
+	if d.sk.c.news.wanted.Load() {
+		d.dead.Store(true)
+		if !d.held.Load() {
+			return
+		}
+	}
 	d.silence()
-	d.release()
 }
 
 // silence has the client's writes fail.
@@ -340,10 +348,15 @@ func (d *data) upRound(w *netif.Work) {
 		sc.m = socket.Msg{Data: sc.b[:]}
 		err := so.Recv(w, &sc.m)
 		if n := len(sc.m.Data); err == nil && n > 0 {
+			d.upHold.set(sc, sc.m.Data)
 			if d.gone.Load() {
 				d.lost.Store(true)
+				if d.full.Load() && !d.roomy() {
+					// The peer sends to nobody and does not read: RFC 1122 §4.2.2.13.
+					d.finish(w, nil)
+					return
+				}
 			}
-			d.upHold.set(sc, sc.m.Data)
 			continue
 		}
 		scratches.Put(sc)
@@ -374,6 +387,9 @@ func (d *data) flush() bool {
 			d.upHold.take(n)
 		case errors.Is(err, unix.EAGAIN):
 			d.held.Store(true)
+			if d.dead.Load() {
+				d.silence()
+			}
 			return false
 		case errors.Is(err, unix.EINTR):
 		default: // EPIPE: it reads no more

@@ -248,6 +248,33 @@ static void reset_in_a_write(void)
 	child("a writer", writes, fd[0]);
 }
 
+/* Both ends have written all that there is room for, one waits for more, and the
+ * other closes. Whether the reset meets data on its way up is chance. */
+static void reset_in_a_full_write(void)
+{
+	static char b[65536];
+	signal(SIGPIPE, SIG_IGN);
+	for (int round = 0; round < 10; round++) {
+		int fd[2], status;
+		streams(fd);
+		for (int idle = 0; idle < 20; idle++)
+			for (int i = 0; i < 2; i++)
+				while (send(fd[i], b, sizeof b, MSG_DONTWAIT) > 0)
+					idle = 0;
+		int child = must("fork", fork());
+		if (child == 0) {
+			close(fd[0]);
+			while (write(fd[1], b, sizeof b) > 0)
+				;
+			_exit(errno != ECONNRESET && errno != EPIPE);
+		}
+		close(fd[1]);
+		close(fd[0]); /* with something unread */
+		must("wait", waitpid(child, &status, 0));
+		say("write fails", status);
+	}
+}
+
 static void not_connected(void)
 {
 	char b[8];
@@ -406,6 +433,7 @@ static const struct test tests[] = {
 	{"connected later", connected_later}, {"in use", in_use}, {"restarted", restarted}, {"low port", low_port}, {"unreachable", unreachable}, {"unreachable later", unreachable_later},
 	{"timed out", timed_out}, {"receive times out", receive_times_out}, {"reset under read", reset_under_read},
 	{"reset asked for", reset_asked_for}, {"reset in a read", reset_in_a_read}, {"reset in a write", reset_in_a_write},
+	{"reset in a full write", reset_in_a_full_write},
 	{"not connected", not_connected}, {"wrong arguments", wrong_arguments}, {"end of peer", end_of_peer},
 	{"datagram refused", datagram_refused},
 	{"datagram refused, unseen", datagram_refused_unseen}, {"not connected, unseen", not_connected_unseen}, {"listener shut", listener_shut}, {"listener gone", listener_gone}, {0},
