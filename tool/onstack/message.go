@@ -270,7 +270,7 @@ func (sv *supervisor) sendmmsg(c *call, k *sock) error {
 // recvfrom serves recvfrom(2) for who wants the address, or out-of-band data.
 func (sv *supervisor) recvfrom(c *call, k *sock) error {
 	m := msghdr{iov: [][2]uint64{{c.args[1], c.args[2]}}}
-	return sv.recvOne(c, k, c.arg(3), func(fd int) (int, error) {
+	return sv.recvOne(c, k, c.arg(3), c.args[4] != 0, func(fd int) (int, error) {
 		room, err := 0, error(nil)
 		if c.args[4] != 0 {
 			room, err = c.addrRoom(c.args[5])
@@ -297,10 +297,7 @@ func (sv *supervisor) recvmsg(c *call, k *sock) error {
 	if err != nil {
 		return err
 	}
-	if k.isStream() && c.arg(2)&(unix.MSG_OOB|unix.MSG_ERRQUEUE) == 0 {
-		return c.proceed() // a local socket without a name gives none, as TCP
-	}
-	return sv.recvOne(c, k, c.arg(2), func(fd int) (int, error) { return c.receive(fd, k, &m, c.arg(2)) })
+	return sv.recvOne(c, k, c.arg(2), m.name != 0, func(fd int) (int, error) { return c.receive(fd, k, &m, c.arg(2)) })
 }
 
 // receive serves one message header.
@@ -335,31 +332,56 @@ func (c *call) receive(fd int, k *sock, m *msghdr, flags int) (int, error) {
 	return r.length(flags), c.write(m.at+40, le.AppendUint32(tail, uint32(r.flags)))
 }
 
-// recvOne serves a call that receives, now or when something comes.
-func (sv *supervisor) recvOne(c *call, k *sock, flags int, receive func(fd int) (int, error)) error {
+// recvOne serves a call that receives, now or when something comes; named: the
+// program wants to know from whom.
+func (sv *supervisor) recvOne(c *call, k *sock, flags int, named bool, receive func(fd int) (int, error)) error {
+	stream := k.isStream()
 	switch {
 	case flags&unix.MSG_ERRQUEUE != 0:
 		return unix.EAGAIN
-	case k.isStream():
-		return sv.recvStream(c, k, flags)
+	case stream && flags&unix.MSG_OOB != 0: // not in the pair, and nobody waits for it
+		return c.finish(receive(-1))
+	case stream && !k.carries():
+		return unix.ENOTCONN
+	case stream && (!named || flags&unix.MSG_WAITALL != 0): // the other end's name is told to who waits for all
+		return c.proceed()
 	}
 	fd, err := c.descriptor(k)
 	if err != nil {
 		return err
 	}
+	answer := func(n int, err error) error {
+		err = c.finish(n, err)
+		if err == nil && stream && flags&unix.MSG_PEEK == 0 {
+			take(fd, n)
+		}
+		return err
+	}
 	n, err := receive(fd)
 	if !errors.Is(err, unix.EAGAIN) || flags&unix.MSG_DONTWAIT != 0 || nonblocking(fd) {
-		unix.Close(fd)
-		return c.finish(n, err)
+		defer unix.Close(fd)
+		return answer(n, err)
 	}
 	return sv.wait(c, fd, unix.EPOLLIN, timeout(fd, unix.SO_RCVTIMEO), func() (done bool) {
 		n, err := receive(fd)
 		if errors.Is(err, unix.EAGAIN) {
 			return false
 		}
-		c.settle(c.finish(n, err))
+		c.settle(answer(n, err))
 		return true
 	})
+}
+
+// take drops n octets of a stream that the program has been given: only what it
+// has heard of is taken away.
+func take(fd, n int) {
+	for b := make([]byte, n); len(b) > 0; {
+		m, _, err := unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
+		if err != nil || m == 0 {
+			return
+		}
+		b = b[m:]
+	}
 }
 
 // wait parks c until fd, which it takes over, has one of the events and try has
@@ -415,21 +437,17 @@ func (sv *supervisor) wait(c *call, fd int, events uint32, d time.Duration, try 
 	return err
 }
 
-// recvStream serves what a stream's pair does not: out-of-band data, and
-// recvfrom, which for TCP has no address to tell.
-func (sv *supervisor) recvStream(c *call, k *sock, flags int) error {
-	if flags&unix.MSG_OOB == 0 {
-		if !k.carries() {
-			return unix.ENOTCONN
-		}
-		return c.proceed()
+// urgent takes an out-of-band octet from the stack.
+func (k *sock) urgent(flags, room int) (*received, error) {
+	if k.stack() == nil { // not used yet
+		return nil, unix.EINVAL
 	}
-	size := int(min(c.args[2], 1))
-	m, err := k.stack().Recv(size, protocol.MsgOOB|protocol.MsgDontWait)
-	if err != nil {
-		return err
+	ask := uint32(protocol.MsgOOB | protocol.MsgDontWait)
+	if flags&unix.MSG_PEEK != 0 {
+		ask |= protocol.MsgPeek
 	}
-	return c.finish(len(m.Data), c.write(c.args[1], m.Data))
+	m, err := k.stack().Recv(min(room, 1), ask)
+	return &received{data: m.Data, whole: len(m.Data), flags: unix.MSG_OOB}, err
 }
 
 // received is a message as it came out of the pair.
@@ -465,8 +483,18 @@ func (r *received) control(k *sock, room int) (b []byte, cut bool) {
 
 // receive takes a message out of fd, a copy of the program's end, without
 // waiting.
+//
+// Of a stream it looks at octets only, and they are from nobody: its pair's
+// other end has the joiner's name.
 func (k *sock) receive(fd, flags int, m *msghdr) (*received, error) {
 	data, rights := make([]byte, min(m.room(), maxDatagram)), make([]byte, 64)
+	switch {
+	case k.isStream() && flags&unix.MSG_OOB != 0:
+		return k.urgent(flags, len(data))
+	case k.isStream():
+		n, _, err := unix.Recvfrom(fd, data, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return &received{data: data[:max(n, 0)], whole: n}, err
+	}
 	n, rn, rflags, _, err := unix.Recvmsg(fd, data, rights, flags&unix.MSG_PEEK|unix.MSG_TRUNC|unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
 		return nil, err
@@ -533,10 +561,13 @@ func readNote(rights []byte) []byte {
 
 // recvmmsg serves recvmmsg(2): waits for the first message only.
 func (sv *supervisor) recvmmsg(c *call, k *sock) error {
-	if k.isStream() {
+	switch {
+	case k.isStream() && !k.carries():
+		return unix.ENOTCONN
+	case k.isStream():
 		return c.proceed()
 	}
-	return sv.recvOne(c, k, c.arg(3), func(fd int) (int, error) {
+	return sv.recvOne(c, k, c.arg(3), true, func(fd int) (int, error) {
 		count := 0
 		for i := range min(int(uint32(c.args[2])), iovMax) {
 			at := c.args[1] + uint64(i*mmsghdrLen)

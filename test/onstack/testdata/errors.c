@@ -293,6 +293,47 @@ static void not_connected(void)
 	say("accept", accept(s, NULL, NULL));
 }
 
+/* Every call is the first one of its socket. */
+static int unused(void) { return must("socket", socket(AF_INET, SOCK_STREAM, 0)); }
+
+static void not_used_yet(void)
+{
+	char b[256];
+	struct sockaddr_in a, nobody = address("127.0.0.1", 9);
+	socklen_t n = sizeof a;
+	int v;
+	struct iovec iov = {b, 8};
+	struct mmsghdr m = {.msg_hdr = {.msg_name = &nobody, .msg_namelen = sizeof nobody, .msg_iov = &iov, .msg_iovlen = 1}};
+	say("recv out of band", recv(unused(), b, 1, MSG_OOB));
+	say("recv out of band, looking", recv(unused(), b, 1, MSG_OOB | MSG_PEEK));
+	say("recvfrom", recvfrom(unused(), b, 8, 0, SA_OUT(a, n)));
+	say("recvmsg", recvmsg(unused(), &m.msg_hdr, 0));
+	say("recvmmsg", recvmmsg(unused(), &m, 1, 0, NULL));
+	say("send out of band", send(unused(), b, 1, MSG_OOB | MSG_NOSIGNAL));
+	say("sendto", sendto(unused(), b, 8, MSG_NOSIGNAL, SA(nobody)));
+	m.msg_hdr.msg_name = &nobody, m.msg_hdr.msg_namelen = sizeof nobody;
+	say("sendmsg", sendmsg(unused(), &m.msg_hdr, MSG_NOSIGNAL));
+	say("sendmmsg", sendmmsg(unused(), &m, 1, MSG_NOSIGNAL));
+	say("accept", accept4(unused(), NULL, NULL, SOCK_NONBLOCK));
+	say("shutdown of reading", shutdown(unused(), SHUT_RD));
+	say("shutdown of writing", shutdown(unused(), SHUT_WR));
+	say("getpeername", getpeername(unused(), SA_OUT(a, n)));
+	n = sizeof a;
+	say("getsockname", getsockname(unused(), SA_OUT(a, n)));
+	say("its port", a.sin_port);
+	say("SO_ERROR", getsockopt(unused(), SOL_SOCKET, SO_ERROR, &v, &(socklen_t){sizeof v}));
+	say("SO_TYPE", getsockopt(unused(), SOL_SOCKET, SO_TYPE, &v, &(socklen_t){sizeof v}));
+	say("SO_RCVBUF", getsockopt(unused(), SOL_SOCKET, SO_RCVBUF, &v, &(socklen_t){sizeof v}));
+	say("TCP_NODELAY", getsockopt(unused(), IPPROTO_TCP, TCP_NODELAY, &v, &(socklen_t){sizeof v}));
+	say("TCP_INFO", getsockopt(unused(), IPPROTO_TCP, TCP_INFO, b, &(socklen_t){sizeof b}));
+	say("IP_TTL", getsockopt(unused(), IPPROTO_IP, IP_TTL, &v, &(socklen_t){sizeof v}));
+	say("SIOCATMARK", ioctl(unused(), SIOCATMARK, &v));
+	say("connect to nothing", connect(unused(), (struct sockaddr *)&(struct sockaddr){AF_UNSPEC, ""}, sizeof(struct sockaddr)));
+	say("connect", connect(unused(), SA(nobody)));
+	say("listen", listen(unused(), 1));
+	say("setsockopt", setsockopt(unused(), IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)));
+}
+
 static void wrong_arguments(void)
 {
 	struct sockaddr_in a;
@@ -434,7 +475,7 @@ static const struct test tests[] = {
 	{"timed out", timed_out}, {"receive times out", receive_times_out}, {"reset under read", reset_under_read},
 	{"reset asked for", reset_asked_for}, {"reset in a read", reset_in_a_read}, {"reset in a write", reset_in_a_write},
 	{"reset in a full write", reset_in_a_full_write},
-	{"not connected", not_connected}, {"wrong arguments", wrong_arguments}, {"end of peer", end_of_peer},
+	{"not connected", not_connected}, {"not used yet", not_used_yet}, {"wrong arguments", wrong_arguments}, {"end of peer", end_of_peer},
 	{"datagram refused", datagram_refused},
 	{"datagram refused, unseen", datagram_refused_unseen}, {"not connected, unseen", not_connected_unseen}, {"listener shut", listener_shut}, {"listener gone", listener_gone}, {0},
 };

@@ -228,6 +228,7 @@ static void visit(void)
 }
 static void post(void) { sendto(socket(AF_INET, SOCK_DGRAM, 0), "x", 1, 0, SA(there)); }
 static void tell(void) { write(fd[1], "x", 1); }
+static void tell_first(void) { write(fd[0], "x", 1); }
 
 static void interrupted(void)
 {
@@ -309,6 +310,45 @@ static void threads(void)
 	for (int i = 0; i < 4; i++)
 		pthread_join(t[i], &n), sum += (long)n;
 	say("octets written and read", sum);
+}
+
+/* Who asks from whom the octets of a connection come is told: from nobody. */
+static void from_nobody(void)
+{
+	char b[16] = "";
+	struct sockaddr_storage a;
+	struct iovec v = {b, 2};
+	on_alarm(SA_RESTART);
+	streams(fd);
+	for (int i = 0; i < 2; i++) {
+		socklen_t n = sizeof a;
+		struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_name = &a, .msg_namelen = sizeof a};
+		write(fd[!i], "hello!", 6);
+		say("recvfrom", recvfrom(fd[i], b, 2, 0, SA_OUT(a, n)));
+		say("length of the address", n);
+		say("recvmsg looks", recvmsg(fd[i], &m, MSG_PEEK));
+		m.msg_namelen = sizeof a;
+		say("recvmsg", recvmsg(fd[i], &m, 0));
+		say("length of the address", m.msg_namelen);
+		say("it is", !memcmp(b, "ll", 2));
+		say("read", read(fd[i], b, sizeof b));
+		say("it is", !memcmp(b, "o!", 2));
+		n = sizeof a;
+		say("without waiting", recvfrom(fd[i], b, 2, MSG_DONTWAIT, SA_OUT(a, n)));
+		interrupt(i ? tell_first : tell);
+		n = sizeof a;
+		say("later", recvfrom(fd[i], b, 2, 0, SA_OUT(a, n)));
+	}
+	send(fd[1], "!", 1, MSG_OOB);
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+	long got = -1;
+	for (int i = 0; i < 1000 && got < 0; i++, poll(NULL, 0, 5))
+		got = recvmsg(fd[0], &m, MSG_OOB);
+	say("recvmsg out of band", got);
+	say("it is", b[0] == '!' && m.msg_iov == &v);
+	shutdown(fd[1], SHUT_WR);
+	socklen_t n = sizeof a;
+	say("the end", recvfrom(fd[0], b, 2, 0, SA_OUT(a, n)));
 }
 
 static void half_closed(void)
@@ -481,7 +521,7 @@ static void waiting(void)
 static const struct test tests[] = {
 	{"forked", forked}, {"forked listener", forked_listener}, {"connected by a child", connected_by_a_child}, {"duplicated", duplicated},
 	{"exec", exec_}, {"flags", flags_}, {"passed", passed}, {"interrupted", interrupted}, {"interrupted in time", interrupted_in_time}, {"restarted after a signal", restarted},
-	{"threads", threads}, {"half closed", half_closed}, {"stream flags", stream_flags}, {"urgent", urgent}, {"datagrams", datagrams},
+	{"threads", threads}, {"half closed", half_closed}, {"from nobody", from_nobody}, {"stream flags", stream_flags}, {"urgent", urgent}, {"datagrams", datagrams},
 	{"waiting", waiting}, {"after exec", after_exec}, {0},
 };
 
