@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -53,6 +55,45 @@ func TestOnstackDisturbed(t *testing.T) {
 	}()
 	r.well()
 	<-ended
+}
+
+// Nobody else can stand in the supervisor's queue, where the program's sockets are
+// connected to it, and keep the program waiting: whatever name one of its sockets
+// has, nothing answers there.
+func TestOnstackUnreachable(t *testing.T) {
+	_, r := waiter(t)
+	mine := map[string]bool{}
+	supervisor := fmt.Sprintf("/proc/%d/", r.family()[1])
+	fds, err := os.ReadDir(supervisor + "fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		name, _ := os.Readlink(supervisor + "fd/" + fd.Name())
+		if ino, ok := strings.CutPrefix(name, "socket:["); ok {
+			mine[strings.TrimSuffix(ino, "]")] = true
+		}
+	}
+	table, err := os.ReadFile(supervisor + "net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listens := 0
+	for line := range strings.Lines(string(table)) {
+		// Num RefCount Protocol Flags Type St Inode Path; __SO_ACCEPTCON is 1<<16.
+		f := strings.Fields(line)
+		if len(f) < 8 || !mine[f[6]] || f[3] != "00010000" {
+			continue
+		}
+		listens++
+		if c, err := net.Dial("unix", f[7]); err == nil {
+			c.Close()
+			t.Errorf("a stranger reaches the supervisor at %s", f[7])
+		}
+	}
+	if listens != 1 {
+		t.Errorf("%d listeners of the supervisor, want 1", listens)
+	}
 }
 
 // makes has sockets made, many at a time, and looks at what it was given.

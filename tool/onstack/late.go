@@ -2,7 +2,9 @@ package onstack
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,52 +15,63 @@ import (
 // stack's socket, and connects the program's to an end of ours. The program's
 // descriptor stays what it is.
 
-// joiner is where sockets of the program are connected to us.
+// joiner is where sockets of the program are connected to us: a listener whose
+// name is gone as soon as it has one, so that nobody else can stand in its queue.
+// We reach it by a descriptor of the name's file.
 type joiner struct {
 	fd   int
 	addr unix.Sockaddr
 }
 
-// newJoiner makes it, with a name that the kernel chooses (unix(7), autobind).
+// newJoiner makes it.
 func newJoiner() (d joiner, err error) {
-	d.fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	dir, err := os.MkdirTemp("", "onstack") // of mode 0700
+	if err != nil {
+		return d, fmt.Errorf("no place for a socket, which TMPDIR may name: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return d, err
 	}
-	err = unix.Bind(d.fd, &unix.SockaddrUnix{})
-	if err == nil {
-		err = unix.Listen(d.fd, 128)
+	at, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return d, err
 	}
-	if err == nil {
-		d.addr, err = unix.Getsockname(d.fd)
+	defer unix.Close(at)
+	path := descriptorPath(at) + "/s" // dir may be too long for a name
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
+		err = unix.Listen(fd, 1)
 	}
-	return d, err
+	if err != nil {
+		return d, err
+	}
+	file, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	return joiner{fd, &unix.SockaddrUnix{Name: descriptorPath(file)}}, err
 }
+
+func descriptorPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // join connects fd, a copy of the program's descriptor, and answers our end. One
 // caller at a time.
 func (d *joiner) join(fd int) (ours int, err error) {
-	for {
-		if err = unix.Connect(fd, d.addr); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+	err = again(func() error { return unix.Connect(fd, d.addr) })
 	if err != nil {
 		return -1, err
 	}
-	for {
+	err = again(func() (err error) {
 		ours, _, err = unix.Accept4(d.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return -1, err
+		return err
+	})
+	return ours, err
+}
+
+// again calls f until no signal comes in between.
+func again(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, unix.EINTR) {
+			return err
 		}
-		cred, err := unix.GetsockoptUcred(ours, unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if err == nil && int(cred.Pid) == os.Getpid() {
-			return ours, nil
-		}
-		unix.Close(ours) // a stranger: the name is anybody's
 	}
 }
 
@@ -92,11 +105,15 @@ func (c *call) uses() bool {
 	return false
 }
 
-// use makes the stack's socket of a stream, and our end.
+// use makes the stack's socket of a stream, and our end, unless they are there.
+// EBADF: the program has closed it.
 func (k *sock) use(c *call) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.stack() != nil || k.closed {
+	switch {
+	case k.closed:
+		return unix.EBADF
+	case k.stack() != nil:
 		return nil
 	}
 	s, err := k.sv.stack.Socket(k.abi.Type, k.abi.Protocol)
@@ -126,23 +143,23 @@ func (k *sock) use(c *call) error {
 const mostUnused = 1 << 16
 
 // unused notes one. Nobody hears of it when the program closes it: when there
-// are too many, one is forgotten that is not where it has been seen.
+// are too many, two of the oldest are looked at for each that comes, and one that
+// is not where it has been seen is forgotten.
 func (sv *supervisor) unused(k *sock) {
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
 	sv.fresh = append(sv.fresh, k)
-	if len(sv.fresh) <= mostUnused {
-		return
+	for i := 0; i < 2 && len(sv.fresh) > mostUnused; i++ {
+		old := sv.fresh[0]
+		sv.fresh = sv.fresh[1:]
+		if old.stack() != nil || sv.socks[old.ino] != old {
+			continue
+		}
+		at := old.seen.Load()
+		if ino, _, err := inode(uint32(at>>32), int(int32(at))); err != nil || ino != old.ino {
+			delete(sv.socks, old.ino)
+			continue
+		}
+		sv.fresh = append(sv.fresh, old)
 	}
-	old := sv.fresh[0]
-	sv.fresh = sv.fresh[1:]
-	if old.stack() != nil || sv.socks[old.ino] != old {
-		return
-	}
-	at := old.seen.Load()
-	if ino, _, err := inode(uint32(at>>32), int(int32(at))); err != nil || ino != old.ino {
-		delete(sv.socks, old.ino)
-		return
-	}
-	sv.fresh = append(sv.fresh, old)
 }
