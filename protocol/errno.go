@@ -69,6 +69,8 @@ func Strerror(err error) string {
 	return err.Error()
 }
 
+// errnoTexts are BSD's own words, which a tool prints behind a colon as the
+// original does.
 var errnoTexts = map[syscall.Errno]string{
 	0:                       "No error",
 	syscall.EPERM:           "Operation not permitted",

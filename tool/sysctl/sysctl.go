@@ -32,8 +32,9 @@ type SetRow struct {
 	New  string `json:"new"`
 }
 
-// Classes that sysctl knows of elsewhere. Those the stack has no node in are
-// "not implemented"; any other first level is an invalid name.
+// Classes that sysctl knows of elsewhere. Of one that the stack has no node in a
+// user reads BSD's sentence, that the class is not implemented, and the exit
+// status is 1; any other first level is an invalid name.
 var classes = []string{"kern", "vm", "vfs", "net", "debug", "hw", "machdep", "user", "ddb", "proc"}
 
 // command is one run: where it prints, and what the stack has.
