@@ -148,11 +148,35 @@ type Addr struct {
 	Bits      int        // prefix length
 	Dst       netip.Addr // of a point-to-point interface
 	Broadcast netip.Addr // IPv4 on a broadcast interface
-	Flags     uint32     // family's own: IN6_IFF_*
+	Flags     uint32     // IPv6: Anycast and the others below
 	Alias     bool       // not the first of its family
+	// Preferred and Valid are when an IPv6 address becomes deprecated, and when
+	// it goes: nanoseconds of the stack's clock; 0: never (RFC 4862 §5.5.4).
+	Preferred, Valid int64
 	// Tentative: not usable yet, the link is being asked for another owner;
 	// Duplicated: there is one (RFC 5227, RFC 4862).
 	Tentative, Duplicated bool
+}
+
+// Flags of an IPv6 address (KAME's IN6_IFF_*, and the last two ionet's own).
+// Tentative and Duplicated have fields of their own; Deprecated is what the
+// time says.
+const (
+	AddrAnycast    = 0x01
+	AddrTentative  = 0x02
+	AddrDuplicated = 0x04
+	AddrDetached   = 0x08 // its router has gone
+	AddrDeprecated = 0x10
+	AddrNoDAD      = 0x20
+	AddrAutoconf   = 0x40  // from a router's prefix
+	AddrTemporary  = 0x80  // RFC 8981
+	AddrStable     = 0x100 // its interface identifier is RFC 7217's
+	AddrOptimistic = 0x200 // in use although tentative (RFC 4429)
+)
+
+// Deprecated reports whether new connections should not begin with the address.
+func (a *Addr) Deprecated(now int64) bool {
+	return a.Flags&(AddrDeprecated|AddrDetached) != 0 || a.Preferred != 0 && now >= a.Preferred
 }
 
 // Prefix is the network of the address.

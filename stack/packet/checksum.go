@@ -54,14 +54,17 @@ func Fold(sum uint64) uint16 {
 func Checksum(b []byte) uint16 { return ^Fold(Sum(0, b)) }
 
 // PseudoSum is the running sum of the pseudo-header of RFC 793 (IPv4) or
-// RFC 8200 §8.1 (IPv6): addresses, upper-layer length, protocol.
+// RFC 8200 §8.1 (IPv6): addresses, upper-layer length, protocol. An interface
+// within an address does not count.
 func PseudoSum(src, dst netip.Addr, proto uint8, length int) uint64 {
 	sum := uint64(proto) + uint64(length)
 	if src.Is4() {
 		s, d := src.As4(), dst.As4()
 		return sum + uint64(binary.BigEndian.Uint32(s[:])) + uint64(binary.BigEndian.Uint32(d[:]))
 	}
-	s, d := src.As16(), dst.As16()
+	var s, d [16]byte
+	putAddr6(s[:], src)
+	putAddr6(d[:], dst)
 	return Sum(Sum(sum, s[:]), d[:])
 }
 
