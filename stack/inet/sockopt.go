@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"ionet/stack/netif"
+	"ionet/stack/packet"
 	"ionet/stack/socket"
 )
 
@@ -107,6 +108,16 @@ func (o *Options) Fill(f *socket.Flow) {
 		}
 	}
 }
+
+// Control is socket.NetOptions: IPv4 has no wishes for one packet, as in
+// 4.4BSD.
+func (o *Options) Control(*socket.Flow, []socket.Cmsg) error { return nil }
+
+// Describe is socket.NetOptions: what IPv4's options ask for is in [socket.Msg] itself.
+func (o *Options) Describe(*packet.Buf, *socket.Msg) {}
+
+// TooBig is socket.NetOptions.
+func (o *Options) TooBig(*netif.Work, socket.Addr, int) {}
 
 // Set is socket.NetOptions.
 func (o *Options) Set(w *netif.Work, level, name int, v []byte) error {

@@ -26,6 +26,14 @@ type Flow struct {
 	NoLoop    bool   // a group: no copy for ourselves
 	Options   []byte // IPv4 options, padded
 
+	// IPv6 alone.
+	Ext       *Ext6      // extension headers; nil: none
+	FlowLabel uint32     // 20 bits (RFC 6437)
+	MinMTU    bool       // cut to what every link carries, and ask no path (RFC 3542 §11.1)
+	NextHop   netip.Addr // the neighbour to send to, whatever the routes say (RFC 3542 §6.5)
+	Temp      int8       // temporary source addresses: 1 rather, -1 rather not, 0: as configured (RFC 6724 §5 rule 7)
+	Raw       bool       // Src is as the stack itself wants it, tentative or unspecified
+
 	Route RouteCache
 }
 
@@ -91,6 +99,17 @@ type NetOptions interface {
 	Get(level, name int) ([]byte, error)
 	// Fill puts the options' wishes for a packet to f.Dst into f.
 	Fill(f *Flow)
+	// Control puts a sender's ancillary data into f, over what Fill has put
+	// there (RFC 3542 §4.2). Objects of other levels are left alone. EINVAL,
+	// EPERM, ENXIO, EADDRNOTAVAIL.
+	Control(f *Flow, c []Cmsg) error
+	// Describe adds to m.Control what the options ask to be told of a received
+	// packet.
+	Describe(pkt *packet.Buf, m *Msg)
+	// TooBig tells the socket, if it has asked for that, that a packet of its to
+	// dst was more than the path's MTU: an ICMP error said so, or Output of one
+	// with DontFrag (RFC 3542 §11.3).
+	TooBig(w *netif.Work, dst Addr, mtu int)
 	// Accepts reports whether a packet to group dst from src concerns the socket.
 	Accepts(dst, src netip.Addr, ifindex uint32) bool
 	// Close leaves the groups.

@@ -64,6 +64,8 @@ type Msg struct {
 	IfIndex uint32
 	TTL     uint8
 	Time    int64 // arrival, nanoseconds of the stack's clock
+
+	Control []Cmsg // Send: wishes for this packet; Recv: what options have asked for
 }
 
 // SOL_SOCKET options.
