@@ -233,6 +233,9 @@ func FuzzLine(f *testing.F) {
 	f.Add(uint16(1), 98, octets(f, eth4+"45000038 0001 0000 4001 0000 0a000002 0a000001"+unreac))
 	f.Add(uint16(101), 0, octets(f, "4f000000 0000 0000 4011 0000 0a000002 0a000001"))
 	f.Add(uint16(101), 60, octets(f, "60000000 0008 00 40 20010db8000000000000000000000001 20010db8000000000000000000000002 2c00 0000 0001 0002 0200 0001 00000001 1164000000000000"))
+	for _, c := range neighbourhood {
+		f.Add(uint16(1), 0, frame6(f, c.src, c.dst, c.first, c.ext, c.body))
+	}
 	for _, tc := range dialogue[:6] {
 		f.Add(uint16(1), 0, tc.frame(f))
 	}

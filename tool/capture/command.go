@@ -15,6 +15,8 @@ The filter is an expression of pcap-filter(7), such as "udp port 53", "host 10.0
 
 The sequence numbers of a TCP connection count from its first packet that was seen; those of a SYN and of that packet are shown as they are, and with -S all. With -v a checksum is partial that the stack has left to whoever puts the packet on a wire: between stacks nobody does.
 
+IPv6 is decoded past its extension headers, each of which is named before the protocol; tests such as "udp port 53" and "icmp6" look at the header that follows IPv6's own, and at what is behind a fragment header, as tcpdump's do: "ip6 proto 0" finds what begins with hop-by-hop options, such as MLD. The scope of an address, %en0, is not in a packet and is taken and left out in filters.
+
 A fragment ends with (frag id:length@offset), "+" when more follow. A packet cut short by the snap length ends in the name of the protocol that it ends in: [|udp].`,
 	Options: []cli.Opt{
 		{Flags: "-i interface", Text: "Only this interface; else all, and lines begin with the interface and In, Out or Drp."},
@@ -29,7 +31,7 @@ A fragment ends with (frag id:length@offset), "+" when more follow. A packet cut
 		{Flags: "-q", Text: "Say less."},
 		{Flags: "-S", Text: "Show sequence numbers as they are."},
 		{Flags: "-t", Text: "No time."},
-		{Flags: "-v", Text: "Say more: the IP header, checksums, quoted packets."},
+		{Flags: "-v", Text: "Say more: the IP header, checksums, quoted packets, and a line for each option of neighbour discovery."},
 		{Flags: "-x", Text: "Show the octets too, with -e from the link header on."},
 		{Flags: "-X", Text: "Show the octets, and as ASCII."},
 	},
@@ -46,6 +48,7 @@ A fragment ends with (frag id:length@offset), "+" when more follow. A packet cut
 	Examples: []cli.Item{
 		{Name: "ionet capture -n -i en0 icmp or arp", Text: "Watch pings."},
 		{Name: "ionet capture -n 'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0'", Text: "Connections that begin, are refused or broken off."},
+		{Name: "ionet capture -v 'icmp6[icmp6type] = icmp6-routeradvert'", Text: "Router advertisements, with all they say."},
 		{Name: "ionet capture -w - | wireshark -k -i -", Text: "The same, live in Wireshark."},
 	},
 	SeeAlso: []string{"netstat", "nicinfo"},

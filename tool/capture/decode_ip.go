@@ -87,88 +87,43 @@ func (w *Printer) ipv4(b []byte, wire, depth int) {
 	w.f("%s", bad)
 }
 
-// ipv6 steps over the extension headers.
-func (w *Printer) ipv6(b []byte, wire, depth int) {
-	if len(b) < 40 {
-		w.cut("ip6")
-		return
-	}
-	if b[0]>>4 != 6 {
-		w.f("[version %d], length %d", b[0]>>4, wire)
-		return
-	}
-	src, dst := addr(b[8:24]), addr(b[24:40])
-	next, payload := b[6], int(be16(b[4:]))
-	if w.Verbose && depth == 0 {
-		w.f("(class 0x%02x, flowlabel 0x%05x, hlim %d, next-header %s (%d) payload length: %d) ", be32(b)>>20&0xff, be32(b)&0xfffff, b[7], protoName(next), next, payload)
-	}
-	if payload == 0 && next != 0 && next != 59 {
-		payload = max(wire-40, 0)
-	}
-	rest := b[40:min(len(b), 40+max(payload, 0))]
-	frag, ext := "", ""
-	for range 8 {
-		var n int
-		switch next {
-		case 0, 43, 60:
-			if len(rest) < 8 || int(rest[1])*8+8 > len(rest) {
-				w.f("%s > %s: %s", w.name(src), w.name(dst), protoName(next))
-				w.cut("ext")
-				return
-			}
-			n = int(rest[1])*8 + 8
-		case 44:
-			if len(rest) < 8 {
-				w.f("%s > %s: %s", w.name(src), w.name(dst), protoName(next))
-				w.cut("frag")
-				return
-			}
-			n = 8
-			fo := be16(rest[2:])
-			plus := ""
-			if fo&1 != 0 {
-				plus = "+"
-			}
-			frag = fmt.Sprintf(" (frag 0x%08x:%d@%d%s)", be32(rest[4:]), payload-8, fo&0xfff8, plus)
-			if fo&0xfff8 != 0 {
-				w.f("%s > %s: %s%s", w.name(src), w.name(dst), protoName(rest[0]), frag)
-				return
-			}
-		}
-		if n == 0 {
-			break
-		}
-		if next == 0 {
-			ext += "HBH "
-		}
-		next, rest, payload = rest[0], rest[n:], max(payload-n, 0)
-	}
-	w.extensions = ext
-	w.transport(src, dst, next, rest, payload, depth, frag != "")
-	w.f("%s", frag)
-}
-
 // transport decodes what b, of size octets on the wire, carries.
 func (w *Printer) transport(src, dst netip.Addr, proto byte, b []byte, size, depth int, frag bool) {
+	if ext := w.extensions; ext != "" || proto != 6 && proto != 17 {
+		w.f("%s > %s: %s", w.name(src), w.name(dst), ext)
+		w.extensions = ""
+	}
 	switch proto {
 	case 6:
 		w.tcp(src, dst, b, size, frag)
 	case 17:
 		w.udp(src, dst, b, size, frag)
 	default:
-		w.f("%s > %s: %s", w.name(src), w.name(dst), w.extensions)
-		w.extensions = ""
 		switch proto {
 		case 1:
 			w.icmp(b, size, depth, frag)
 		case 2:
 			w.igmp(b, size)
+		case 4:
+			w.inner("IP ", b, size, depth, w.ipv4)
+		case 41:
+			w.inner("IP6 ", b, size, depth, w.ipv6)
 		case 58:
 			w.icmp6(src, dst, b, size, depth, frag)
 		default:
 			w.f("%s, length %d", protoName(proto), size)
 		}
 	}
+}
+
+// inner decodes a packet that another carries.
+func (w *Printer) inner(name string, b []byte, size, depth int, decode func([]byte, int, int)) {
+	if depth >= maxQuote {
+		w.f("tunnel, length %d", size)
+		return
+	}
+	w.f("%s", name)
+	decode(b, size, depth+1)
 }
 
 func (w *Printer) udp(src, dst netip.Addr, b []byte, size int, frag bool) {

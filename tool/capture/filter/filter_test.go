@@ -86,6 +86,11 @@ var table = []struct{ expr, want string }{
 	{"udp", "frag frag6 udp udp6 udpopt"},
 	{"icmp", "echo"},
 	{"icmp6", "echo6"},
+	{"ip6 host 2001:db8::2", "echo6 frag6"},
+	{"ip6 src 2001:db9::1", "rst6"},
+	{"net 2001:db8::/64 and icmp6", "echo6"},
+	{"src net 2001:db9::/64", "rst6"},
+	{"icmp6[icmp6type] = icmp6-multicastlistenerreportv2", ""},
 	{"tcp or arp", "arp syn get rst6"},
 	{"not ip && !ip6", "arp"},
 	{"host 10.0.0.1", "arp frag syn udp"},
@@ -229,6 +234,20 @@ func TestErrors(t *testing.T) {
 		}
 		if e.Column != tc.col || !strings.Contains(e.Text, tc.text) {
 			t.Errorf("%s: column %d: %s; want column %d: %s", tc.expr, e.Column, e.Text, tc.col, tc.text)
+		}
+	}
+}
+
+// The scope of an address, which tcpdump refuses, is not in the packet.
+func TestScope(t *testing.T) {
+	prog, err := Compile("host ff02::1%en0 and udp", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm := machine(t, prog)
+	for name, want := range map[string]bool{"udp6": true, "echo6": false} {
+		if n, _ := vm.Run(frames[name]); n > 0 != want {
+			t.Errorf("%s: %v", name, n > 0)
 		}
 	}
 }

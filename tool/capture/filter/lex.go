@@ -37,8 +37,8 @@ var operators = []string{"&&", "||", "<<", ">>", "<=", ">=", "==", "!=",
 	"!", "(", ")", "[", "]", "=", "<", ">", "+", "-", "*", "/", "%", "&", "|", "^", ":"}
 
 // lex cuts an expression into tokens. A colon belongs to a word, which may be
-// a link or IPv6 address, except between brackets; a hyphen belongs to a word
-// that began with a letter.
+// a link or IPv6 address, except between brackets, and so does the scope behind
+// such an address; a hyphen belongs to a word that began with a letter.
 func lex(s string) ([]token, error) {
 	var out []token
 	brackets := 0
@@ -57,6 +57,7 @@ next:
 			first := i
 			for i < len(s) && (letter(s[i]) || digit(s[i]) || s[i] == '.' ||
 				s[i] == ':' && brackets == 0 ||
+				s[i] == '%' && brackets == 0 && strings.Contains(s[first:i], "::") ||
 				s[i] == '-' && letter(s[first]) && i+1 < len(s) && (letter(s[i+1]) || digit(s[i+1]))) {
 				i++
 			}

@@ -358,7 +358,8 @@ func protoTest(q qualifiers, s string) (node, error) {
 var fullMask = []byte{255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}
 
 func (p *parser) host(q qualifiers, s string) (node, error) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+	if a, err := netip.ParseAddr(s); err == nil {
+		a = a.WithZone("") // packets do not tell their link
 		return network(q.proto, q.dir, a, fullMask[:a.BitLen()/8])
 	}
 	if _, err := parseMAC(s); err == nil {
