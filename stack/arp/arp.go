@@ -18,6 +18,7 @@ import (
 	"ionet/stack/callout"
 	"ionet/stack/cmap"
 	"ionet/stack/mib"
+	"ionet/stack/neigh"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 )
@@ -28,14 +29,6 @@ type Link interface {
 }
 
 const second = int64(1e9)
-
-// maxHeld bounds the packets that wait for one neighbour; the oldest goes. The
-// fragments of one largest datagram over Ethernet, 45, have room.
-const maxHeld = 64
-
-// maxHeldOctets bounds the storage of all packets that wait, so that a scan of
-// a large network does not use up the stack's buffers; full: the newcomer goes.
-const maxHeldOctets = 8 << 20
 
 var (
 	nodeKeep  = mib.Int("net.inet.arp.keep", 1200, "Seconds a resolved neighbour is kept.", mib.Range(1, 1<<30))
@@ -83,7 +76,7 @@ type entry struct {
 	v    atomic.Pointer[view]
 
 	mu      sync.Mutex
-	held    []*packet.Buf // owner: the entry; bound: maxHeld; full: the oldest is dropped
+	held    neigh.Queue // owner: the entry; bound: neigh.MaxHeld; full: the oldest is dropped
 	tries   int
 	expire  int64
 	used    uint64 // value of use when last refreshed
@@ -97,9 +90,9 @@ type ARP struct {
 	link  Link
 	key   uint64
 	table cmap.Map[*entry]
-	held  atomic.Int64 // octets of storage that wait
+	held  neigh.Budget
 	acd   acd
-	loud  loudness
+	loud  neigh.Loudness
 	// Changed, if set, is told of every entry made, resolved or removed.
 	Changed func(w *netif.Work, i Info, made bool)
 	// notFound answers a packet from elsewhere whose next hop is silent.
@@ -169,7 +162,7 @@ func (a *ARP) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, p
 		e.mu.Unlock()
 		return v.mac, true, nil
 	}
-	old := a.hold(e, pkt)
+	old := e.held.Hold(&a.held, pkt)
 	if old != pkt {
 		w.Count(cntHeld)
 	}
@@ -186,35 +179,6 @@ func (a *ARP) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, p
 		a.request(w, ifp, nexthop, netif.BroadcastMAC)
 	}
 	return netif.MAC{}, false, nil
-}
-
-// hold has pkt wait at e, whose lock is held, and answers the packet that goes
-// for it: none, the oldest, or pkt itself.
-func (a *ARP) hold(e *entry, pkt *packet.Buf) (old *packet.Buf) {
-	grow := int64(pkt.Cap())
-	if len(e.held) >= maxHeld {
-		old = e.held[0]
-		grow -= int64(old.Cap())
-	}
-	if a.held.Add(grow) > maxHeldOctets && grow > 0 {
-		a.held.Add(-grow)
-		return pkt
-	}
-	if old != nil {
-		e.held = append(e.held[:0], e.held[1:]...)
-	}
-	e.held = append(e.held, pkt)
-	return old
-}
-
-// release takes what waits at e, whose lock is held.
-func (a *ARP) release(e *entry) []*packet.Buf {
-	held := e.held
-	e.held = nil
-	for _, p := range held {
-		a.held.Add(-int64(p.Cap()))
-	}
-	return held
 }
 
 // lock answers the entry for ip, made if need be, with its lock held; nil when
@@ -254,46 +218,36 @@ func (a *ARP) make(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
 	return e
 }
 
-// sample is how many places of the table evict looks at: of so many at random,
-// a station that fills the table has most.
-const sample = 16
-
 // evict removes the entry that is missed least among some chosen at random, so
 // that no station on the link can keep us from knowing new neighbours: one
 // that is down, then one that was never used since it was learnt, then one
 // still asked for, last the one that was learnt first.
 func (a *ARP) evict(w *netif.Work) bool {
-	var victim *entry
-	worst, oldest := 0, int64(0)
-	for range sample {
-		b := a.table.Bucket(uint64(a.env.Rand32()))
-		for i := range b.Len() {
-			_, e := b.At(i)
-			e.mu.Lock()
-			v, at := e.v.Load(), e.expire
-			rank := 1
-			switch {
-			case e.removed || v.flags&Permanent != 0:
-				rank = 0
-			case v.down:
-				rank = 4
-			case v.known && e.use.Load() == e.used:
-				rank = 3
-			case !v.known:
-				rank = 2
-			}
-			e.mu.Unlock()
-			if rank > worst || rank == worst && rank > 0 && at < oldest {
-				victim, worst, oldest = e, rank, at
-			}
-		}
-	}
-	if victim == nil {
+	victim, ok := neigh.Victim(&a.table, a.env.Rand32, (*entry).rank)
+	if !ok {
 		return false
 	}
 	w.Count(cntEvicted)
 	a.remove(w, victim)
 	return true
+}
+
+// rank is how little the entry is missed; 0: it stays.
+func (e *entry) rank() (rank int, at int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v := e.v.Load()
+	switch {
+	case e.removed || v.flags&Permanent != 0:
+		return 0, e.expire
+	case v.down:
+		return 4, e.expire
+	case v.known && e.use.Load() == e.used:
+		return 3, e.expire
+	case !v.known:
+		return 2, e.expire
+	}
+	return 1, e.expire
 }
 
 func (a *ARP) changed(w *netif.Work, e *entry, made bool) {
@@ -333,7 +287,7 @@ func (a *ARP) expire(w *netif.Work, e *entry) {
 		e.mu.Unlock()
 		a.request(w, e.ifp, e.ip, to)
 	default:
-		held := a.release(e)
+		held := e.held.Release(&a.held)
 		e.v.Store(&view{down: true})
 		e.expire = w.Now + a.env.MIB.Int(nodeDown)*second
 		a.env.Wheel.Reset(&e.timer, e.expire)
@@ -354,7 +308,7 @@ func (a *ARP) remove(w *netif.Work, e *entry) {
 		return
 	}
 	e.removed = true
-	held := a.release(e)
+	held := e.held.Release(&a.held)
 	e.mu.Unlock()
 	a.env.Wheel.Stop(&e.timer)
 	a.table.Remove(e.hash, e)
@@ -386,7 +340,7 @@ func (a *ARP) learn(w *netif.Work, e *entry, mac netif.MAC) {
 	}
 	e.tries, e.used = 0, e.use.Load()
 	e.expire = w.Now + a.env.MIB.Int(nodeKeep)*second
-	held := a.release(e)
+	held := e.held.Release(&a.held)
 	a.env.Wheel.Reset(&e.timer, e.expire)
 	e.mu.Unlock()
 	for _, p := range held {
@@ -416,7 +370,7 @@ func (a *ARP) Set(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac netif.
 		a.env.Wheel.Reset(&e.timer, e.expire)
 	}
 	e.v.Store(&view{mac: mac, known: true, flags: flags})
-	held := a.release(e)
+	held := e.held.Release(&a.held)
 	e.mu.Unlock()
 	for _, p := range held {
 		a.link.Send(w, ifp, p, mac, packet.EtherIPv4)
@@ -507,25 +461,8 @@ func (a *ARP) send(w *netif.Work, ifp *netif.Interface, to netif.MAC, op uint16,
 	a.link.Send(w, ifp, p, to, packet.EtherARP)
 }
 
-// loudness bounds what stations can have us log.
-type loudness struct {
-	mu     sync.Mutex
-	second int64
-	lines  int
-}
-
-const maxLines = 10 // a second
-
 func (a *ARP) log(w *netif.Work, level slog.Level, msg string, args ...any) {
-	l := &a.loud
-	l.mu.Lock()
-	if w.Now-l.second >= second {
-		l.second, l.lines = w.Now, 0
-	}
-	l.lines++
-	quiet := l.lines > maxLines
-	l.mu.Unlock()
-	if !quiet {
+	if !a.loud.Quiet(w.Now) {
 		a.env.Log.Log(context.Background(), level, msg, args...)
 	}
 }
