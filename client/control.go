@@ -133,6 +133,70 @@ func (s *Stack) Cloners() ([]string, error) {
 	return strings.Fields(r.Text), err
 }
 
+// IfIndex is the index of an interface; ENXIO.
+func (s *Stack) IfIndex(name string) (int, error) {
+	r, err := s.IfReq(protocol.SIOCGIFINDEX, protocol.IfReq{Name: name})
+	return int(r.Value), err
+}
+
+// IfName is the name of the interface with an index; ENXIO.
+func (s *Stack) IfName(index int) (string, error) {
+	r, err := s.IfReq(protocol.SIOCGIFINDEX, protocol.IfReq{Value: uint32(index)})
+	return r.Name, err
+}
+
+// SetNDFlags sets and clears flags (ND6_IFF_*) of neighbour discovery on an
+// interface; the table "nd" has them.
+func (s *Stack) SetNDFlags(name string, set, clear uint32) error {
+	_, err := s.IfReq(protocol.SIOCSNDINFO, protocol.IfReq{Name: name, Value: set, Mask: set | clear})
+	return err
+}
+
+// FlushPrefixes forgets what routers have told of prefixes.
+func (s *Stack) FlushPrefixes() error {
+	_, err := s.IfReq(protocol.SIOCSPFXFLUSH, protocol.IfReq{})
+	return err
+}
+
+// FlushRouters forgets the default routers.
+func (s *Stack) FlushRouters() error {
+	_, err := s.IfReq(protocol.SIOCSRTRFLUSH, protocol.IfReq{})
+	return err
+}
+
+// SolicitRouters asks for advertisements now, on one interface or, for "", on
+// all.
+func (s *Stack) SolicitRouters(name string) error {
+	_, err := s.IfReq(protocol.SIOCSRTSOL, protocol.IfReq{Name: name})
+	return err
+}
+
+// DefaultInterface is where destinations are looked for while there is no
+// router; "": nowhere.
+func (s *Stack) DefaultInterface() (string, error) {
+	r, err := s.IfReq(protocol.SIOCGDEFIFACE, protocol.IfReq{})
+	return r.Name, err
+}
+
+// SetDefaultInterface changes it.
+func (s *Stack) SetDefaultInterface(name string) error {
+	_, err := s.IfReq(protocol.SIOCSDEFIFACE, protocol.IfReq{Name: name})
+	return err
+}
+
+// AddPolicy puts a line into the table by which addresses are chosen, or
+// changes the one of the prefix.
+func (s *Stack) AddPolicy(p protocol.AddrPolicy) error {
+	_, err := s.Ioctl(protocol.SIOCAADDRCTLPOLICY, protocol.AppendAddrPolicy(nil, p))
+	return err
+}
+
+// DelPolicy takes the line of p's prefix away; ESRCH when there is none.
+func (s *Stack) DelPolicy(p protocol.AddrPolicy) error {
+	_, err := s.Ioctl(protocol.SIOCDADDRCTLPOLICY, protocol.AppendAddrPolicy(nil, p))
+	return err
+}
+
 func (s *Stack) sysctl(q protocol.SysctlRequest) (protocol.SysctlReply, error) {
 	b, err := s.do(protocol.TypeSysctl, 0, protocol.AppendSysctlRequest(nil, q))
 	if err != nil {

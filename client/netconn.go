@@ -11,12 +11,6 @@ import (
 	"ionet/protocol"
 )
 
-// family is that of the door.
-func (s *Stack) family() int {
-	n, _ := strconv.Atoi(s.path[strings.LastIndexByte(s.path, '/')+1:])
-	return n
-}
-
 // socketConn is a Socket as net.Conn and net.PacketConn.
 type socketConn struct {
 	*Socket

@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -107,23 +106,17 @@ type Socket struct {
 
 // Socket makes a socket of the family of the door that s was opened at,
 // AF_INET after [Open].
-func (s *Stack) Socket(typ, proto int) (*Socket, error) {
-	b, err := s.do(protocol.TypeSocket, 0, protocol.AppendSocket(nil, uint16(typ), uint16(proto)))
+func (s *Stack) Socket(typ, proto int) (*Socket, error) { return s.SocketFamily(0, typ, proto) }
+
+// SocketFamily is [Stack.Socket] with the family said. EAFNOSUPPORT: the stack
+// does not have it, as AF_INET6 when it runs tcpip-v4.
+func (s *Stack) SocketFamily(af, typ, proto int) (*Socket, error) {
+	b, err := s.do(protocol.TypeSocket, 0, protocol.AppendSocket(nil, uint16(typ), uint16(proto), uint16(af)))
 	if err != nil {
 		return nil, err
 	}
 	k := &Socket{s: s, read: newDeadline()}
 	return k, protocol.ParseU32(b, &k.id)
-}
-
-// SocketFamily is [Stack.Socket] with the family said, which must be that of
-// the door: EAFNOSUPPORT else.
-func (s *Stack) SocketFamily(af, typ, proto int) (*Socket, error) {
-	if s.path != "" && s.family() != af {
-		return nil, &protocol.Error{Errno: syscall.EAFNOSUPPORT,
-			Text: fmt.Sprintf("this is the door of the address family %d, not %d", s.family(), af)}
-	}
-	return s.Socket(typ, proto)
 }
 
 // do is one request about the socket.

@@ -54,7 +54,7 @@ type Type uint8
 // the reply to an earlier one has come; replies come in any order.
 const (
 	TypeHello       Type = 1  // u32 magic, u16 version -> Hello
-	TypeSocket      Type = 2  // u16 type, u16 protocol -> u32 id
+	TypeSocket      Type = 2  // u16 type, u16 protocol, and u16 family unless it is the door's -> u32 id
 	TypeClose       Type = 3  // - of a stream that lingers: answered when all is acknowledged
 	TypeBind        Type = 4  // sockaddr
 	TypeConnect     Type = 5  // sockaddr; of a stream: ConnectRequest -> when it stands or has failed: sockaddr peer, sockaddr local, and a descriptor unless the request brought one
@@ -171,14 +171,66 @@ const (
 	IPDropSourceMembership = 71
 	IPBlockSource          = 72
 	IPUnblockSource        = 73
+
+	// On level ProtoIPv6, with KAME's numbers: ints (i32), except where said.
+	// RFC 3493 §5, RFC 3542; those called 2292 are RFC 2292's, whose control
+	// messages have the numbers of the options.
+	IPv6UnicastHops       = 4  // -1: the default
+	IPv6MulticastIf       = 9  // u32 index; 0: any
+	IPv6MulticastHops     = 10 // -1: the default
+	IPv6MulticastLoop     = 11 // u32
+	IPv6JoinGroup         = 12 // ipv6_mreq: group (16), u32 index
+	IPv6LeaveGroup        = 13 // ipv6_mreq
+	IPv6PortRange         = 14
+	IPv62292PktInfo       = 19 // control message: in6_pktinfo
+	IPv62292HopLimit      = 20 // control message: i32
+	IPv62292NextHop       = 21 // control message: sockaddr_in6
+	IPv62292HopOpts       = 22 // control message: ip6_hbh
+	IPv62292DstOpts       = 23 // control message: ip6_dest
+	IPv62292RtHdr         = 24 // control message: ip6_rthdr
+	IPv62292PktOptions    = 25
+	IPv6Checksum          = 26 // where in the data the checksum is; -1: none
+	IPv6V6Only            = 27
+	IPv6RtHdrDstOpts      = 35 // ip6_dest; option and control message, as the others without RECV are
+	IPv6RecvPktInfo       = 36
+	IPv6RecvHopLimit      = 37
+	IPv6RecvRtHdr         = 38
+	IPv6RecvHopOpts       = 39
+	IPv6RecvDstOpts       = 40
+	IPv6RecvRtHdrDstOpts  = 41
+	IPv6UseMinMTU         = 42 // -1: to groups; 0: never; 1: always
+	IPv6RecvPathMTU       = 43
+	IPv6PathMTU           = 44 // read only, and control message: ip6_mtuinfo, a sockaddr_in6 and u32 MTU
+	IPv6PktInfo           = 46 // in6_pktinfo: address (16), u32 index
+	IPv6HopLimit          = 47 // control message alone: i32
+	IPv6NextHop           = 48 // sockaddr_in6
+	IPv6HopOpts           = 49 // ip6_hbh: the header whole
+	IPv6DstOpts           = 50 // ip6_dest
+	IPv6RtHdr             = 51 // ip6_rthdr
+	IPv6RecvTClass        = 57
+	IPv6AutoFlowLabel     = 59
+	IPv6TClass            = 61 // -1: the default
+	IPv6DontFrag          = 62
+	IPv6PreferTempAddr    = 63
+	MCastJoinGroup        = 80 // group_req: u32 index, sockaddr_in6 group (28); RFC 3678 §5
+	MCastLeaveGroup       = 81
+	MCastJoinSourceGroup  = 82 // group_source_req: u32 index, sockaddr_in6 group, sockaddr_in6 source
+	MCastLeaveSourceGroup = 83
+	MCastBlockSource      = 84
+	MCastUnblockSource    = 85
+
+	// On level ProtoICMPv6.
+	ICMP6Filter = 18 // icmp6_filter: 32 octets, of which bit n set keeps type n away (RFC 3542 §3.2)
 )
 
 // Protocols.
 const (
-	ProtoIP   = 0
-	ProtoICMP = 1
-	ProtoIGMP = 2
-	ProtoTCP  = 6
-	ProtoUDP  = 17
-	ProtoRaw  = 255
+	ProtoIP     = 0
+	ProtoICMP   = 1
+	ProtoIGMP   = 2
+	ProtoTCP    = 6
+	ProtoUDP    = 17
+	ProtoIPv6   = 41
+	ProtoICMPv6 = 58
+	ProtoRaw    = 255
 )

@@ -31,7 +31,18 @@ func messages() []Message {
 			Netmask: MaskAddr(AFInet, 24), Brd: AddrFrom(ip4, 0), Bits: 24},
 		&AnnounceMessage{Index: 3, Name: "en0", What: IfDeparture},
 		&DesyncMessage{Lost: 5},
+		scopedRoute(),
+		&AddrMessage{Type: RTMDelAddr, Index: 3, Flags: IN6IFFTentative | IN6IFFAutoconf, Ifp: link, Addr: AddrFrom(ip6, 0),
+			Netmask: MaskAddr(AFInet6, 64), Brd: AddrFrom(netip.MustParseAddr("fe80::2%3"), 0), Bits: 64},
 	}
+}
+
+// scopedRoute is one of addresses of a link: both carry it.
+func scopedRoute() *RouteMessage {
+	r := &RouteMessage{Type: RTMChange, Index: 3, Flags: RTFUp | RTFGateway, Gateway: AddrFrom(ip6, 0), Ifa: AddrFrom(ip6, 0)}
+	r.SetPrefix(netip.MustParsePrefix("fe80::/64"))
+	r.Dst.IP = r.Dst.IP.WithZone("3")
+	return r
 }
 
 func TestMessagesRoundTrip(t *testing.T) {
@@ -108,13 +119,33 @@ func TestRoundTrips(t *testing.T) {
 		Control: AppendAncillary(nil, Ancillary{Dst: ip4, If: link.Link, TTL: 64, Time: now})}
 	m2, err := ParseMsg(AppendMsg(nil, m))
 	same("msg", m2, m, err)
+	all, err := Controls(m2.Control)
+	same("controls", len(all), 4, err)
+	m6 := AppendControl(nil, Control{ProtoIPv6, IPv6PktInfo, AppendPktInfo(nil, PktInfo{ip6.WithZone(""), 3})})
+	m6 = AppendControl(m6, Control{ProtoIPv6, IPv6HopOpts, []byte{59, 0, 1, 4, 0, 0, 0, 0}}) // passed over
+	m6 = AppendControl(m6, Control{ProtoIPv6, IPv6HopLimit, AppendU32(nil, 255)})
+	m6 = AppendControl(m6, Control{ProtoIPv6, IPv6TClass, AppendU32(nil, 0xb8)})
+	a6, err := ParseAncillary(m6)
+	same("ancillary of IPv6", a6, Ancillary{Dst: ip6.WithZone(""), If: LinkAddr{Index: 3}, TTL: 255, TClass: 0xb8}, err)
+	for _, p := range []PktInfo{{}, {Index: 7}, {ip6.WithZone(""), 1}} {
+		p2, err := ParsePktInfo(AppendPktInfo(nil, p))
+		same("in6_pktinfo", p2, p, err)
+	}
+	mapped := Addr{Family: AFInet6, IP: netip.MustParseAddr("::ffff:10.0.0.1"), Port: 80}
+	mapped2, rest, err := ParseSockaddr(AppendSockaddr(nil, mapped))
+	same("mapped address", mapped2, mapped, err)
+	same("behind it", len(rest), 0, nil)
+	for _, family := range []uint16{0, AFInet, AFInet6} {
+		typ, proto, got, err := ParseSocket(AppendSocket(nil, SockRaw, ProtoICMPv6, family))
+		same("socket", [3]uint16{typ, proto, got}, [3]uint16{SockRaw, ProtoICMPv6, family}, err)
+	}
 	acc := Accepted{ID: 9, Peer: AddrFrom(ip4, 80), Local: AddrFrom(ip6, 1024)}
 	acc2, err := ParseAccepted(AppendAccepted(nil, acc))
 	same("accepted", acc2, acc, err)
 	peer, local, err := ParseConnected(AppendConnected(nil, acc.Peer, acc.Local))
 	same("connected", [2]Addr{peer, local}, [2]Addr{acc.Peer, acc.Local}, err)
 	a, err := ParseAncillary(m2.Control)
-	same("ancillary", a, Ancillary{Dst: ip4, If: link.Link, TTL: 64, Time: now}, err)
+	same("ancillary", a, Ancillary{Dst: ip4, If: link.Link, TTL: 64, TClass: -1, Time: now}, err)
 	r := IfReq{Name: "en0", Value: 3, Mask: 5, Text: "text"}
 	r2, err := ParseIfReq(SIOCSIFFLAGS, AppendIfReq(nil, r))
 	same("ifreq", r2, r, err)
@@ -124,6 +155,15 @@ func TestRoundTrips(t *testing.T) {
 	al := AliasReq{Name: "en0", Addr: AddrFrom(ip4, 0), Mask: mask, Flags: 1}
 	al2, err := ParseAliasReq(AppendAliasReq(nil, al))
 	same("ifaliasreq", al2, al, err)
+	al = AliasReq{Name: "en0", Addr: AddrFrom(ip6, 0), Mask: MaskAddr(AFInet6, 64), Flags: IN6IFFAnycast, Timed: true, Preferred: 0, Valid: LifetimeInfinite}
+	al2, err = ParseAliasReq(AppendAliasReq(nil, al))
+	same("ifaliasreq with times", al2, al, err)
+	for in, want := range map[string]string{"2002::/16": "2002::/16", "10.0.0.0/8": "::ffff:10.0.0.0/104", "::/0": "::/0"} {
+		po := AddrPolicy{Prefix: netip.MustParsePrefix(in), Precedence: 30, Label: -2}
+		po2, err := ParseAddrPolicy(AppendAddrPolicy(nil, po))
+		po.Prefix = netip.MustParsePrefix(want)
+		same("policy", po2, po, err)
+	}
 	sr := SysctlReply{Next: "net", Nodes: []SysctlNode{{Name: "kern.a", Kind: "int", Value: "1", ReadOnly: true, Use: "u", Doc: "d"}, {Name: "b"}}}
 	sr2, err := ParseSysctlReply(AppendSysctlReply(nil, sr))
 	same("sysctl reply", sr2, sr, err)
@@ -220,6 +260,11 @@ func FuzzPayloads(f *testing.F) {
 	f.Add(AppendAccepted(nil, Accepted{ID: 7, Peer: AddrFrom(ip4, 80), Local: AddrFrom(ip6, 1)}))
 	f.Add(AppendIfReq(nil, IfReq{Addr: link, Text: "x"}))
 	f.Add(AppendAliasReq(nil, AliasReq{Addr: AddrFrom(ip4, 0)}))
+	f.Add(AppendAliasReq(nil, AliasReq{Addr: AddrFrom(ip6, 0), Timed: true, Preferred: 1, Valid: 2}))
+	f.Add(AppendAddrPolicy(nil, AddrPolicy{Prefix: netip.MustParsePrefix("fc00::/7"), Precedence: 3, Label: 13}))
+	f.Add(AppendPktInfo(nil, PktInfo{ip6.WithZone(""), 3}))
+	f.Add(AppendSocket(nil, SockStream, 0, AFInet6))
+	f.Add(AppendControl(nil, Control{ProtoIPv6, IPv6PktInfo, AppendPktInfo(nil, PktInfo{})}))
 	f.Add(AppendSysctlReply(nil, SysctlReply{Nodes: []SysctlNode{{}}}))
 	f.Add(AppendCaptureRequest(nil, CaptureRequest{Filter: make([]bpf.RawInstruction, 2)}))
 	f.Add(AppendCaptureRecords(nil, CaptureRecords{Records: make([]CaptureRecord, 2)}))
@@ -231,7 +276,7 @@ func FuzzPayloads(f *testing.F) {
 		}
 		_, _ = ParseAncillary(b)
 		_, _ = ParseSockOpt(b)
-		_, _, _ = ParseSocket(b)
+		_, _, _, _ = ParseSocket(b)
 		_, _ = ParseAddr(b)
 		if a, err := ParseAccepted(b); err == nil {
 			if a2, err := ParseAccepted(AppendAccepted(nil, a)); err != nil || a2 != a {
@@ -242,7 +287,30 @@ func FuzzPayloads(f *testing.F) {
 		_, _, _ = ParseIoctl(b)
 		_, _ = ParseIfReq(SIOCSIFFLAGS, b)
 		_, _ = ParseIfReq(SIOCDIFADDR, b)
-		_, _ = ParseAliasReq(b)
+		if a, err := ParseAliasReq(b); err == nil {
+			if a2, err := ParseAliasReq(AppendAliasReq(nil, a)); err != nil || a2.Preferred != a.Preferred || a2.Valid != a.Valid || a2.Timed != a.Timed {
+				t.Errorf("%+v became %+v, %v", a, a2, err)
+			}
+		}
+		if p, err := ParseAddrPolicy(b); err == nil {
+			if p2, err := ParseAddrPolicy(AppendAddrPolicy(nil, p)); err != nil || p2 != p {
+				t.Errorf("%+v became %+v, %v", p, p2, err)
+			}
+		}
+		if p, err := ParsePktInfo(b); err == nil {
+			if b2 := AppendPktInfo(nil, p); !bytes.Equal(b2, b) {
+				t.Errorf("% x became % x", b, b2)
+			}
+		}
+		if all, err := Controls(b); err == nil {
+			var again []byte
+			for _, c := range all {
+				again = AppendControl(again, c)
+			}
+			if all2, err := Controls(again); err != nil || !reflect.DeepEqual(all2, all) {
+				t.Errorf("%+v became %+v, %v", all, all2, err)
+			}
+		}
 		_, _ = ParseSysctlRequest(b)
 		_, _ = ParseSysctlReply(b)
 		_, _ = ParseTableRequest(b)

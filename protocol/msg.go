@@ -121,15 +121,61 @@ func NextControl(b []byte) (c Control, rest []byte, err error) {
 	return c, b[min(int(n+7)&^7, len(b)):], nil
 }
 
-// Ancillary is what the known control messages say.
-type Ancillary struct {
-	Dst  netip.Addr // IP_RECVDSTADDR
-	If   LinkAddr   // IP_RECVIF
-	TTL  int        // IP_RECVTTL; -1 absent
-	Time time.Time  // SCM_TIMESTAMP
+// Controls are the control messages of b, in order; their Data points into b.
+func Controls(b []byte) (out []Control, err error) {
+	for len(b) > 0 {
+		var c Control
+		if c, b, err = NextControl(b); err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
 }
 
-// AppendAncillary appends the control messages of what a holds.
+// PktInfo is the control message IPV6_PKTINFO, and the option (in6_pktinfo, RFC
+// 3542 §6): the address is the destination of what came, or the source of what goes.
+//
+//	0  address (16)
+//	16 u32 index of the interface; 0: any
+type PktInfo struct {
+	Addr  netip.Addr // without zone; invalid for the unspecified address
+	Index int
+}
+
+// AppendPktInfo appends p.
+func AppendPktInfo(b []byte, p PktInfo) []byte {
+	ip := netip.IPv6Unspecified()
+	if p.Addr.IsValid() {
+		ip = p.Addr
+	}
+	a := ip.As16()
+	return le.AppendUint32(append(b, a[:]...), uint32(p.Index))
+}
+
+// ParsePktInfo reads what [AppendPktInfo] wrote.
+func ParsePktInfo(b []byte) (PktInfo, error) {
+	if len(b) != 20 {
+		return PktInfo{}, malformed("in6_pktinfo of %d octets, not 20", len(b))
+	}
+	p := PktInfo{Addr: netip.AddrFrom16([16]byte(b)), Index: int(le.Uint32(b[16:]))}
+	if p.Addr == netip.IPv6Unspecified() {
+		p.Addr = netip.Addr{}
+	}
+	return p, nil
+}
+
+// Ancillary is what the known control messages say.
+type Ancillary struct {
+	Dst    netip.Addr // IP_RECVDSTADDR, IPV6_PKTINFO; without zone, for there is If
+	If     LinkAddr   // IP_RECVIF; of IPV6_PKTINFO the index alone
+	TTL    int        // IP_RECVTTL, IPV6_HOPLIMIT; -1 absent
+	TClass int        // IPV6_TCLASS; -1 absent
+	Time   time.Time  // SCM_TIMESTAMP
+}
+
+// AppendAncillary appends the control messages of IPv4, and of the time, of
+// what a holds.
 func AppendAncillary(b []byte, a Ancillary) []byte {
 	if a.Dst.IsValid() {
 		b = AppendControl(b, Control{ProtoIP, IPRecvDstAddr, a.Dst.AsSlice()})
@@ -150,7 +196,7 @@ func AppendAncillary(b []byte, a Ancillary) []byte {
 // ParseAncillary reads the known among the control messages b and passes over
 // the others.
 func ParseAncillary(b []byte) (Ancillary, error) {
-	a := Ancillary{TTL: -1}
+	a := Ancillary{TTL: -1, TClass: -1}
 	for len(b) > 0 {
 		c, rest, err := NextControl(b)
 		if err != nil {
@@ -175,6 +221,22 @@ func ParseAncillary(b []byte) (Ancillary, error) {
 				return a, malformed("IP_RECVTTL of %d octets", len(c.Data))
 			}
 			a.TTL = int(c.Data[0])
+		case c.Level == ProtoIPv6 && (c.Type == IPv6PktInfo || c.Type == IPv62292PktInfo):
+			p, err := ParsePktInfo(c.Data)
+			if err != nil {
+				return a, err
+			}
+			a.Dst, a.If = p.Addr, LinkAddr{Index: p.Index}
+		case c.Level == ProtoIPv6 && (c.Type == IPv6HopLimit || c.Type == IPv62292HopLimit || c.Type == IPv6TClass):
+			if len(c.Data) != 4 {
+				return a, malformed("control message %d of IPv6 with %d octets, not 4", c.Type, len(c.Data))
+			}
+			n := int(int32(le.Uint32(c.Data)))
+			if c.Type == IPv6TClass {
+				a.TClass = n
+			} else {
+				a.TTL = n
+			}
 		case c.Level == SolSocket && c.Type == ScmTimestamp:
 			if len(c.Data) != 16 {
 				return a, malformed("SCM_TIMESTAMP of %d octets", len(c.Data))
@@ -232,16 +294,23 @@ func ParseU32(b []byte, v ...*uint32) error {
 	return r.Close()
 }
 
-// AppendSocket appends the payload of TypeSocket.
-func AppendSocket(b []byte, typ, proto uint16) []byte {
-	return le.AppendUint16(le.AppendUint16(b, typ), proto)
+// AppendSocket appends the payload of TypeSocket; family 0 is the door's.
+func AppendSocket(b []byte, typ, proto, family uint16) []byte {
+	b = le.AppendUint16(le.AppendUint16(b, typ), proto)
+	if family != 0 {
+		b = le.AppendUint16(b, family)
+	}
+	return b
 }
 
 // ParseSocket reads it.
-func ParseSocket(b []byte) (typ, proto uint16, err error) {
+func ParseSocket(b []byte) (typ, proto, family uint16, err error) {
 	r := NewReader(b)
 	typ, proto = r.U16(), r.U16()
-	return typ, proto, r.Close()
+	if r.Len() > 0 {
+		family = r.U16()
+	}
+	return typ, proto, family, r.Close()
 }
 
 // Accepted is the reply to TypeAccept, which brings the descriptor of the new

@@ -4,18 +4,24 @@ package protocol
 // same objects. Addresses are complete texts ("10.0.0.1", "fe80::1%en0"),
 // prefixes "10.0.0.0/8", link addresses "00:50:da:c8:2f:96", times seconds.
 // Names of tables: TableStack, TableInterfaces, TableSockets, TableCounters, TableMbuf,
-// TableNeighbours, TableNIC, TableGroups, TableOptions, TableTCP.
+// TableNeighbours, TableNIC, TableGroups, TableOptions, TableTCP, and of IPv6
+// TablePrefixes, TableRouters, TableND, TableResolver, TablePolicy.
 const (
 	TableStack      = "stack"      // one StackInfo
 	TableInterfaces = "interfaces" // InterfaceRow
 	TableSockets    = "sockets"    // SocketRow
 	TableCounters   = "counters"   // CounterRow
 	TableMbuf       = "mbuf"       // one MbufRow
-	TableNeighbours = "neighbours" // NeighbourRow (ARP; later ND)
+	TableNeighbours = "neighbours" // NeighbourRow: ARP and ND
 	TableNIC        = "nic"        // NICRow; arg: interface name or empty
 	TableGroups     = "groups"     // GroupRow: multicast memberships of interfaces
 	TableOptions    = "options"    // OptionRow: io-net --show
 	TableTCP        = "tcp"        // one TCPInfo; arg: SocketRow.PCB
+	TablePrefixes   = "prefixes"   // PrefixRow: those that routers have told of
+	TableRouters    = "routers"    // RouterRow: the default routers, the one in use first
+	TableND         = "nd"         // NDIfRow; arg: interface name or empty
+	TableResolver   = "resolver"   // ResolverRow: what routers have told of names
+	TablePolicy     = "policy"     // PolicyRow: how addresses are chosen
 )
 
 // StackInfo describes the stack.
@@ -72,7 +78,13 @@ type AddressRow struct {
 	Alias       bool   `json:"alias,omitempty"`
 	Tentative   bool   `json:"tentative,omitempty"`
 	Duplicated  bool   `json:"duplicated,omitempty"`
-	Flags       uint32 `json:"flags,omitempty"`
+	Flags       uint32 `json:"flags,omitempty"` // of inet6: IN6_IFF_*, the three above among them
+
+	// Of inet6: seconds left, absent or 0 when they are over, -1 for ever; and
+	// the index of the interface in an address of one link.
+	Preferred int64 `json:"pltime,omitempty"`
+	Valid     int64 `json:"vltime,omitempty"`
+	Scope     int   `json:"scopeid,omitempty"`
 }
 
 // SocketRow is one protocol control block.
@@ -170,6 +182,67 @@ type NeighbourRow struct {
 	ProxyOnly bool   `json:"proxy_only,omitempty"`
 	Refs      int    `json:"refs"`
 	Use       uint64 `json:"use"`
+
+	Family string `json:"family,omitempty"` // "inet", "inet6"
+	// Of inet6 (RFC 4861 §7.3.2): "INCOMPLETE", "REACHABLE", "STALE", "DELAY",
+	// "PROBE", and "PERMANENT" for what was made by hand.
+	State  string `json:"state,omitempty"`
+	Router bool   `json:"router,omitempty"`
+	Probes int    `json:"probes,omitempty"` // asked without an answer
+}
+
+// PrefixRow is a prefix that routers have told of.
+type PrefixRow struct {
+	Prefix     string   `json:"prefix"`
+	Interface  string   `json:"interface"`
+	OnLink     bool     `json:"on_link,omitempty"`
+	Autonomous bool     `json:"autonomous,omitempty"`
+	Detached   bool     `json:"detached,omitempty"` // none of its routers is reachable
+	Preferred  int64    `json:"pltime"`             // as told, seconds; -1: for ever
+	Valid      int64    `json:"vltime"`
+	Expire     int64    `json:"expire"`            // seconds left; -1: never
+	Refs       int      `json:"refs"`              // addresses made of it
+	Routers    []string `json:"routers,omitempty"` // that told of it
+}
+
+// RouterRow is a default router.
+type RouterRow struct {
+	Address    string `json:"address"`
+	Interface  string `json:"interface"`
+	Flags      uint8  `json:"flags"`      // as in its advertisements (RFC 4861 §4.2, RFC 4191 §2.2)
+	Managed    bool   `json:"managed"`    // M
+	Other      bool   `json:"other"`      // O
+	Preference string `json:"preference"` // "high", "medium", "low"
+	Lifetime   int64  `json:"lifetime"`   // as told, seconds
+	Expire     int64  `json:"expire"`     // seconds left
+	Default    bool   `json:"default"`    // it is in use
+}
+
+// NDIfRow is neighbour discovery on one interface.
+type NDIfRow struct {
+	Interface     string `json:"interface"`
+	LinkMTU       int    `json:"linkmtu"`
+	MaxMTU        int    `json:"maxmtu"`
+	CurHopLimit   int    `json:"curhlim"`
+	BaseReachable int64  `json:"basereachable"` // ms, as routers or the default have it
+	Reachable     int64  `json:"reachable"`     // ms, as chosen around that
+	Retrans       int64  `json:"retrans"`       // ms
+	Flags         uint32 `json:"flags"`         // ND6_IFF_*
+}
+
+// ResolverRow is a name server or a search domain (RFC 8106), one of both.
+type ResolverRow struct {
+	Server string `json:"server,omitempty"`
+	Search string `json:"search,omitempty"`
+}
+
+// PolicyRow is a line of the table by which addresses are chosen (RFC 6724
+// §2.1).
+type PolicyRow struct {
+	Prefix     string `json:"prefix"`
+	Precedence int    `json:"precedence"`
+	Label      int    `json:"label"`
+	Use        uint64 `json:"use"`
 }
 
 // NICRow is a driver as nicinfo shows it.
@@ -198,9 +271,11 @@ type NICDetail struct {
 
 // GroupRow is a multicast membership.
 type GroupRow struct {
-	Interface string `json:"interface"`
-	Group     string `json:"group"`
-	Refs      int    `json:"refs"`
+	Interface string   `json:"interface"`
+	Group     string   `json:"group"` // "ff02::1%en0"
+	Refs      int      `json:"refs"`
+	Mode      string   `json:"mode"` // "include", "exclude": what the routers are told (RFC 3376, RFC 3810)
+	Sources   []string `json:"sources,omitempty"`
 }
 
 // OptionRow is one option of io-net or of the tcpip module.

@@ -39,7 +39,8 @@ func (c *conn) ioctl(p []byte) ([]byte, error) {
 func changes(req uint32) bool {
 	switch req {
 	case protocol.SIOCGIFFLAGS, protocol.SIOCGIFMETRIC, protocol.SIOCGIFADDR, protocol.SIOCGIFDSTADDR, protocol.SIOCGIFBRDADDR,
-		protocol.SIOCGIFNETMASK, protocol.SIOCGIFMEDIA, protocol.SIOCIFGCLONERS, protocol.SIOCGIFMTU:
+		protocol.SIOCGIFNETMASK, protocol.SIOCGIFMEDIA, protocol.SIOCIFGCLONERS, protocol.SIOCGIFMTU, protocol.SIOCGIFINDEX,
+		protocol.SIOCGDEFIFACE:
 		return false
 	}
 	return true
@@ -76,10 +77,15 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 		return nil, s.destroy(r.Name)
 	}
 	ifp := eng.Env.Ifs.ByName(r.Name)
+	if req == protocol.SIOCGIFINDEX && r.Name == "" {
+		ifp = eng.Env.Ifs.ByIndex(r.Value)
+	}
 	if ifp == nil {
 		return nil, unix.ENXIO
 	}
 	switch req {
+	case protocol.SIOCGIFINDEX:
+		r.Name, r.Value = ifp.Name, ifp.Index
 	case protocol.SIOCGIFFLAGS:
 		r.Value = ifp.Flags()
 	case protocol.SIOCSIFFLAGS:

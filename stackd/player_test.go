@@ -159,7 +159,7 @@ func (p *player) payload(typ protocol.Type) []byte {
 	case protocol.TypeCancel:
 		return protocol.AppendU32(some, p.tag-uint32(p.next()%8))
 	case protocol.TypeSocket:
-		return protocol.AppendSocket(some, uint16(p.next()%4), 0)
+		return protocol.AppendSocket(some, uint16(p.next()%4), 0, 0)
 	case protocol.TypeConnect, protocol.TypeBind:
 		return protocol.AppendSockaddr(some, p.addr())
 	case protocol.TypeSend:

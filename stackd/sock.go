@@ -51,16 +51,19 @@ func (c *conn) cred() socket.Cred {
 
 // newSocket serves TypeSocket.
 func (c *conn) newSocket(p []byte) (uint32, error) {
-	typ, proto, err := protocol.ParseSocket(p)
+	typ, proto, family, err := protocol.ParseSocket(p)
 	if err != nil {
 		return 0, err
+	}
+	if family == 0 {
+		family = uint16(c.family)
 	}
 	if err := c.s.takeSocket(c); err != nil {
 		return 0, err
 	}
 	sk := &sock{c: c}
 	c.s.eng.Call(func(w *netif.Work) {
-		sk.so, err = c.s.eng.Engine().Socket(w, c.family, int(typ), int(proto), c.cred())
+		sk.so, err = c.s.eng.Engine().Socket(w, int(family), int(typ), int(proto), c.cred())
 		if err == nil {
 			sk.so.SetUpcall(sk.upcall)
 			if sk.so.Type == socket.Stream {

@@ -172,7 +172,7 @@ func (s *server) neighbourRows() []any {
 	var rows []any
 	now := s.eng.Now()
 	for _, n := range s.eng.Engine().Neighbours() {
-		r := protocol.NeighbourRow{Address: scoped(n.IP, n.If.Name), Interface: n.If.Name, Use: n.Use,
+		r := protocol.NeighbourRow{Family: "inet", Address: scoped(n.IP, n.If.Name), Interface: n.If.Name, Use: n.Use,
 			Permanent: n.Flags&arp.Permanent != 0, Published: n.Flags&arp.Published != 0, ProxyOnly: n.Flags&arp.ProxyOnly != 0}
 		if n.Known {
 			r.Link = n.MAC.String()

@@ -329,13 +329,20 @@ func TestIoctls(t *testing.T) {
 	if f, err := s.Flags("en0"); err != nil || f&protocol.IFFUp != 0 {
 		t.Errorf("flags %#x, %v", f, err)
 	}
+	if i, err := s.IfIndex("en0"); err != nil || i != 2 {
+		t.Errorf("the index of en0 is %d, %v", i, err)
+	} else if name, err := s.IfName(i); err != nil || name != "en0" {
+		t.Errorf("the name of %d is %q, %v", i, name, err)
+	}
+	_, err := s.IfName(99)
+	says(t, "an index without interface", err, syscall.ENXIO, "")
 	says(t, "an address it has not", s.DelAddr("en0", inet("10.0.0.2")), syscall.EADDRNOTAVAIL, "")
 	if err := s.DelAddr("en0", inet("10.0.0.1")); err != nil {
 		t.Error(err)
 	}
 	says(t, "no interface", s.SetMTU("en9", 1400), syscall.ENXIO, "")
 	says(t, "a silly MTU", s.SetMTU("en0", 3), syscall.EINVAL, "")
-	_, err := s.Ioctl(0xdeadbeef, protocol.AppendIfReq(nil, protocol.IfReq{Name: "en0"}))
+	_, err = s.Ioctl(0xdeadbeef, protocol.AppendIfReq(nil, protocol.IfReq{Name: "en0"}))
 	if !errors.Is(err, syscall.ENOTTY) && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EOPNOTSUPP) {
 		t.Errorf("an unknown request: %v", err)
 	}

@@ -72,7 +72,7 @@ func TestThousandClientsVanish(t *testing.T) {
 			return // not even a word
 		}
 		send(hello())
-		send(frame(protocol.TypeSocket, 2, 0, protocol.AppendSocket(nil, protocol.SockDgram, 0)...))
+		send(frame(protocol.TypeSocket, 2, 0, protocol.AppendSocket(nil, protocol.SockDgram, 0, 0)...))
 		send(frame(protocol.TypeBind, 3, 1, protocol.AppendSockaddr(nil, inet("127.0.0.1:0"))...))
 		send(frame(protocol.TypeSend, 4, 1, protocol.AppendMsg(nil, protocol.Msg{Addr: inet("127.0.0.1:9"), Data: []byte("x")})...))
 		send(frame(protocol.TypeRecv, 5, 1, protocol.AppendU32(nil, 0, 100)...))
@@ -377,7 +377,7 @@ func TestGarbage(t *testing.T) {
 		})
 		if i%3 != 0 {
 			_, _ = c.Write(hello())
-			_, _ = c.Write(frame(protocol.TypeSocket, 2, 0, protocol.AppendSocket(nil, protocol.SockDgram, 0)...))
+			_, _ = c.Write(frame(protocol.TypeSocket, 2, 0, protocol.AppendSocket(nil, protocol.SockDgram, 0, 0)...))
 		}
 		for range 200 {
 			var b []byte
