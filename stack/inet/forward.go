@@ -58,7 +58,7 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 		in.maybeRedirect(w, p, h, rc)
 	}
 	p.MarkL4(h.HeaderLen())
-	if !fits(p, rc.MTU) && h.DF() {
+	if !p.Fits(rc.MTU) && h.DF() {
 		in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachNeedFrag, uint32(rc.MTU))
 		w.Drop(p, cntCantFwd)
 		return
@@ -71,7 +71,7 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 		p.Flags |= packet.FlagBroadcast
 	}
 	w.Count(cntForward)
-	if fits(p, rc.MTU) {
+	if p.Fits(rc.MTU) {
 		err = rc.If.Output(w, rc.If, p, rc.NextHop)
 	} else {
 		err = in.fragment(w, p, rc.If, rc.NextHop, rc.MTU)

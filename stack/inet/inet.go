@@ -26,6 +26,7 @@ import (
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/reass"
 	"ionet/stack/route"
 	"ionet/stack/socket"
 )
@@ -101,7 +102,7 @@ type Inet struct {
 	gen    atomic.Uint64 // with the routes' generation: when a RouteCache is stale
 	ids    [1024]atomic.Uint32
 	idKey  uint64
-	reass  reassembly
+	reass  reass.Store
 	groups groups
 	icmp   icmpState
 	pmtu   callout.Timer[*netif.Work]
@@ -125,7 +126,7 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 	for i := range in.ids {
 		in.ids[i].Store(env.Rand32())
 	}
-	in.reass.init(in)
+	in.reass.Init(in.reassConfig())
 	in.groups.init(in)
 	in.pmtu.Fn = in.pmtuExpired
 	in.upper[packet.ProtoICMP] = (*icmp)(in)
@@ -157,7 +158,7 @@ func (in *Inet) SetEcho(u Upper) { in.echo = u }
 func (in *Inet) Handle(proto uint8, u Upper) { in.upper[proto] = u }
 
 // Close gives back what waits for a packet that will not come any more.
-func (in *Inet) Close(w *netif.Work) { in.reass.drain(w) }
+func (in *Inet) Close(w *netif.Work) { in.reass.Drain(w) }
 
 // generation changes whenever a cached route may be wrong.
 func (in *Inet) generation() uint64 { return in.routes.Generation() + in.gen.Load() }

@@ -128,7 +128,7 @@ func martian(ifp *netif.Interface, src, dst netip.Addr) bool {
 func (in *Inet) local(w *netif.Work, p *packet.Buf, h packet.IPv4) {
 	if h.FragField()&^packet.IPv4DF != 0 {
 		w.Count(cntFrags)
-		if p = in.reass.add(w, p, h); p == nil {
+		if p = in.reassemble(w, p, h); p == nil {
 			return
 		}
 		h = packet.IPv4(p.Bytes())

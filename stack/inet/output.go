@@ -106,7 +106,7 @@ func (in *Inet) send(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket.
 		pkt.Flags |= packet.FlagBroadcast
 		in.loopCopy(w, pkt, rc.If)
 	}
-	if fits(pkt, rc.MTU) {
+	if pkt.Fits(rc.MTU) {
 		return rc.If.Output(w, rc.If, pkt, rc.NextHop)
 	}
 	if f.DontFrag || pkt.L3()[6]&0x40 != 0 {
@@ -114,27 +114,6 @@ func (in *Inet) send(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket.
 		return syscall.EMSGSIZE
 	}
 	return in.fragment(w, pkt, rc.If, rc.NextHop, rc.MTU)
-}
-
-// fits reports whether a packet may leave whole: a super-packet by the size
-// of its segments (law 5).
-func fits(pkt *packet.Buf, mtu int) bool {
-	if pkt.Len() <= mtu {
-		return true
-	}
-	if pkt.GSO == packet.GSONone {
-		return false
-	}
-	l4 := pkt.L4()
-	hdr := pkt.Len() - len(l4) + packet.UDPLen
-	if pkt.GSO == packet.GSOTCPv4 || pkt.GSO == packet.GSOTCPv6 {
-		const dataOffset = 12 // of a TCP header (RFC 9293 §3.1)
-		if len(l4) <= dataOffset {
-			return false
-		}
-		hdr += int(l4[dataOffset]>>4)*4 - packet.UDPLen
-	}
-	return hdr+int(pkt.GSOSize) <= mtu
 }
 
 // loopCopy brings a copy of a group or broadcast packet to ourselves, as if

@@ -21,13 +21,18 @@
 package inet6
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
+	"ionet/stack/callout"
+	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/reass"
 	"ionet/stack/route"
 	"ionet/stack/socket"
 )
@@ -64,7 +69,8 @@ type RawSink interface {
 // Neighbours is neighbour discovery (nd6).
 type Neighbours interface {
 	// Input takes over a message of types 133 to 137; the window begins at the
-	// ICMPv6 header, its checksum is right, L3 is marked. The fragmented are not among them (RFC 6980).
+	// ICMPv6 header. Checksum, hop limit and code are right, L3 is marked, and it was in
+	// no fragments (RFC 6980).
 	Input(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf)
 	// Probe asks n times for another owner of ip and calls done (RFC 4862
 	// §5.4); with n 0 it calls done at once.
@@ -73,6 +79,9 @@ type Neighbours interface {
 	Forget(ifp *netif.Interface, ip netip.Addr)
 	// Flush forgets neighbours inside a network of ifp; all for a zero prefix.
 	Flush(w *netif.Work, ifp *netif.Interface, in netip.Prefix)
+	// HopLimit and LinkMTU are what a router has said for a link; 0: nothing.
+	HopLimit(ifp *netif.Interface) uint8
+	LinkMTU(ifp *netif.Interface) int
 	// SendRedirect tells the sender of pkt, whose L3 is marked and which is
 	// only looked at, of a better first hop: target, on ifp (RFC 4861 §8.2).
 	SendRedirect(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, target netip.Addr)
@@ -90,16 +99,80 @@ type Inet6 struct {
 	echo   Upper
 	log    *slog.Logger
 
-	addrs  atomic.Pointer[addrSet]
-	gen    atomic.Uint64 // with the routes' generation: when a RouteCache is stale
-	groups groups
-	addrMu sync.Mutex // one change of addresses at a time
-	setMu  sync.Mutex // rebuild; a leaf
+	addrs    atomic.Pointer[addrSet]
+	gen      atomic.Uint64 // with the routes' generation: when a RouteCache is stale
+	defIf    atomic.Uint32
+	policies policies
+	ids      [1024]atomic.Uint32
+	idKey    uint64
+	reass    reass.Store
+	groups   groups
+	icmp     icmpState
+	pmtu     callout.Timer[*netif.Work]
+	addrMu   sync.Mutex // one change of addresses at a time
+	setMu    sync.Mutex // rebuild; a leaf
+
+	// Methods as turns: made once, since a method's value is an allocation.
+	forwardTurn, loopedTurn func(*netif.Work, *packet.Buf)
 
 	// AddrChanged, if set, is told of every address that comes, goes or
 	// changes its state.
 	AddrChanged func(a *netif.Addr, added bool)
-	// Up, if set, is told of an interface that has a link-local address that may
-	// be used, and, with false, of one that has gone down (autoconf).
-	Up func(w *netif.Work, ifp *netif.Interface, up bool)
+	// Started, if set, is told of an interface that came up, before its addresses
+	// are asked for; Up of one that has a link-local address that may be used,
+	// and, with false, of one that has gone down; Duplicate of an address that
+	// another host has. They are called outside a Work, or posted (autoconf).
+	Started   func(ifp *netif.Interface)
+	Up        func(w *netif.Work, ifp *netif.Interface, up bool)
+	Duplicate func(w *netif.Work, a *netif.Addr)
+}
+
+// New makes the room. lo is the loopback interface.
+func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.Interface) *Inet6 {
+	in := &Inet6{env: env, routes: routes, cache: cache, lo: lo, log: env.Log}
+	in.addrs.Store(&addrSet{})
+	in.forwardTurn, in.loopedTurn = in.forward, in.looped
+	in.idKey = uint64(env.Rand32())<<32 | uint64(env.Rand32())
+	for i := range in.ids {
+		in.ids[i].Store(env.Rand32())
+	}
+	in.policies.init()
+	in.reass.Init(in.reassConfig())
+	in.groups.init(in)
+	in.pmtu.Fn = in.pmtuExpired
+	v := env.MIB
+	ordered := func(min, max *mib.Node) {
+		v.OnChange(min, func(_, n int64) error { return checkOrder(n, v.Int(max)) })
+		v.OnChange(max, func(_, n int64) error { return checkOrder(v.Int(min), n) })
+	}
+	ordered(nodeAnonMin, nodeAnonMax)
+	ordered(nodeLowMin, nodeLowMax)
+	bump := func(_, _ int64) error { in.gen.Add(1); return nil }
+	for _, n := range []*mib.Node{nodeHlim, nodeDeprecated, nodePreferTemp} {
+		v.OnChange(n, bump)
+	}
+	return in
+}
+
+// SetND registers neighbour discovery, at assembly.
+func (in *Inet6) SetND(n Neighbours) { in.nd = n }
+
+// SetRaw registers the raw sockets.
+func (in *Inet6) SetRaw(r RawSink) { in.raw = r }
+
+// SetEcho registers the echo sockets: their Input is given echo replies, their
+// ControlInput and Knows are asked about ICMPv6 messages of ours.
+func (in *Inet6) SetEcho(u Upper) { in.echo = u }
+
+// Handle registers the protocol with number proto.
+func (in *Inet6) Handle(proto uint8, u Upper) { in.upper[proto] = u }
+
+// Close gives back what waits for a packet that will not come any more.
+func (in *Inet6) Close(w *netif.Work) { in.reass.Drain(w) }
+
+func checkOrder(min, max int64) error {
+	if min > max {
+		return fmt.Errorf("the lowest port, %d, would be above the highest, %d: %w", min, max, syscall.EINVAL)
+	}
+	return nil
 }

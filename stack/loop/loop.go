@@ -28,8 +28,11 @@ func New(name string, v4, v6 func() Handler) *netif.Interface {
 		MTU:   MTU,
 	})
 	again := func(w *netif.Work, pkt *packet.Buf) { ifp.Input(w, ifp, w.One(pkt)) }
-	ifp.Output = func(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, _ netip.Addr) error {
+	ifp.Output = func(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, nexthop netip.Addr) error {
 		pkt.RcvIf, pkt.Time = ifp.Index, w.Now
+		if _, link := packet.Unscoped(nexthop); link != 0 { // an address of ours there, which means nothing here
+			pkt.RcvIf = link
+		}
 		pkt.Flags |= packet.FlagLoop
 		pkt.Flags &^= packet.FlagBroadcast | packet.FlagMulticast
 		n := uint64(pkt.Len())

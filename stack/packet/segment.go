@@ -97,3 +97,24 @@ func protoOf(tcp bool) uint8 {
 	}
 	return ProtoUDP
 }
+
+// Fits reports whether a packet, window at the network header and L4 marked,
+// may leave whole over mtu: a super-packet by the size of its segments (law 5).
+func (b *Buf) Fits(mtu int) bool {
+	if b.Len() <= mtu {
+		return true
+	}
+	if b.GSO == GSONone {
+		return false
+	}
+	l4 := b.L4()
+	hdr := b.Len() - len(l4) + UDPLen
+	if b.GSO == GSOTCPv4 || b.GSO == GSOTCPv6 {
+		const dataOffset = 12 // of a TCP header (RFC 9293 §3.1)
+		if len(l4) <= dataOffset {
+			return false
+		}
+		hdr += int(l4[dataOffset]>>4)*4 - UDPLen
+	}
+	return hdr+int(b.GSOSize) <= mtu
+}

@@ -1,0 +1,92 @@
+package inet6
+
+import (
+	"errors"
+	"syscall"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/route"
+	"ionet/stack/socket"
+)
+
+var (
+	nodeForwarding = mib.Int("net.inet6.ip6.forwarding", 0, "1: forward packets between interfaces, and be a router to neighbours.", mib.Bool())
+	nodeRedirect   = mib.Int("net.inet6.ip6.redirect", 1, "1: send redirects when forwarding back out of the same interface.", mib.Bool())
+	cntRedirSent   = mib.NewCounter("ip6", "redirects sent", "# redirect{s} sent")
+)
+
+// Forwarding reports whether this host is a router.
+func (in *Inet6) Forwarding() bool { return in.env.MIB.On(nodeForwarding) }
+
+// toForward puts a packet that is not for us on the work list, or drops it.
+func (in *Inet6) toForward(w *netif.Work, p *packet.Buf) {
+	if !in.Forwarding() {
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	w.Turn(in.forwardTurn, p)
+}
+
+// forward sends a packet on (RFC 8200, RFC 4291 §2.5.6, RFC 4443 §3).
+func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
+	h := packet.IPv6(p.Bytes())
+	src, dst := packet.Scoped(h.Src(), p.RcvIf), packet.Scoped(h.Dst(), p.RcvIf)
+	if p.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 || src == unspecified || src == loopback ||
+		dst.IsLinkLocalUnicast() || dst == loopback {
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	if h.HopLimit() <= 1 {
+		in.sendError(w, p, packet.ICMP6TimeExceeded, packet.ICMP6TimeTransit, 0)
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	f := socket.Flow{Dst: dst, Src: src}
+	err := in.resolve(&f)
+	rc := &f.Route
+	if err != nil {
+		code := uint8(packet.ICMP6UnreachNoRoute)
+		if errors.Is(err, syscall.EHOSTUNREACH) {
+			code = packet.ICMP6UnreachAddr
+		}
+		in.sendError(w, p, packet.ICMP6Unreach, code, 0)
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	if !rc.NextHop.IsValid() {
+		w.Drop(p, cntBlackhole)
+		return
+	}
+	if src.IsLinkLocalUnicast() && rc.If.Index != p.RcvIf { // RFC 4443 §3.1, code 2
+		in.sendError(w, p, packet.ICMP6Unreach, packet.ICMP6UnreachScope, 0)
+		w.Drop(p, cntMartian)
+		return
+	}
+	p.MarkL4(packet.IPv6Len)
+	if p.GSO != packet.GSONone {
+		_, at, _, _ := transport(h)
+		p.MarkL4(at)
+	}
+	if !p.Fits(rc.MTU) {
+		in.sendError(w, p, packet.ICMP6TooBig, 0, uint32(rc.MTU))
+		w.Drop(p, cntCantFwd)
+		return
+	}
+	if rc.If.Index == p.RcvIf && !rc.Local && in.nd != nil && in.env.MIB.On(nodeRedirect) {
+		w.Count(cntRedirSent)
+		in.nd.SendRedirect(w, rc.If, p, rc.NextHop)
+	}
+	h.SetHopLimit(h.HopLimit() - 1)
+	if u, ok := rc.Use.(route.Handle); ok {
+		in.routes.AddUse(u, 1)
+	}
+	w.Count(cntForward)
+	_ = rc.If.Output(w, rc.If, p, rc.NextHop) // the sender learns of a dead neighbour by ICMPv6, from nd6's time-out
+}
+
+// AddrUnreachable answers a packet from elsewhere whose next hop is silent.
+func (in *Inet6) AddrUnreachable(w *netif.Work, p *packet.Buf) {
+	in.sendError(w, p, packet.ICMP6Unreach, packet.ICMP6UnreachAddr, 0)
+}
