@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"ionet/stack/arp"
 	"ionet/stack/inet"
@@ -114,6 +115,9 @@ func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
 	}
 	s.setFlags(ifp, 0, netif.FlagUp|netif.FlagRunning)
 	s.Inet.Detach(ifp)
+	if s.Inet6 != nil {
+		s.Inet6.Detach(ifp)
+	}
 	s.Env.Ifs.Remove(ifp) // from here on no route to it can be made
 	s.Routes.DeleteInterface(ifp)
 	s.publish(Event{Kind: IfDeparted, If: ifp})
@@ -157,11 +161,21 @@ func (s *Stack) setFlags(ifp *netif.Interface, set, clear uint32) {
 	}
 	switch now := ifp.Up(); {
 	case now && !was:
-		s.Inet.InterfaceUp(ifp)
+		s.interfaceUp(ifp)
 	case was && !now:
 		s.Inet.InterfaceDown(ifp)
+		if s.Inet6 != nil {
+			s.Inet6.InterfaceDown(ifp)
+		}
 	}
 	s.publish(Event{Kind: IfChanged, If: ifp})
+}
+
+func (s *Stack) interfaceUp(ifp *netif.Interface) {
+	s.Inet.InterfaceUp(ifp)
+	if s.Inet6 != nil {
+		s.Inet6.InterfaceUp(ifp)
+	}
 }
 
 // LinkState notes a change of carrier and tells subscribers (RTM_IFINFO). Of an
@@ -184,6 +198,9 @@ func (s *Stack) SetMTU(ifp *netif.Interface, n, max int) error {
 	}
 	ifp.SetMTU(n)
 	s.Inet.Invalidate()
+	if s.Inet6 != nil {
+		s.Inet6.Invalidate()
+	}
 	s.publish(Event{Kind: IfChanged, If: ifp})
 	return nil
 }
@@ -194,7 +211,7 @@ func (s *Stack) SetMetric(ifp *netif.Interface, n int) {
 	s.publish(Event{Kind: IfChanged, If: ifp})
 }
 
-// SetMAC changes the link address and announces the IPv4 addresses anew.
+// SetMAC changes the link address and announces the addresses anew.
 // EINVAL: a group address, or no Ethernet.
 func (s *Stack) SetMAC(ifp *netif.Interface, m netif.MAC) error {
 	if ifp.Type != netif.TypeEther || m.IsMulticast() || m == (netif.MAC{}) {
@@ -202,25 +219,30 @@ func (s *Stack) SetMAC(ifp *netif.Interface, m netif.MAC) error {
 	}
 	ifp.SetMAC(m)
 	if ifp.Up() {
-		s.Inet.InterfaceUp(ifp)
+		s.interfaceUp(ifp)
 	}
 	s.publish(Event{Kind: IfChanged, If: ifp})
 	return nil
 }
 
 // AddrSpec is an address to give to an interface. Broadcast and Dst may be
-// left invalid for the defaults.
+// left invalid for the defaults. A link-local address comes without its
+// interface.
 type AddrSpec struct {
 	Addr           netip.Addr
 	Bits           int
 	Broadcast, Dst netip.Addr
+	// IPv6 alone: netif.AddrAnycast and the like, and how long the address is
+	// preferred and valid; 0: for ever.
+	Flags            uint32
+	Preferred, Valid time.Duration
 }
 
-// AddAddr gives ifp an address, or changes mask, broadcast or destination of
-// one it has. Errors: EINVAL, EEXIST (on another interface), EAFNOSUPPORT,
-// ENXIO (the interface has been removed).
+// AddAddr gives ifp an address, or changes mask, broadcast, destination, flags
+// or lifetimes of one it has. Errors: EINVAL, EEXIST (on another interface),
+// EAFNOSUPPORT, ENXIO (the interface has been removed).
 func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
-	if !a.Addr.Is4() {
+	if !s.speaks(a.Addr) {
 		return syscall.EAFNOSUPPORT
 	}
 	s.ctl.Lock()
@@ -229,7 +251,18 @@ func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
 		return syscall.ENXIO
 	}
 	was := ifp.Flags()
-	if err := s.Inet.AddAddr(ifp, netif.Addr{Addr: a.Addr, Bits: a.Bits, Broadcast: a.Broadcast, Dst: a.Dst}); err != nil {
+	n := netif.Addr{Addr: a.Addr, Bits: a.Bits, Broadcast: a.Broadcast, Dst: a.Dst}
+	var err error
+	if a.Addr.Is4() {
+		err = s.Inet.AddAddr(ifp, n)
+	} else {
+		n.Flags = a.Flags
+		if now := s.Env.Now(); a.Preferred != 0 || a.Valid != 0 {
+			n.Preferred, n.Valid = until(now, a.Preferred), until(now, a.Valid)
+		}
+		err = s.Inet6.AddAddr(ifp, n)
+	}
+	if err != nil {
 		return err
 	}
 	if ifp.Flags() != was {
@@ -238,13 +271,29 @@ func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
 	return nil
 }
 
+// until is when a lifetime that begins now ends; 0 does not end.
+func until(now int64, d time.Duration) int64 {
+	if d == 0 {
+		return 0
+	}
+	return now + int64(d)
+}
+
+// speaks reports whether the stack has an address's family.
+func (s *Stack) speaks(ip netip.Addr) bool {
+	return ip.Is4() || ip.Is6() && s.Inet6 != nil
+}
+
 // DelAddr takes an address away. EADDRNOTAVAIL, EAFNOSUPPORT.
 func (s *Stack) DelAddr(ifp *netif.Interface, ip netip.Addr) error {
-	if !ip.Is4() {
+	if !s.speaks(ip) {
 		return syscall.EAFNOSUPPORT
 	}
 	s.ctl.Lock()
 	defer s.ctl.Unlock()
+	if ip.Is6() {
+		return s.Inet6.DelAddr(ifp, ip)
+	}
 	return s.Inet.DelAddr(ifp, ip)
 }
 

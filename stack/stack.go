@@ -19,6 +19,7 @@ import (
 	"ionet/stack/arp"
 	"ionet/stack/ether"
 	"ionet/stack/inet"
+	"ionet/stack/inet6"
 	"ionet/stack/loop"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
@@ -45,6 +46,7 @@ type Config struct {
 	Memory           int64          // octets of packet buffers; 0: the default
 	ReuseportUnicast bool
 	NoCache          bool
+	V4Only           bool // no IPv6 (tcpip-v4)
 }
 
 // Stack is one network stack.
@@ -55,6 +57,7 @@ type Stack struct {
 	Ether  *ether.Ether
 	ARP    *arp.ARP
 	Inet   *inet.Inet
+	Inet6  *inet6.Inet6 // nil: V4Only
 	UDP    *udp.UDP
 	TCP    *tcp.TCP
 	Ping   *ping.Ping
@@ -106,6 +109,9 @@ func New(c Config) (*Stack, error) {
 	s.Inet.Handle(packet.ProtoTCP, s.TCP)
 	s.TCP.Over(false, s.Inet)
 	s.Inet.AddrChanged = s.addrChanged
+	if !c.V4Only {
+		s.assemble6(env)
+	}
 
 	if err := env.Ifs.Add(s.Lo); err != nil {
 		return nil, err
@@ -113,11 +119,32 @@ func New(c Config) (*Stack, error) {
 	if err := s.AddAddr(s.Lo, AddrSpec{Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Bits: 8}); err != nil {
 		return nil, fmt.Errorf("stack: lo0: %w", err)
 	}
+	if s.Inet6 != nil {
+		if err := s.AddAddr(s.Lo, AddrSpec{Addr: netip.IPv6Loopback(), Bits: 128}); err != nil {
+			return nil, fmt.Errorf("stack: lo0: %w", err)
+		}
+	}
 	return s, nil
 }
 
+// assemble6 introduces IPv6 to the others.
+func (s *Stack) assemble6(env *netif.Env) {
+	s.Inet6 = inet6.New(env, s.Routes, s.Cache, s.Lo)
+	s.Ether.Handle(packet.EtherIPv6, s.Inet6)
+	s.Inet6.Handle(packet.ProtoUDP, s.UDP)
+	s.UDP.Over(true, s.Inet6)
+	s.Inet6.Handle(packet.ProtoTCP, s.TCP)
+	s.TCP.Over(true, s.Inet6)
+	s.Inet6.AddrChanged = s.addrChanged
+}
+
 func (s *Stack) newLoop(name string) *netif.Interface {
-	return loop.New(name, func() loop.Handler { return s.Inet }, func() loop.Handler { return nil })
+	return loop.New(name, func() loop.Handler { return s.Inet }, func() loop.Handler {
+		if s.Inet6 == nil {
+			return nil
+		}
+		return s.Inet6
+	})
 }
 
 // Input runs a burst of frames that ifp received to completion, on a Work of
@@ -145,6 +172,9 @@ func (s *Stack) Close() {
 	w := s.Env.Begin(s.Env.Now())
 	s.TCP.Close(w)
 	s.Inet.Close(w)
+	if s.Inet6 != nil {
+		s.Inet6.Close(w)
+	}
 	w.End()
 }
 
@@ -154,7 +184,7 @@ const protoUDP = packet.ProtoUDP
 // Socket makes a socket. Errors: EAFNOSUPPORT, EPROTONOSUPPORT, EACCES (raw,
 // not the superuser), ENFILE (kern.maxsockets).
 func (s *Stack) Socket(w *netif.Work, family, typ, proto int, cred socket.Cred) (*socket.Socket, error) {
-	if family != socket.AFInet {
+	if family != socket.AFInet && (family != socket.AFInet6 || s.Inet6 == nil) {
 		return nil, syscall.EAFNOSUPPORT
 	}
 	id, ok := s.newSocket()

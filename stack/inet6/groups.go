@@ -25,7 +25,7 @@ func (g *groups) init(in *Inet6)                     { g.n = map[gk]int{}; g.set
 func (g *groups) joined(i uint32, a netip.Addr) bool { return (*g.set.Load())[gk{i, a}] > 0 }
 func (g *groups) pub() {
 	m := map[gk]int{}
-	for k, v := range g.n {
+	for k, v := range g.n { // map order: into a map
 		m[k] = v
 	}
 	g.set.Store(&m)
@@ -67,5 +67,7 @@ func (opts) Set(w *netif.Work, level, name int, value []byte) error {
 func (opts) Get(level, name int) ([]byte, error)              { return nil, syscall.ENOPROTOOPT }
 func (opts) Fill(f *socket.Flow)                              {}
 func (opts) Accepts(dst, src netip.Addr, ifindex uint32) bool { return true }
-func (opts) Close(w *netif.Work) {}
-func (opts) Control(f *socket.Flow, c []socket.Cmsg) error { return nil }
+func (opts) Close(w *netif.Work)                              {}
+func (opts) Control(f *socket.Flow, c []socket.Cmsg) error    { return nil }
+func (opts) Describe(pkt *packet.Buf, m *socket.Msg)          {}
+func (opts) TooBig(w *netif.Work, dst socket.Addr, mtu int)   {}

@@ -62,11 +62,14 @@ func New(t testing.TB, opts ...func(*stack.Config)) *Rig {
 	return r
 }
 
+// Dual is an option of New and Bare: the stack has IPv6 too.
+func Dual(c *stack.Config) { c.V4Only = false }
+
 // Bare makes a rig without an Ethernet interface.
 func Bare(t testing.TB, opts ...func(*stack.Config)) *Rig {
 	t.Helper()
 	r := &Rig{TB: t, now: int64(time.Second), seed: 1}
-	c := stack.Config{Now: func() int64 { return r.now }, Rand32: func() uint32 {
+	c := stack.Config{V4Only: true, Now: func() int64 { return r.now }, Rand32: func() uint32 {
 		r.seed = r.seed*1664525 + 1013904223
 		return r.seed ^ r.seed>>15
 	}}
