@@ -161,7 +161,7 @@ func (h *Stack) bind(so *socket.Socket, a socket.Addr) (err error) {
 // error the socket is closed.
 func (h *Stack) datagrams(so *socket.Socket, k kind, network string) (*Conn, error) {
 	c := &Conn{kind: k}
-	c.local, c.remote = k.addrOrAny(so.H.Local()), k.addr(so.H.Peer())
+	c.local, c.remote = k.addrOrAny(so.Local()), k.addr(so.Peer())
 	if err := c.start(h, so, network); err != nil {
 		h.Call(so.Close)
 		return nil, err

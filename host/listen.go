@@ -139,7 +139,7 @@ func (lc *ListenConfig) listenTCP(so *socket.Socket, network string) (*TCPListen
 	}
 	l := new(TCPListener)
 	if err == nil {
-		l.ep.local = kindTCP.addrOrAny(so.H.Local())
+		l.ep.local = kindTCP.addrOrAny(so.Local())
 		err = l.ep.start(h, so, network)
 	}
 	if err != nil {

@@ -129,7 +129,7 @@ func (c *cell) bulk() (r result, err error) {
 	got := make([]int, c.flows)
 	accept := func() {
 		for so := srv.Accept(); so != nil; so = srv.Accept() {
-			i := int(so.H.Peer().Port) - 1000
+			i := int(so.Peer().Port) - 1000
 			buf := make([]byte, 1<<18)
 			take := func() {
 				for k, _ := so.Read(buf); k > 0; k, _ = so.Read(buf) {

@@ -186,7 +186,7 @@ func (p *plot) lag() time.Duration {
 
 func (p *plot) accepted(so *sim.Socket) {
 	for _, f := range p.flows {
-		if f.c.so != nil && f.c.so.H.Local() == so.H.Peer() && f.c.so.H.Peer() == so.H.Local() && f.s.so == nil && !f.s.done {
+		if f.c.so != nil && f.c.so.Local() == so.Peer() && f.c.so.Peer() == so.Local() && f.s.so == nil && !f.s.done {
 			f.s.use(so)
 			return
 		}
@@ -592,7 +592,7 @@ func (s *side) String() string {
 		s.sent, len(s.out), s.got, len(s.peer.out), s.style, s.shut, s.eof, s.done, s.lazy, s.urg, s.err)
 	if s.so != nil && !s.done {
 		for _, r := range s.node.SocketTable() {
-			if r.Local == s.so.H.Local() && r.Foreign == s.so.H.Peer() {
+			if r.Local == s.so.Local() && r.Foreign == s.so.Peer() {
 				t += fmt.Sprintf(", socket %+v", r)
 			}
 		}

@@ -243,14 +243,15 @@ func (s *Stack) SocketTable() []SocketInfo {
 	var out []SocketInfo
 	add := func(so *socket.Socket, proto string) {
 		out = append(out, SocketInfo{ID: so.ID, Proto: proto, Family: so.Family, RecvQ: so.Queued(),
-			Local: so.H.Local(), Foreign: so.H.Peer(), Cred: so.Cred})
+			Local: so.Local(), Foreign: so.Peer(), Cred: so.Cred})
 	}
 	for _, r := range s.TCP.Rows() {
 		i := SocketInfo{Proto: "tcp", Family: socket.FamilyOf(r.Local.IP), RecvQ: r.RecvQ, SendQ: r.SendQ,
-			Local: r.Local, Foreign: r.Foreign, State: r.State}
+			State: r.State}
 		if r.So != nil {
 			i.ID, i.Family, i.Cred = r.So.ID, r.So.Family, r.So.Cred
 		}
+		i.Local, i.Foreign = socket.Leave(i.Family, r.Local), socket.Leave(i.Family, r.Foreign)
 		out = append(out, i)
 	}
 	for _, p := range s.UDP.PCBs() {

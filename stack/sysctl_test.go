@@ -80,7 +80,7 @@ func ephemeral(low bool) func(*rig.Rig) string {
 			if err := s.Bind(":0"); err != nil {
 				return err.Error()
 			}
-			if p := s.H.Local().Port; p >= 65500 || low && p >= 1000 || !low && p < 49160 {
+			if p := s.Local().Port; p >= 65500 || low && p >= 1000 || !low && p < 49160 {
 				inRange++
 			}
 		}
@@ -256,6 +256,9 @@ var effects = map[string]effect{
 		unreach + "3 quotes 10.0.0.2 > 10.0.0.1 proto 17 len 8", unreach + "3 quotes 10.0.0.2 > 10.0.0.1 proto 17 len 16"},
 	"net.inet.icmp.errppslimit": {"0", "", reply(rig.UDP("10.0.0.2", "10.0.0.1", 5, 9, "")), unreach + "3 quotes 10.0.0.2 > 10.0.0.1 proto 17 len 8", ""},
 	"net.inet.icmp.bmcastecho":  {"1", "", reply(echoTo("10.0.0.255")), "", "10.0.0.1 > 10.0.0.2 echo-reply id 1 seq 2 len 0"},
+	"net.inet6.ip6.v6only": {"0", "", func(r *rig.Rig) string {
+		return fmt.Sprint(socket.New(r.Env, socket.AFInet6, socket.Dgram, 0, socket.Cred{}, 0, 0, 0, nil).V6Only())
+	}, "true", "false"},
 	"net.inet.icmp.rediraccept": {"0", "", func(r *rig.Rig) string {
 		_ = via(r, "0.0.0.0/0", "10.0.0.2")
 		q := rig.IP{Src: "10.0.0.1", Dst: "99.0.0.1", Proto: 17, Data: make([]byte, 8)}.Frame()[14:]

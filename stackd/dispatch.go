@@ -159,9 +159,9 @@ func (c *conn) socketFrame(sk *sock, h protocol.Header, p []byte) (answer []byte
 		}
 		call(func(w *netif.Work) { err = sk.shutdown(w, how != 1, how != 0) })
 	case protocol.TypeGetsockname:
-		return protocol.AppendSockaddr(nil, protoAddr(sk.so.Family, sk.so.H.Local())), nil
+		return protocol.AppendSockaddr(nil, protoAddr(sk.so.Family, sk.so.Local())), nil
 	case protocol.TypeGetpeername:
-		a := sk.so.H.Peer()
+		a := sk.so.Peer()
 		if !a.IP.IsValid() {
 			return nil, unix.ENOTCONN
 		}

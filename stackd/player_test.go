@@ -97,7 +97,7 @@ func newPlayer(t testing.TB, s *server) *player {
 		}
 	}
 	p.ask(protocol.TypeListen, 3, protocol.AppendU32(nil, 5))
-	p.port = protoAddr(protocol.AFInet, p.c.socks[3].so.H.Local())
+	p.port = protoAddr(protocol.AFInet, p.c.socks[3].so.Local())
 	p.port.IP = inet("127.0.0.1").IP
 	p.ask(protocol.TypeAccept, 3, nil)
 	p.ask(protocol.TypeConnect, 4, protocol.AppendSockaddr(nil, p.port))

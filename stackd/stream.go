@@ -170,7 +170,7 @@ func (sk *sock) connected(w *netif.Work) *data {
 }
 
 func (sk *sock) addrs() (peer, local protocol.Addr) {
-	return protoAddr(sk.so.Family, sk.so.H.Peer()), protoAddr(sk.so.Family, sk.so.H.Local())
+	return protoAddr(sk.so.Family, sk.so.Peer()), protoAddr(sk.so.Family, sk.so.Local())
 }
 
 // accept serves TypeAccept: at once if a connection is there, else when one

@@ -102,14 +102,14 @@ func TestIdentifiers(t *testing.T) {
 	r := New(t)
 	r.Meet("10.0.0.2")
 	chosen, none, asked := echo(t, r, ":1"), echo(t, r, ""), echo(t, r, ":0")
-	if got := chosen.H.Local(); got != Addr(":1") {
+	if got := chosen.Local(); got != Addr(":1") {
 		t.Errorf("bound to %v, want identifier 1", got)
 	}
-	if got := none.H.Local().Port; got != 0 {
+	if got := none.Local().Port; got != 0 {
 		t.Errorf("identifier %d before there is one", got)
 	}
 	is(t, "send", none.SendTo("10.0.0.2", request(1, "")), nil)
-	free, free2 := none.H.Local().Port, asked.H.Local().Port
+	free, free2 := none.Local().Port, asked.Local().Port
 	if free == 0 || free2 == 0 || free == free2 {
 		t.Errorf("the stack chose %d and %d", free, free2)
 	}
@@ -139,7 +139,7 @@ func TestEveryIdentifierTaken(t *testing.T) {
 		}
 	}
 	last := echo(t, r, ":0")
-	if got := last.H.Local().Port; got != 4711 {
+	if got := last.Local().Port; got != 4711 {
 		t.Errorf("identifier %d, want the last free one", got)
 	}
 	is(t, "one more", echo(t, r, "").Bind(":0"), syscall.EADDRNOTAVAIL)
@@ -178,7 +178,7 @@ func TestConnect(t *testing.T) {
 	s := echo(t, r, ":77")
 	is(t, "dissolve nothing", s.Connect(""), syscall.ENOTCONN)
 	is(t, "connect", s.Connect("10.0.0.2:9"), nil)
-	if l, p := s.H.Local(), s.H.Peer(); l != Addr("10.0.0.1:77") || p != Addr("10.0.0.2") {
+	if l, p := s.Local(), s.Peer(); l != Addr("10.0.0.1:77") || p != Addr("10.0.0.2") {
 		t.Errorf("from %v to %v, want 10.0.0.1, identifier 77, to 10.0.0.2 without port", l, p)
 	}
 	is(t, "send", s.SendTo("", request(1, "")), nil)
@@ -189,7 +189,7 @@ func TestConnect(t *testing.T) {
 	}
 	is(t, "connect elsewhere", s.Connect("10.0.0.3"), nil)
 	is(t, "dissolve", s.Connect(""), nil)
-	if l, p := s.H.Local(), s.H.Peer(); l != Addr(":77") || p.IP.IsValid() {
+	if l, p := s.Local(), s.Peer(); l != Addr(":77") || p.IP.IsValid() {
 		t.Errorf("from %v to %v, want identifier 77 and nobody", l, p)
 	}
 	r.Send(reply("10.0.0.3", 77, 2, "anybody's"))

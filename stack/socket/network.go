@@ -15,7 +15,6 @@ import (
 // change of the table and not once a packet.
 type Flow struct {
 	Src, Dst  netip.Addr // an invalid Src: the network layer chooses
-	Scope     uint32     // interface of a scoped Dst
 	Proto     uint8
 	TOS       uint8
 	TTL       uint8 // 0: the default; to a group: not beyond this host
@@ -114,6 +113,107 @@ type NetOptions interface {
 	Accepts(dst, src netip.Addr, ifindex uint32) bool
 	// Close leaves the groups.
 	Close(w *netif.Work)
+}
+
+// levelIP is IPPROTO_IP.
+const levelIP = 0
+
+// Nets are the network layers below a transport, IPv4's and IPv6's. Either may
+// be missing.
+type Nets [2]Network
+
+// Over says which network layer carries IPv6 or IPv4.
+func (n *Nets) Over(v6 bool, net Network) {
+	if v6 {
+		n[1] = net
+	} else {
+		n[0] = net
+	}
+}
+
+// For is the layer of a family of sockets, or nil.
+func (n *Nets) For(family int) Network {
+	if family == AFInet {
+		return n[0]
+	}
+	return n[1]
+}
+
+// To is the layer of an address, or nil.
+func (n *Nets) To(a netip.Addr) Network {
+	if a.Is4() {
+		return n[0]
+	}
+	return n[1]
+}
+
+// Of is the layer that a packet with an L3 mark has come by.
+func (n *Nets) Of(pkt *packet.Buf) Network {
+	if pkt.L3()[0]>>4 == 4 {
+		return n[0]
+	}
+	return n[1]
+}
+
+// NewOptions makes the socket options at the network's level for a socket: of
+// one IPv6 socket both layers', as packets of both may concern it.
+func (n *Nets) NewOptions(so *Socket) NetOptions {
+	if so.Family == AFInet || n[0] == nil {
+		return n.For(so.Family).NewOptions(so)
+	}
+	return &bothOptions{v6: n[1].NewOptions(so), v4: n[0].NewOptions(so)}
+}
+
+// bothOptions are the options of a socket of IPv6: its own, and at level
+// IPPROTO_IP those of IPv4, which hold for its packets to mapped addresses.
+type bothOptions struct{ v6, v4 NetOptions }
+
+func (o *bothOptions) to(a netip.Addr) NetOptions {
+	if a.Is4() {
+		return o.v4
+	}
+	return o.v6
+}
+
+func (o *bothOptions) Set(w *netif.Work, level, name int, value []byte) error {
+	if level == levelIP {
+		return o.v4.Set(w, level, name, value)
+	}
+	return o.v6.Set(w, level, name, value)
+}
+
+func (o *bothOptions) Get(level, name int) ([]byte, error) {
+	if level == levelIP {
+		return o.v4.Get(level, name)
+	}
+	return o.v6.Get(level, name)
+}
+
+func (o *bothOptions) Fill(f *Flow) { o.to(f.Dst).Fill(f) }
+
+func (o *bothOptions) Control(f *Flow, c []Cmsg) error { return o.to(f.Dst).Control(f, c) }
+
+func (o *bothOptions) Describe(pkt *packet.Buf, m *Msg) { o.to(m.Dst).Describe(pkt, m) }
+
+func (o *bothOptions) TooBig(w *netif.Work, dst Addr, mtu int) { o.to(dst.IP).TooBig(w, dst, mtu) }
+
+func (o *bothOptions) Accepts(dst, src netip.Addr, ifindex uint32) bool {
+	return o.to(dst).Accepts(dst, src, ifindex)
+}
+
+func (o *bothOptions) Close(w *netif.Work) {
+	o.v6.Close(w)
+	o.v4.Close(w)
+}
+
+// LowPorts reports that the user wants a port below 1024, by either's option.
+func (o *bothOptions) LowPorts() bool { return LowPorts(o.v6) || LowPorts(o.v4) }
+
+// LowPorts reports that o asks for ephemeral ports below 1024 (IP_PORTRANGE,
+// IPV6_PORTRANGE).
+func LowPorts(o NetOptions) bool {
+	low, ok := o.(interface{ LowPorts() bool })
+	return ok && low.LowPorts()
 }
 
 func sortPCBs(ps []*PCB) {

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"math/bits"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -20,9 +21,10 @@ type PCB struct {
 	next, prev *PCB // of the table's list
 
 	ends atomic.Pointer[Ends]
-	conn bool // in the connection hash
-	port bool // in the port hash
-	gone bool // removed: in no hash any more
+	vers atomic.Uint32 // which IP it takes when its address is the wildcard; 0: no port yet
+	conn bool          // in the connection hash
+	port bool          // in the port hash
+	gone bool          // removed: in no hash any more
 	// light: a stream whose port nobody bound to, an accepted one or one with
 	// an ephemeral port. It is in the connection hash only, and counted in
 	// uses: its port may be shared as long as the peers differ.
@@ -40,6 +42,46 @@ func (p *PCB) Init(so *Socket) {
 // Ends are the block's ends now.
 func (p *PCB) Ends() *Ends { return p.ends.Load() }
 
+// Versions is a set of IP versions.
+type Versions uint32
+
+// The versions there are.
+const (
+	V4 Versions = 1 << iota
+	V6
+)
+
+// VersionOf is the version of an address.
+func VersionOf(a netip.Addr) Versions {
+	if a.Is4() {
+		return V4
+	}
+	return V6
+}
+
+// versions are those that the block takes part in, once it has the local address
+// a: one, unless that is the wildcard of an IPv6 socket without IPV6_V6ONLY
+// (RFC 3493 §5.3).
+func (p *PCB) versions(a netip.Addr) Versions {
+	switch {
+	case a.IsValid():
+		return VersionOf(a)
+	case p.vers.Load() != 0:
+		return Versions(p.vers.Load())
+	case p.So.Family == AFInet:
+		return V4
+	case p.So.V6Only():
+		return V6
+	}
+	return V4 | V6
+}
+
+// Reaches reports whether the block may send to a: its local address, or the IP
+// version that its wildcard stands for, is of that version.
+func (p *PCB) Reaches(a netip.Addr) bool {
+	return p.versions(p.Ends().Local.IP)&VersionOf(a) != 0
+}
+
 // PCBTable finds control blocks: those with a peer by both ends, the others by
 // local port. A look-up takes no lock. Invariants: a block with a local port
 // is in the port hash, unless it is light; one with a foreign address is in the
@@ -47,12 +89,14 @@ func (p *PCB) Ends() *Ends { return p.ends.Load() }
 type PCBTable struct {
 	// Busy, if set, reports ends that are spoken for although no block has them
 	// (TIME_WAIT); without foreign end it is asked of a local one that is to be
-	// bound. Streams: blocks with ephemeral ports are light.
-	Busy    func(Ends) bool
+	// bound, of these versions if it is the wildcard. Streams: blocks with
+	// ephemeral ports are light.
+	Busy    func(Ends, Versions) bool
 	Streams bool
 
 	mu    sync.Mutex // writers
 	key   uint64     // secret, so that no stranger chooses a bucket
+	key6  uint64     // of IPv6 addresses
 	conns cmap.Map[*PCB]
 	ports cmap.Map[*PCB]
 	all   *PCB      // the newest
@@ -62,7 +106,7 @@ type PCBTable struct {
 
 // Init makes the table ready; key is a secret random value.
 func (t *PCBTable) Init(key uint64) {
-	t.key = key
+	t.key, t.key6 = key, mix(key, 0x2545f4914f6cdd1d)
 	t.uses.Init(key)
 	t.conns.Init()
 	t.ports.Init()
@@ -92,7 +136,11 @@ func (t *PCBTable) Hash(local, foreign Addr) uint64 { return t.connHash(local, f
 func (t *PCBTable) connHash(local, foreign Addr) uint64 {
 	lh, ll := addrWords(local.IP)
 	fh, fl := addrWords(foreign.IP)
-	h := mix(t.key, lh^fh<<1)
+	h := mix(t.key, lh)
+	if fh != 0 { // an IPv6 peer chooses all of it, and multiplies without the key what it likes
+		hi, lo := bits.Mul64(fh^t.key, fl^t.key6)
+		h = mix(h, hi^lo)
+	}
 	h = mix(h, ll)
 	h = mix(h, fl)
 	return mix(h, uint64(local.Port)<<16|uint64(foreign.Port))
@@ -148,6 +196,9 @@ func (t *PCBTable) Remove(p *PCB) {
 // left, so that no packet that comes meanwhile finds nobody.
 func (t *PCBTable) link(p *PCB, e *Ends) {
 	old, conn, port := p.Ends(), p.conn, p.port
+	if old.Local.Port == 0 {
+		p.vers.Store(uint32(p.versions(netip.Addr{})))
+	}
 	if p.conn = e.Foreign.IP.IsValid(); p.conn {
 		t.conns.Add(t.connHash(e.Local, e.Foreign), p)
 		if p.light && !conn {
@@ -185,8 +236,8 @@ type Ports struct {
 	Rand     func() uint32
 }
 
-// Bind gives p a local end. Port 0 asks for an ephemeral one, chosen at random
-// (RFC 6056). Errors: EADDRINUSE, EADDRNOTAVAIL (no port left), EINVAL (bound
+// Bind gives p a local end; an unspecified address is the wildcard of its IP
+// version. Port 0 asks for an ephemeral one, chosen at random (RFC 6056). Errors: EADDRINUSE, EADDRNOTAVAIL (no port left), EINVAL (bound
 // already), EBADF (removed).
 func (t *PCBTable) Bind(p *PCB, local Addr, ports Ports) error {
 	t.mu.Lock()
@@ -198,14 +249,24 @@ func (t *PCBTable) Bind(p *PCB, local Addr, ports Ports) error {
 	case e.Local.Port != 0:
 		return syscall.EINVAL
 	}
+	v := p.versions(local.IP)
+	if local.IP.IsUnspecified() {
+		if local.IP.Is6() {
+			v = p.versions(netip.Addr{})
+		}
+		local.IP = netip.Addr{}
+	}
 	if local.Port == 0 {
-		port, ok := t.pick(p, local, ports, func(a Addr) bool { return t.bindConflict(p, a) || t.inUse(p, a) })
+		port, ok := t.pick(p, local, ports, func(a Addr) bool { return t.bindConflict(p, a, v) || t.inUse(p, a, v) })
 		if !ok {
 			return syscall.EADDRNOTAVAIL
 		}
 		local.Port = port
-	} else if t.bindConflict(p, local) || t.inUse(p, local) {
+	} else if t.bindConflict(p, local, v) || t.inUse(p, local, v) {
 		return syscall.EADDRINUSE
+	}
+	if !local.IP.IsValid() {
+		p.vers.Store(uint32(v))
 	}
 	e.Local = local
 	t.link(p, &e)
@@ -227,15 +288,17 @@ func (t *PCBTable) pick(p *PCB, local Addr, ports Ports, conflict func(Addr) boo
 // bindConflict is BSD's rule: the same port may be shared by different
 // addresses, by SO_REUSEPORT on both sides, by SO_REUSEADDR for a specific
 // address beside the wildcard, and by SO_REUSEADDR for a group. But for groups,
-// nobody but the superuser shares another user's port, and so its datagrams.
-func (t *PCBTable) bindConflict(p *PCB, a Addr) bool {
+// nobody but the superuser shares another user's port, and so its datagrams. v
+// are the IP versions of a that is the wildcard; blocks of different ones do not
+// meet.
+func (t *PCBTable) bindConflict(p *PCB, a Addr, v Versions) bool {
 	reuseAddr, reusePort := p.So.Opt(SOReuseAddr), p.So.Opt(SOReusePort)
 	group := a.IP.IsValid() && a.IP.IsMulticast()
 	b := t.ports.Bucket(t.portHash(a.Port))
 	for i := 0; i < b.Len(); i++ {
 		_, q := b.At(i)
 		e := q.Ends()
-		if q == p || e.Local.Port != a.Port || q.So.Family != p.So.Family {
+		if q == p || e.Local.Port != a.Port || q.versions(e.Local.IP)&v == 0 {
 			continue
 		}
 		same := e.Local.IP == a.IP
@@ -256,11 +319,11 @@ func (t *PCBTable) bindConflict(p *PCB, a Addr) bool {
 
 // inUse reports that a stream without a port of its own, or one in TIME_WAIT,
 // has the local end a, which only SO_REUSEADDR may then have too.
-func (t *PCBTable) inUse(p *PCB, a Addr) bool {
+func (t *PCBTable) inUse(p *PCB, a Addr, v Versions) bool {
 	if p.So.Opt(SOReuseAddr) || p.So.Opt(SOReusePort) {
 		return false
 	}
-	return t.uses.Has(a) || t.Busy != nil && t.Busy(Ends{Local: a})
+	return t.uses.Has(a, v) || t.Busy != nil && t.Busy(Ends{Local: a}, v)
 }
 
 // Adopt gives a block that has just been made for a connection of a listening
@@ -287,7 +350,7 @@ func (t *PCBTable) Connect(p *PCB, e Ends, ports Ports) error {
 	}
 	if e.Local.Port == 0 {
 		port, ok := t.pick(p, e.Local, ports, func(a Addr) bool {
-			return t.bindConflict(p, Addr{IP: a.IP, Port: a.Port}) || t.taken(p, Ends{a, e.Foreign})
+			return t.bindConflict(p, a, p.versions(a.IP)) || t.taken(p, Ends{a, e.Foreign})
 		})
 		if !ok {
 			return syscall.EADDRNOTAVAIL
@@ -303,7 +366,7 @@ func (t *PCBTable) Connect(p *PCB, e Ends, ports Ports) error {
 
 func (t *PCBTable) taken(p *PCB, e Ends) bool {
 	q, ok := t.conns.Find(t.connHash(e.Local, e.Foreign), func(q *PCB) bool { return q != p && *q.Ends() == e })
-	return ok && q != nil || t.Busy != nil && t.Busy(e)
+	return ok && q != nil || t.Busy != nil && t.Busy(e, 0)
 }
 
 // Disconnect takes the foreign end away; keepLocal says whether the local
@@ -317,7 +380,7 @@ func (t *PCBTable) Disconnect(p *PCB, keepLocal bool) {
 	e := *p.Ends()
 	e.Foreign = Addr{}
 	if !keepLocal {
-		e.Local.IP, e.Local.Scope = netip.Addr{}, 0
+		e.Local.IP = netip.Addr{}
 	}
 	t.link(p, &e)
 }
@@ -344,9 +407,11 @@ func (t *PCBTable) LookupConn(h uint64, local, foreign Addr, ifindex uint32) *PC
 	return nil
 }
 
-// LookupBound finds the block without a peer that listens on local.
+// LookupBound finds the block without a peer that listens on local: on its
+// address, else on the wildcard of its IP version, else on that of both.
 func (t *PCBTable) LookupBound(local Addr, ifindex uint32) *PCB {
-	var wild *PCB
+	var wild, both *PCB
+	v := VersionOf(local.IP)
 	h := t.portHash(local.Port)
 	b := t.ports.Bucket(h)
 	for i := 0; i < b.Len(); i++ {
@@ -358,12 +423,21 @@ func (t *PCBTable) LookupBound(local Addr, ifindex uint32) *PCB {
 		if e.Local.Port != local.Port || e.Foreign.IP.IsValid() {
 			continue
 		}
-		if e.Local.IP == local.IP && e.Local.Scope == local.Scope {
+		if e.Local.IP == local.IP {
 			return p
 		}
-		if wild == nil && !e.Local.IP.IsValid() && p.So.Family == FamilyOf(local.IP) {
-			wild = p
+		if e.Local.IP.IsValid() {
+			continue
 		}
+		switch takes := Versions(p.vers.Load()); {
+		case takes == v && wild == nil:
+			wild = p
+		case takes&v != 0 && both == nil:
+			both = p
+		}
+	}
+	if wild == nil {
+		return both
 	}
 	return wild
 }
@@ -375,12 +449,13 @@ func (t *PCBTable) Each(local, foreign Addr, ifindex uint32, f func(*PCB) bool) 
 	b := t.ports.Bucket(h)
 	for i := 0; i < b.Len(); i++ {
 		k, p := b.At(i)
-		if k != h || !fits(p, ifindex) || p.So.Family != FamilyOf(local.IP) {
+		if k != h || !fits(p, ifindex) {
 			continue
 		}
 		e := p.Ends()
 		if e.Local.Port != local.Port ||
 			e.Local.IP.IsValid() && e.Local.IP != local.IP ||
+			!e.Local.IP.IsValid() && Versions(p.vers.Load())&VersionOf(local.IP) == 0 ||
 			e.Foreign.IP.IsValid() && e.Foreign != foreign {
 			continue
 		}

@@ -30,10 +30,15 @@ const (
 )
 
 // Addr is the address of a socket of any family. An invalid IP means none.
+//
+// In calls of a [Socket] an IPv6 address of one link is as on the wire, with its
+// interface beside it, and one of IPv4 is mapped (::ffff:192.0.2.1) if the socket
+// is of IPv6. Control blocks and all below have the interface in the address
+// (packet.Scoped), no Scope, and IPv4 addresses as such.
 type Addr struct {
 	IP    netip.Addr
 	Port  uint16
-	Scope uint32 // interface index of a scoped address
+	Scope uint32 // interface index of an address of one link
 }
 
 // Cred is who owns a socket.
@@ -96,7 +101,8 @@ const (
 )
 
 // Handler is the protocol below a socket, one value a socket (pr_usrreqs).
-// Its methods are called without the socket's lock.
+// Its methods are called without the socket's lock; their addresses are those of
+// control blocks.
 type Handler interface {
 	Bind(w *netif.Work, a Addr) error
 	Connect(w *netif.Work, a Addr) error // an invalid a.IP dissolves the association
@@ -170,6 +176,7 @@ type Socket struct {
 	env    *netif.Env
 	opts   atomic.Uint32
 	bindIf atomic.Uint32
+	v6only atomic.Bool
 	ID     uint64 // unique in the stack: netstat's PCB address
 
 	mu       sync.Mutex
@@ -204,6 +211,7 @@ type queue struct {
 func New(env *netif.Env, family, typ, proto int, cred Cred, rcv, snd int, id uint64, sum *atomic.Int64) *Socket {
 	so := &Socket{Family: family, Type: typ, Proto: proto, Cred: cred, env: env,
 		rcvHiwat: rcv, sndHiwat: snd, linger: -1, ID: id, sum: sum}
+	so.v6only.Store(family == AFInet6 && env.MIB.On(nodeV6Only))
 	so.rcvLowat.Store(1)
 	so.sndLowat.Store(2048)
 	return so
@@ -278,6 +286,7 @@ func (so *Socket) Linger() (time.Duration, bool) {
 func (so *Socket) Inherit(from *Socket) {
 	so.opts.Store(from.opts.Load())
 	so.bindIf.Store(from.bindIf.Load())
+	so.v6only.Store(from.v6only.Load())
 	from.mu.Lock()
 	defer from.mu.Unlock()
 	so.rcvTimeo, so.sndTimeo, so.linger = from.rcvTimeo, from.sndTimeo, from.linger
@@ -338,7 +347,11 @@ func (so *Socket) Deliver(w *netif.Work, pkt *packet.Buf) bool {
 // on its way.
 func (so *Socket) Recv(w *netif.Work, m *Msg) error {
 	if st := so.stream(); st != nil {
-		return st.Recv(w, m)
+		err := st.Recv(w, m)
+		if m.Addr.IP.IsValid() {
+			m.Addr = so.leave(m.Addr)
+		}
+		return err
 	}
 	if m.Flags&MsgOOB != 0 {
 		return syscall.EOPNOTSUPP
@@ -380,6 +393,7 @@ func (so *Socket) Recv(w *netif.Work, m *Msg) error {
 	}
 	m.Time, m.IfIndex = pkt.Time, pkt.RcvIf
 	so.H.Describe(pkt, m)
+	m.Addr, m.Dst = so.leave(m.Addr), so.leave(Addr{IP: m.Dst}).IP
 	if peek {
 		so.mu.Unlock()
 		return nil
@@ -408,7 +422,18 @@ func (so *Socket) Send(w *netif.Work, m *Msg) (int, error) {
 	if m.Flags&MsgOOB != 0 && so.Type != Stream {
 		return 0, syscall.EOPNOTSUPP
 	}
-	return so.H.Send(w, m)
+	if !m.Addr.IP.IsValid() {
+		return so.H.Send(w, m)
+	}
+	to, err := so.enterTo(m.Addr)
+	if err != nil {
+		return 0, err
+	}
+	given := m.Addr
+	m.Addr = to
+	n, err := so.H.Send(w, m)
+	m.Addr = given
+	return n, err
 }
 
 // SetError notes an asynchronous error, which the next call reports.
@@ -507,12 +532,24 @@ func (so *Socket) SendSpace() int {
 }
 
 // Bind gives the socket its local address.
-func (so *Socket) Bind(w *netif.Work, a Addr) error { return so.H.Bind(w, a) }
+func (so *Socket) Bind(w *netif.Work, a Addr) error {
+	a, err := so.enter(a)
+	if err != nil {
+		return err
+	}
+	return so.H.Bind(w, a)
+}
 
 // Connect fixes the peer; an address without IP dissolves the association. A
 // stream's connection is made from now on (EINPROGRESS): it is Writable when
 // it stands, and SOError says why it does not. EALREADY, EISCONN.
-func (so *Socket) Connect(w *netif.Work, a Addr) error { return so.H.Connect(w, a) }
+func (so *Socket) Connect(w *netif.Work, a Addr) error {
+	a, err := so.enterTo(a)
+	if err != nil {
+		return err
+	}
+	return so.H.Connect(w, a)
+}
 
 // Listen has a stream socket accept connections. EOPNOTSUPP: not a stream.
 func (so *Socket) Listen(w *netif.Work, backlog int) error {

@@ -123,7 +123,7 @@ func TestEphemeralPorts(t *testing.T) {
 	for i := range 8 {
 		s := r.Stream("")
 		is(t, fmt.Sprint("connect ", i), s.Connect("10.0.0.2:80"), syscall.EINPROGRESS)
-		seen[s.H.Local().Port] = true
+		seen[s.Local().Port] = true
 	}
 	if len(seen) != 8 {
 		t.Errorf("%d different ports", len(seen))

@@ -196,8 +196,9 @@ func (t *TCP) newConn(so *socket.Socket) *conn {
 // nothing else to open it.
 const quickAcks = 16
 
-// net is the network layer of the socket's family.
-func (c *conn) net() socket.Network { return c.t.net(c.So.Family) }
+// v6 reports whether the connection is over IPv6, and net is its network layer.
+func (c *conn) v6() bool            { return c.foreign().IP.Is6() }
+func (c *conn) net() socket.Network { return c.t.nets.To(c.foreign().IP) }
 
 // on and has are for the flags; the caller holds mu.
 func (c *conn) on(f uint32)       { c.flags |= f }

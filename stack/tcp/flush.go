@@ -72,13 +72,13 @@ func (c *conn) Flushed(w *netif.Work) bool {
 // the same one.
 func (c *conn) route(f *socket.Flow) {
 	e := c.Ends()
-	f.Src, f.Dst, f.Scope = e.Local.IP, e.Foreign.IP, e.Foreign.Scope
+	f.Src, f.Dst = e.Local.IP, e.Foreign.IP
 	f.Proto = packet.ProtoTCP
 	c.mu.Lock()
 	o := c.opts
 	// Messages of a path MTU below what every host takes are not believed in
 	// full, since they may be forged: there routers may fragment.
-	f.DontFrag = c.net().PathMTUs() && (c.mtu > floorMTU || c.searching())
+	f.DontFrag = c.net().PathMTUs() && (int(c.mtu) > floorMTU(c.v6()) || c.searching())
 	c.mu.Unlock()
 	if o != nil {
 		df := f.DontFrag
@@ -114,10 +114,12 @@ func (c *conn) outputFailed(w *netif.Work, f *socket.Flow, err error) {
 
 // maxSegment is the most payload that a packet of mtu octets carries, without
 // options.
-func (c *conn) maxSegment(mtu int) int {
+func (c *conn) maxSegment(mtu int) int { return payloadOf(mtu, c.v6()) }
+
+func payloadOf(mtu int, v6 bool) int {
 	h := packet.IPv4Len + packet.TCPLen
-	if c.So.Family != afInet {
-		h = 40 + packet.TCPLen
+	if v6 {
+		h = packet.IPv6Len + packet.TCPLen
 	}
 	return max(mtu-h, 32)
 }

@@ -26,11 +26,7 @@ func (t *TCP) Input(w *netif.Work, pkt *packet.Buf) {
 		w.Drop(pkt, cntInBcast)
 		return
 	}
-	n := t.nets[0]
-	if pkt.L3()[0]>>4 == 6 {
-		n = t.nets[1]
-	}
-	local, foreign := peerOf(n, pkt, h)
+	local, foreign := peerOf(t.nets.Of(pkt), pkt, h)
 	if pkt.Csum == packet.CsumNone {
 		sum := packet.PseudoSum(foreign.IP, local.IP, packet.ProtoTCP, len(b))
 		if packet.Fold(packet.Sum(sum, b)) != 0xffff {
@@ -85,7 +81,7 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 		}
 		s.last = tw
 	}
-	if f := foreign.IP; f.IsUnspecified() || f.IsMulticast() || t.net(socket.FamilyOf(f)).IsBroadcast(f) { // no connection is with these
+	if f := foreign.IP; f.IsUnspecified() || f.IsMulticast() || t.nets.To(f).IsBroadcast(f) { // no connection is with these
 		w.Drop(s.pkt, cntInBcast)
 		return
 	}

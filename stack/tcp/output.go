@@ -410,7 +410,7 @@ func (c *conn) data(w *netif.Work, q seq, off, size int, fin bool) *packet.Buf {
 	if size > mss {
 		p.GSOSize = uint16(mss)
 		p.GSO = packet.GSOTCPv4
-		if c.So.Family != afInet {
+		if c.v6() {
 			p.GSO = packet.GSOTCPv6
 		}
 	}

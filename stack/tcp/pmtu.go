@@ -20,13 +20,20 @@ type mtuSearch struct {
 
 const (
 	baseMTU    = 1200 // RFC 8899 §5.1.2's BASE_PLPMTU
-	floorMTU   = 576  // RFC 791: every host takes it
 	maxMTUTry  = 2    // probes of a size that may be lost
 	mtuNear    = 16   // the search ends within so many octets
 	mtuRaise   = 600 * second
 	mtuAgain   = 100 * millisecond // after a lost probe, at least
 	blackAfter = 2                 // timeouts in a row that make a black hole
 )
+
+// floorMTU is what every path takes: RFC 791's 576, RFC 8200 §5's 1280.
+func floorMTU(v6 bool) int {
+	if v6 {
+		return packet.MinMTU6
+	}
+	return 576
+}
 
 // searching reports that a search is on.
 func (c *conn) searching() bool { return c.more != nil && c.more.search != nil }
@@ -41,9 +48,10 @@ func (c *conn) blackhole(w *netif.Work) {
 	fits := func(mtu int) bool {
 		return min(int(c.sb.live()[0].len()), int(c.mss)) <= c.maxSegment(mtu)-packet.TCPTimestampLen
 	}
-	mtu := baseMTU
-	if c.searching() && int(c.mtu) <= baseMTU || fits(baseMTU) {
-		mtu = floorMTU
+	floor := floorMTU(c.v6())
+	mtu := max(baseMTU, floor)
+	if c.searching() && int(c.mtu) <= mtu || fits(mtu) {
+		mtu = floor
 	}
 	if int(c.shift)%blackAfter != 0 || int(c.mtu) <= mtu || fits(mtu) {
 		return
@@ -134,6 +142,9 @@ func (c *conn) mtuLost(now int64) {
 
 // pathMTU is told of a smaller way: what is in flight and too large is lost.
 func (c *conn) pathMTU(w *netif.Work, mtu int) {
+	if c.v6() { // a router that tells of less wants a fragment header (RFC 8201 §4): not believed
+		mtu = max(mtu, packet.MinMTU6)
+	}
 	if mtu >= int(c.mtu) && c.mtu != 0 || c.state == listen || c.state == closed {
 		return
 	}

@@ -23,10 +23,10 @@ func (t *TCP) respond(w *netif.Work, local, foreign socket.Addr, q, ack uint32, 
 	p.SetPartial(0, packet.TCPCsumOffset)
 	w.Count(cntOut)
 	f := t.flows.get()
-	f.Src, f.Dst, f.Scope, f.IfIndex = local.IP, foreign.IP, foreign.Scope, ifindex
+	f.Src, f.Dst, f.IfIndex = local.IP, foreign.IP, ifindex
 	f.TOS, f.TTL, f.Options, f.Broadcast, f.DontRoute, f.DontFrag = 0, 0, nil, false, false, false
 	w.Turn(func(w *netif.Work, p *packet.Buf) {
-		_ = t.net(socket.FamilyOf(f.Dst)).Output(w, p, f) // who cannot be reached is not told so
+		_ = t.nets.To(f.Dst).Output(w, p, f) // who cannot be reached is not told so
 		t.flows.put(f)
 	}, p)
 }
@@ -41,14 +41,7 @@ func (t *TCP) reset(w *netif.Work, s *segment) {
 		w.Count(cntRstRate)
 		return
 	}
-	n := t.nets[0]
-	if s.pkt.L3()[0]>>4 == 6 {
-		n = t.nets[1]
-	}
-	local, foreign := peerOf(n, s.pkt, packet.TCP(s.pkt.L4()))
-	if s.pkt.RcvIf != 0 && foreign.IP.Is6() && foreign.IP.IsLinkLocalUnicast() {
-		foreign.Scope = s.pkt.RcvIf
-	}
+	local, foreign := peerOf(t.nets.Of(s.pkt), s.pkt, packet.TCP(s.pkt.L4()))
 	w.Count(cntRstOut)
 	var o packet.TCPOptions
 	if s.is(packet.TCPAck) {

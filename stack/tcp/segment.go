@@ -335,7 +335,7 @@ func (c *conn) peerSyn(w *netif.Work, s *segment) {
 	} else {
 		c.sndScale, c.rcvScale = 0, 0
 	}
-	c.peerMSS = c.t.peerMSS(o.MSS)
+	c.peerMSS = c.t.peerMSS(o.MSS, c.v6())
 	c.setMSS()
 	c.sndWl1 = s.seq
 }

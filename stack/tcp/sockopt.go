@@ -107,7 +107,7 @@ func (c *conn) netOptions() socket.NetOptions {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.opts == nil {
-		c.opts = c.net().NewOptions(c.So)
+		c.opts = c.t.nets.NewOptions(c.So)
 	}
 	return c.opts
 }

@@ -49,9 +49,12 @@ func (c *conn) offerMSS() uint16 {
 }
 
 // peerMSS is what we make of the peer's option (0: it sent none).
-func (t *TCP) peerMSS(m uint16) uint16 {
+func (t *TCP) peerMSS(m uint16, v6 bool) uint16 {
 	v := t.env.MIB
-	if m == 0 {
+	switch {
+	case m == 0 && v6: // RFC 9293 §3.7.1
+		return packet.MinMTU6 - packet.IPv6Len - packet.TCPLen
+	case m == 0:
 		return uint16(v.Int(nodeMSSDflt))
 	}
 	return max(m, uint16(v.Int(nodeMinMSS)))

@@ -195,9 +195,6 @@ func (t *TCP) newHandshake(w *netif.Work, lis *conn, s *segment, local, foreign 
 	e := handshake{local: local, foreign: foreign, lis: lis, irs: s.seq, mss: o.MSS, wnd: uint16(min(s.wnd, 65535)),
 		tsOffset: t.tsOffset(local, foreign), rcvScale: scale, ifindex: lis.So.BoundIf(), at: w.Now}
 	e.offer, e.userMSS = lis.offers()
-	if foreign.IP.Is6() && foreign.IP.IsLinkLocalUnicast() {
-		e.ifindex = s.pkt.RcvIf
-	}
 	if o.HasTimestamp && flags&fTimestamps != 0 {
 		e.flags |= fTimestamps
 		e.tsRecent = o.TSVal
@@ -222,9 +219,9 @@ func (t *TCP) newHandshake(w *netif.Work, lis *conn, s *segment, local, foreign 
 func (t *TCP) mtuTo(w *netif.Work, local, foreign socket.Addr, ifindex uint32) uint16 {
 	f := t.flows.get()
 	defer t.flows.put(f)
-	f.Src, f.Dst, f.Scope, f.IfIndex, f.DontRoute = netip.Addr{}, foreign.IP, foreign.Scope, ifindex, false
-	if _, err := t.net(socket.FamilyOf(local.IP)).Source(f); err != nil || f.Route.MTU == 0 {
-		return 576
+	f.Src, f.Dst, f.IfIndex, f.DontRoute = netip.Addr{}, foreign.IP, ifindex, false
+	if _, err := t.nets.To(foreign.IP).Source(f); err != nil || f.Route.MTU == 0 {
+		return uint16(floorMTU(foreign.IP.Is6()))
 	}
 	return uint16(min(f.Route.MTU, 65535))
 }
@@ -238,8 +235,8 @@ func (t *TCP) offerMTU(foreign socket.Addr, ifindex uint32, path uint16) uint16 
 	}
 	f := t.flows.get()
 	defer t.flows.put(f)
-	f.Src, f.Dst, f.Scope, f.IfIndex, f.DontRoute = netip.Addr{}, foreign.IP, foreign.Scope, ifindex, false
-	if _, err := t.net(socket.FamilyOf(foreign.IP)).Source(f); err != nil || f.Route.If == nil {
+	f.Src, f.Dst, f.IfIndex, f.DontRoute = netip.Addr{}, foreign.IP, ifindex, false
+	if _, err := t.nets.To(foreign.IP).Source(f); err != nil || f.Route.If == nil {
 		return path
 	}
 	return uint16(min(f.Route.If.MTU(), 65535))
@@ -248,11 +245,7 @@ func (t *TCP) offerMTU(foreign socket.Addr, ifindex uint32, path uint16) uint16 
 // synAck sends our half of the handshake. The caller holds e's bucket if it has
 // one.
 func (t *TCP) synAck(w *netif.Work, e *handshake) {
-	ipLen := packet.IPv4Len
-	if e.foreign.IP.Is6() {
-		ipLen = 40
-	}
-	mss := max(int(t.offerMTU(e.foreign, e.ifindex, e.mtu))-ipLen-packet.TCPLen, 32)
+	mss := payloadOf(int(t.offerMTU(e.foreign, e.ifindex, e.mtu)), e.foreign.IP.Is6())
 	if m := int(e.userMSS); m != 0 {
 		mss = min(mss, m)
 	}
@@ -418,7 +411,7 @@ func (t *TCP) accept(w *netif.Work, lis *conn, e *handshake, s *segment, early *
 	if e.rcvScale != noScale {
 		c.sndScale, c.rcvScale = e.sndScale, e.rcvScale
 	}
-	c.peerMSS = t.peerMSS(e.mss)
+	c.peerMSS = t.peerMSS(e.mss, e.foreign.IP.Is6())
 	c.begin()
 	if e.tries == 0 && e.at != 0 {
 		c.rtt.sample(w.Now-e.at, w.Now)

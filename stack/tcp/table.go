@@ -49,8 +49,10 @@ func (t *TCP) InfoOf(id uint64) (Info, bool) {
 	return Info{}, false
 }
 
-// Drop ends a connection with a reset (tcpdrop). ESRCH: there is none.
+// Drop ends a connection with a reset (tcpdrop). The ends are in the words of
+// socket calls. ESRCH: there is none.
 func (t *TCP) Drop(w *netif.Work, local, foreign socket.Addr) error {
+	local, foreign = socket.Enter(local), socket.Enter(foreign)
 	h := t.table.Hash(local, foreign)
 	if p := t.table.LookupConn(h, local, foreign, 0); p != nil {
 		c := p.So.H.(*conn)

@@ -183,7 +183,7 @@ var (
 type TCP struct {
 	env   *netif.Env
 	table socket.PCBTable
-	nets  [2]socket.Network // IPv4, IPv6
+	nets  socket.Nets
 	conf  Config
 	key   [2]uint64 // secret of initial sequence numbers, timestamps and cookies
 
@@ -226,20 +226,7 @@ func New(env *netif.Env, c Config) *TCP {
 }
 
 // Over says which network layer carries family v6 or IPv4.
-func (t *TCP) Over(v6 bool, n socket.Network) {
-	if v6 {
-		t.nets[1] = n
-	} else {
-		t.nets[0] = n
-	}
-}
-
-func (t *TCP) net(family int) socket.Network {
-	if family == socket.AFInet {
-		return t.nets[0]
-	}
-	return t.nets[1]
-}
+func (t *TCP) Over(v6 bool, n socket.Network) { t.nets.Over(v6, n) }
 
 // Close ends what goes on without a socket: connections that were closed, and
 // those that nobody has accepted.

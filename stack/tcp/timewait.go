@@ -162,7 +162,7 @@ func (q *timeWaits) all() (out []socket.Ends) {
 }
 
 // busy is [socket.PCBTable.Busy].
-func (t *TCP) busy(e socket.Ends) bool {
+func (t *TCP) busy(e socket.Ends, v socket.Versions) bool {
 	q := &t.tw
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -172,7 +172,7 @@ func (t *TCP) busy(e socket.Ends) bool {
 		// one's after a second (RFC 6191).
 		return tw != nil && (tw.flags&twTimestamps == 0 || t.env.Now() < tw.until-q.life()+second)
 	}
-	return q.uses.Has(e.Local)
+	return q.uses.Has(e.Local, v)
 }
 
 // retire lets go of the entry whose ends a new connection takes.

@@ -11,7 +11,6 @@ import (
 )
 
 const (
-	afInet      = socket.AFInet
 	soKeepAlive = socket.SOKeepAlive
 	soOOBInline = socket.SOOOBInline
 	lowPort     = 1024 // the first that anybody may bind (IPPORT_RESERVED)
@@ -28,7 +27,7 @@ type listener struct {
 
 // Socket makes a stream socket.
 func (t *TCP) Socket(w *netif.Work, family int, cred socket.Cred, id uint64) (*socket.Socket, error) {
-	if t.net(family) == nil {
+	if t.nets.For(family) == nil {
 		return nil, syscall.EAFNOSUPPORT
 	}
 	so := socket.New(t.env, family, socket.Stream, packet.ProtoTCP, cred, 0, 0, id, t.conf.SocketMemory)
@@ -39,9 +38,9 @@ func (t *TCP) Socket(w *netif.Work, family int, cred socket.Cred, id uint64) (*s
 
 func (c *conn) ports() socket.Ports {
 	c.mu.Lock()
-	low, ok := c.opts.(interface{ LowPorts() bool })
+	low := socket.LowPorts(c.opts)
 	c.mu.Unlock()
-	min, max := c.net().PortRange(ok && low.LowPorts())
+	min, max := c.t.nets.For(c.So.Family).PortRange(low)
 	return socket.Ports{Min: min, Max: max, Rand: c.t.env.Rand32}
 }
 
@@ -49,17 +48,15 @@ func (c *conn) ports() socket.Ports {
 // port, not the superuser), EADDRINUSE, EINVAL (bound already).
 func (c *conn) Bind(w *netif.Work, a socket.Addr) error {
 	if a.IP.IsValid() {
-		if socket.FamilyOf(a.IP) != c.So.Family {
+		n := c.t.nets.To(a.IP)
+		if n == nil {
 			return syscall.EAFNOSUPPORT
 		}
-		if err := c.net().CheckBind(a.IP); err != nil {
+		if err := n.CheckBind(a.IP); err != nil {
 			return err
 		}
-		if a.IP.IsMulticast() || c.net().IsBroadcast(a.IP) {
+		if a.IP.IsMulticast() || n.IsBroadcast(a.IP) {
 			return syscall.EADDRNOTAVAIL
-		}
-		if a.IP.IsUnspecified() {
-			a.IP = netip.Addr{}
 		}
 	}
 	ports := c.ports()
@@ -77,6 +74,7 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	c.mu.Lock()
 	st, gone := c.state, c.gone
 	c.mu.Unlock()
+	n := c.t.nets.To(a.IP)
 	switch {
 	case gone:
 		return syscall.EINVAL
@@ -88,25 +86,27 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 		return syscall.EISCONN
 	case !a.IP.IsValid():
 		return syscall.ENOTCONN
-	case socket.FamilyOf(a.IP) != c.So.Family:
+	case n == nil:
 		return syscall.EAFNOSUPPORT
+	case !c.Reaches(a.IP): // bound in the other IP version
+		return syscall.EINVAL
 	case a.Port == 0, a.IP.IsMulticast():
 		return syscall.EADDRNOTAVAIL
-	case c.net().IsBroadcast(a.IP):
+	case n.IsBroadcast(a.IP):
 		return syscall.EACCES
 	}
 	e := *c.Ends()
 	f := c.t.flows.get()
 	defer c.t.flows.put(f)
-	f.Src, f.Dst, f.Scope = netip.Addr{}, a.IP, a.Scope
+	f.Src, f.Dst = netip.Addr{}, a.IP
 	f.TOS, f.TTL, f.Options, f.Broadcast, f.NoLoop = 0, 0, nil, false, false
 	f.DontRoute, f.IfIndex = c.So.Opt(socket.SODontRoute), c.So.BoundIf()
-	src, err := c.net().Source(f)
+	src, err := n.Source(f)
 	if err != nil {
 		return err
 	}
 	if !e.Local.IP.IsValid() {
-		e.Local.IP, e.Local.Scope = src, a.Scope
+		e.Local.IP = src
 	}
 	if a.IP.IsUnspecified() { // this host, in_pcbconnect
 		a.IP = e.Local.IP
@@ -125,7 +125,7 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	}
 	mtu := f.Route.MTU
 	if mtu == 0 {
-		mtu = floorMTU
+		mtu = floorMTU(a.IP.Is6())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

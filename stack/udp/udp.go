@@ -24,6 +24,7 @@ var (
 	cntIn        = mib.NewCounter("udp", "received", "# datagram{s} received")
 	cntHdr       = mib.NewCounter("udp", "incomplete header", "# with incomplete header")
 	cntLen       = mib.NewCounter("udp", "bad data length", "# with bad data length field")
+	cntNoSum     = mib.NewCounter("udp", "no UDP checksum", "# with no checksum over IPv6")
 	cntSum       = mib.NewCounter("udp", "bad UDP checksum", "# with bad checksum")
 	cntNoPort    = mib.NewCounter("udp", "no socket", "# dropped due to no socket")
 	cntNoPortBc  = mib.NewCounter("udp", "no socket for broadcast", "# broadcast/multicast datagram{s} dropped due to no socket")
@@ -32,8 +33,14 @@ var (
 	cntOut       = mib.NewCounter("udp", "sent", "# datagram{s} output")
 )
 
-// maxPayload is the largest datagram: 65,535 less an IPv4 and a UDP header.
-const maxPayload = 65535 - packet.IPv4Len - packet.UDPLen
+// maxPayload is the largest datagram to an address: 65,535 less a UDP header, and
+// less an IPv4 header, which counts there (RFC 8200 §3).
+func maxPayload(to netip.Addr) int {
+	if to.Is4() {
+		return 65535 - packet.IPv4Len - packet.UDPLen
+	}
+	return 65535 - packet.UDPLen
+}
 
 // maxSegments bounds the datagrams of one super-packet.
 const maxSegments = 128
@@ -42,7 +49,7 @@ const maxSegments = 128
 type UDP struct {
 	env   *netif.Env
 	table socket.PCBTable
-	nets  [2]socket.Network // IPv4, IPv6
+	nets  socket.Nets
 	sum   *atomic.Int64
 	// ReuseportUnicast: a unicast datagram goes to every socket that shares
 	// its port by SO_REUSEPORT, not to the first alone (io-net's option).
@@ -63,20 +70,7 @@ func New(env *netif.Env, c Config) *UDP {
 }
 
 // Over says which network layer carries family v6 or IPv4.
-func (u *UDP) Over(v6 bool, n socket.Network) {
-	if v6 {
-		u.nets[1] = n
-	} else {
-		u.nets[0] = n
-	}
-}
-
-func (u *UDP) net(family int) socket.Network {
-	if family == socket.AFInet {
-		return u.nets[0]
-	}
-	return u.nets[1]
-}
+func (u *UDP) Over(v6 bool, n socket.Network) { u.nets.Over(v6, n) }
 
 // PCBs are the control blocks, for netstat.
 func (u *UDP) PCBs() []*socket.PCB { return u.table.All() }
@@ -85,7 +79,6 @@ func (u *UDP) PCBs() []*socket.PCB { return u.table.All() }
 type pcb struct {
 	socket.PCB
 	u    *UDP
-	net  socket.Network
 	opts socket.NetOptions
 
 	mu       sync.Mutex
@@ -97,16 +90,15 @@ type pcb struct {
 
 // Socket makes a datagram socket.
 func (u *UDP) Socket(w *netif.Work, family int, cred socket.Cred, id uint64) (*socket.Socket, error) {
-	net := u.net(family)
-	if net == nil {
+	if u.nets.For(family) == nil {
 		return nil, syscall.EAFNOSUPPORT
 	}
 	v := u.env.MIB
 	so := socket.New(u.env, family, socket.Dgram, packet.ProtoUDP, cred,
 		int(v.Int(nodeRecvSpace)), int(v.Int(nodeSendSpace)), id, u.sum)
-	p := &pcb{u: u, net: net}
+	p := &pcb{u: u}
 	p.PCB.Init(so)
-	p.opts = net.NewOptions(so)
+	p.opts = u.nets.NewOptions(so)
 	so.H = p
 	u.table.Add(&p.PCB)
 	return so, nil
@@ -129,12 +121,13 @@ func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
 		}
 		return
 	}
-	n := u.nets[0]
-	if pkt.L3()[0]>>4 == 6 {
-		n = u.nets[1]
-	}
+	n := u.nets.Of(pkt)
 	src, dst := n.Addrs(pkt)
 	size := h.Len()
+	if h.Checksum() == 0 && dst.Is6() && pkt.Csum == packet.CsumNone { // RFC 8200 §8.1
+		w.Drop(pkt, cntNoSum)
+		return
+	}
 	if h.Checksum() != 0 && pkt.Csum == packet.CsumNone {
 		sum := packet.PseudoSum(src, dst, packet.ProtoUDP, size)
 		if packet.Fold(packet.Sum(sum, b[:size])) != 0xffff {
@@ -153,7 +146,7 @@ func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
 	}
 	p := u.table.Lookup(local, foreign, pkt.RcvIf)
 	if p == nil {
-		u.net(socket.FamilyOf(local.IP)).PortUnreachable(w, pkt)
+		n.PortUnreachable(w, pkt)
 		w.Drop(pkt, cntNoPort)
 		return
 	}
@@ -186,9 +179,11 @@ func (u *UDP) cut(w *netif.Work, pkt *packet.Buf) {
 		copy(c.Append(head), all)
 		packet.PutUDP(c.Append(packet.UDPLen), h.SrcPort(), h.DstPort(), packet.UDPLen+n, 0)
 		copy(c.Append(n), rest)
-		if ip := packet.IPv4(c.Bytes()); ip[0]>>4 == 4 {
-			ip.SetTotalLen(len(ip))
-			ip.SetChecksum()
+		if b := c.Bytes(); b[0]>>4 == 4 {
+			packet.IPv4(b).SetTotalLen(len(b))
+			packet.IPv4(b).SetChecksum()
+		} else {
+			packet.IPv6(b).SetPayloadLen(len(b) - packet.IPv6Len)
 		}
 		c.MarkL3(0)
 		c.MarkL4(head)

@@ -245,7 +245,7 @@ func TestOptionsChangeTheRouteInUse(t *testing.T) {
 	is(t, "by en1", s.SendTo("239.1.1.1:9", ""), nil)
 	is(t, "IP_MULTICAST_IF", s.Set(0, 9, []byte{0, 0, 0, 0}), nil)
 	is(t, "by the route", s.SendTo("239.1.1.1:9", ""), nil)
-	port := s.H.Local().Port
+	port := s.Local().Port
 	r.Expect(
 		fmt.Sprintf("10.0.0.1 > 239.1.1.1 udp %d > 9 len 0", port),
 		fmt.Sprintf("10.0.1.1 > 239.1.1.1 udp %d > 9 len 0", port),
@@ -273,7 +273,7 @@ func TestBoundToAGroup(t *testing.T) {
 		is(t, "connect", s.Connect("10.0.0.2:7"), nil)
 		is(t, "send", s.SendTo("", "x"), nil)
 		r.Expect("10.0.0.1 > 10.0.0.2 udp 9 > 7 len 1")
-		if got := s.H.Local(); got != Addr(local) {
+		if got := s.Local(); got != Addr(local) {
 			t.Errorf("bound to %v, want %s", got, local)
 		}
 	}
@@ -371,7 +371,7 @@ func TestToThisHost(t *testing.T) {
 	if got := c.Get(); got != "127.0.0.1:9: z" {
 		t.Error(got)
 	}
-	if p := c.H.Peer(); p != Addr("127.0.0.1:9") {
+	if p := c.Peer(); p != Addr("127.0.0.1:9") {
 		t.Errorf("connected to %v", p)
 	}
 }

@@ -13,23 +13,23 @@ import (
 const lowPort = 1024
 
 func (p *pcb) ports() socket.Ports {
-	low, ok := p.opts.(interface{ LowPorts() bool })
-	min, max := p.net.PortRange(ok && low.LowPorts())
+	min, max := p.u.nets.For(p.So.Family).PortRange(socket.LowPorts(p.opts))
 	return socket.Ports{Min: min, Max: max, Rand: p.u.env.Rand32}
 }
+
+// net is the network layer of an address.
+func (p *pcb) net(a netip.Addr) socket.Network { return p.u.nets.To(a) }
 
 // Bind is socket.Handler. Errors: EAFNOSUPPORT, EADDRNOTAVAIL, EACCES (a low
 // port, not the superuser), EADDRINUSE, EINVAL (bound already).
 func (p *pcb) Bind(w *netif.Work, a socket.Addr) error {
 	if a.IP.IsValid() {
-		if socket.FamilyOf(a.IP) != p.So.Family {
+		n := p.net(a.IP)
+		if n == nil {
 			return syscall.EAFNOSUPPORT
 		}
-		if err := p.net.CheckBind(a.IP); err != nil {
+		if err := n.CheckBind(a.IP); err != nil {
 			return err
-		}
-		if a.IP.IsUnspecified() {
-			a.IP = netip.Addr{}
 		}
 	}
 	ports := p.ports()
@@ -41,8 +41,8 @@ func (p *pcb) Bind(w *netif.Work, a socket.Addr) error {
 	if err := p.u.table.Bind(&p.PCB, a, ports); err != nil {
 		return err
 	}
-	p.bound = a.IP.IsValid()
-	p.listens = p.bound && (a.IP.IsMulticast() || p.net.IsBroadcast(a.IP))
+	p.bound = a.IP.IsValid() && !a.IP.IsUnspecified()
+	p.listens = p.bound && (a.IP.IsMulticast() || p.net(a.IP).IsBroadcast(a.IP))
 	return nil
 }
 
@@ -53,6 +53,21 @@ func (p *pcb) from(local netip.Addr) netip.Addr {
 		return netip.Addr{}
 	}
 	return local
+}
+
+// way is the network layer for packets to a. EAFNOSUPPORT: there is none; EINVAL:
+// the local address is of another IP version; EADDRNOTAVAIL: no port.
+func (p *pcb) way(a socket.Addr) (socket.Network, error) {
+	n := p.net(a.IP)
+	switch {
+	case n == nil:
+		return nil, syscall.EAFNOSUPPORT
+	case !p.Reaches(a.IP):
+		return nil, syscall.EINVAL
+	case a.Port == 0:
+		return nil, syscall.EADDRNOTAVAIL
+	}
+	return n, nil
 }
 
 // Connect is socket.Handler.
@@ -67,22 +82,24 @@ func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
 		p.u.table.Disconnect(&p.PCB, p.bound)
 		return nil
 	}
-	if socket.FamilyOf(a.IP) != p.So.Family {
-		return syscall.EAFNOSUPPORT
-	}
-	if a.Port == 0 {
-		return syscall.EADDRNOTAVAIL
+	n, err := p.way(a)
+	if err != nil {
+		return err
 	}
 	if e.Foreign.IP.IsValid() { // a new peer: as if unconnected first
 		p.u.table.Disconnect(&p.PCB, p.bound)
 		e = *p.Ends()
 	}
-	f := socket.Flow{Dst: a.IP, Scope: a.Scope, Src: p.from(e.Local.IP)}
+	f := socket.Flow{Dst: a.IP, Src: p.from(e.Local.IP)}
 	p.opts.Fill(&f)
-	if p.net.IsBroadcast(a.IP) && !f.Broadcast {
+	if f.Dst == a.IP {
+		f.Place()
+		a.IP = f.Dst
+	}
+	if n.IsBroadcast(a.IP) && !f.Broadcast {
 		return syscall.EACCES
 	}
-	src, err := p.net.Source(&f)
+	src, err := n.Source(&f)
 	if err != nil {
 		return err
 	}
@@ -99,7 +116,7 @@ func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
 // Send is socket.Handler. Errors: EMSGSIZE, EDESTADDRREQ, EISCONN, EPIPE
 // (shut down), ENOBUFS, and the network's.
 func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
-	if len(m.Data) > maxPayload || len(m.Data) > p.So.SendSpace() {
+	if len(m.Data) > p.So.SendSpace() {
 		return 0, syscall.EMSGSIZE
 	}
 	p.mu.Lock()
@@ -116,12 +133,13 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 		return 0, syscall.EISCONN
 	case m.Addr.IP.IsValid():
 		to = m.Addr
-		if socket.FamilyOf(to.IP) != p.So.Family {
-			return 0, syscall.EAFNOSUPPORT
-		}
-		if to.Port == 0 {
-			return 0, syscall.EADDRNOTAVAIL
-		}
+	}
+	n, err := p.way(to)
+	if err != nil {
+		return 0, err
+	}
+	if len(m.Data) > maxPayload(to.IP) {
+		return 0, syscall.EMSGSIZE
 	}
 	if e.Local.Port == 0 {
 		if err := p.u.table.Bind(&p.PCB, e.Local, p.ports()); err != nil {
@@ -130,12 +148,16 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 		e = p.Ends()
 	}
 	f := &p.flow
-	f.Dst, f.Scope, f.Src, f.Proto = to.IP, to.Scope, p.from(e.Local.IP), packet.ProtoUDP
+	f.Dst, f.Src, f.Proto = to.IP, p.from(e.Local.IP), packet.ProtoUDP
 	p.opts.Fill(f)
+	if f.Dst == to.IP { // else it is the first of a source route
+		f.Place()
+		to.IP = f.Dst
+	}
 	if m.Flags&socket.MsgDontRoute != 0 {
 		f.DontRoute = true
 	}
-	src, err := p.source(f)
+	src, err := source(n, f)
 	if err != nil {
 		return 0, err
 	}
@@ -150,7 +172,7 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	copy(pkt.Append(len(m.Data)), m.Data)
 	size := len(m.Data) + packet.UDPLen
 	var sum uint16
-	if p.u.env.MIB.On(nodeChecksum) || p.So.Family != socket.AFInet {
+	if to.IP.Is6() || p.u.env.MIB.On(nodeChecksum) {
 		sum = packet.Fold(packet.PseudoSum(src, to.IP, packet.ProtoUDP, size))
 	}
 	packet.PutUDP(pkt.Prepend(packet.UDPLen), e.Local.Port, to.Port, size, sum)
@@ -160,7 +182,7 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 		pkt.Csum = packet.CsumVerified
 	}
 	w.Count(cntOut)
-	if err := p.net.Output(w, pkt, f); err != nil {
+	if err := n.Output(w, pkt, f); err != nil {
 		return 0, err
 	}
 	return len(m.Data), nil
@@ -168,11 +190,11 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 
 // source is the address that goes into the pseudo-header; the network layer
 // will choose the same, for the same flow.
-func (p *pcb) source(f *socket.Flow) (netip.Addr, error) {
+func source(n socket.Network, f *socket.Flow) (netip.Addr, error) {
 	if f.Src.IsValid() {
 		return f.Src, nil
 	}
-	src, err := p.net.Source(f)
+	src, err := n.Source(f)
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -213,6 +235,6 @@ func (p *pcb) Option(level, name int) ([]byte, error) { return p.opts.Get(level,
 
 // Describe is socket.Handler.
 func (p *pcb) Describe(pkt *packet.Buf, m *socket.Msg) {
-	p.net.Describe(pkt, m)
+	p.u.nets.Of(pkt).Describe(pkt, m)
 	m.Addr.Port = packet.UDP(pkt.L4()).SrcPort()
 }
