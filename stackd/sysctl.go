@@ -8,23 +8,23 @@ import (
 
 	"ionet/protocol"
 	"ionet/stack/mib"
+	"ionet/stack/netif"
 	"ionet/stack/tcp"
 	"ionet/tool/cli"
 )
 
 var (
-	nodeHostname = mib.String("kern.hostname", "", "The stack's name for this host.")
-	_            = mib.String("kern.ostype", "ionet", "The system's name.", mib.ReadOnly())
-	nodeRelease  = mib.String("kern.osrelease", "", "The system's release.", mib.ReadOnly())
-	nodeVersion  = mib.String("kern.version", "", "The system's release in words.", mib.ReadOnly())
-	nodeHeap     = mib.Int("kern.heap", 0, "Octets of live heap after a garbage collection made for the question, which only the superuser may ask (ionet's own).", mib.ReadOnly())
+	_           = mib.String("kern.ostype", "ionet", "The system's name.", mib.ReadOnly())
+	nodeRelease = mib.String("kern.osrelease", "", "The system's release.", mib.ReadOnly())
+	nodeVersion = mib.String("kern.version", "", "The system's release in words.", mib.ReadOnly())
+	nodeHeap    = mib.Int("kern.heap", 0, "Octets of live heap after a garbage collection made for the question, which only the superuser may ask (ionet's own).", mib.ReadOnly())
 )
 
 // setKern fills in the nodes that say who we are.
 func (e *engine) setKern(t *TCPIP) {
 	v := e.Engine().Env.MIB
 	name, _ := os.Hostname()
-	v.PutStr(nodeHostname, name)
+	v.PutStr(netif.NodeHostname, name)
 	release := cli.BuildVersion()
 	v.PutStr(nodeRelease, release)
 	v.PutStr(nodeVersion, "ionet "+release)

@@ -119,6 +119,9 @@ func (in *Inet6) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 		w := in.env.Begin(in.env.Now())
 		if !in.any(ifp) {
 			in.groups.attach(w, ifp)
+			if name := in.hostname(); name != "" && ifp != in.lo {
+				in.JoinGroup(w, ifp, NameGroup(name))
+			}
 		}
 		in.groups.join(w, ifp, in.solicited(ifp, a.Addr), nil)
 		w.End()
@@ -201,8 +204,10 @@ func (in *Inet6) put(ifp *netif.Interface, old, a *netif.Addr) {
 // probe begins to ask for other owners of a tentative address, or announces
 // one that is not asked for.
 func (in *Inet6) probe(a *netif.Addr) {
+	w := in.env.Begin(in.env.Now())
+	defer w.End()
 	if in.nd == nil || a.If.Type != netif.TypeEther || a.Duplicated {
-		in.ready(a)
+		in.ready(w, a)
 		return
 	}
 	n := 0
@@ -210,9 +215,7 @@ func (in *Inet6) probe(a *netif.Addr) {
 		n = max(1, int(in.env.MIB.Int(nodeDADCount)))
 	}
 	ifp, ip := a.If, a.Addr
-	w := in.env.Begin(in.env.Now())
 	in.nd.Probe(w, ifp, ip, n, func(w *netif.Work, conflict bool) { in.probed(w, ifp, ip, conflict) })
-	w.End()
 }
 
 // probed is the end of duplicate address detection.
@@ -233,11 +236,11 @@ func (in *Inet6) probed(w *netif.Work, ifp *netif.Interface, ip netip.Addr, conf
 		}
 		in.tell(b, true)
 	}
-	if conflict && in.Duplicate != nil {
+	switch {
+	case !conflict:
+		in.ready(w, b)
+	case in.Duplicate != nil:
 		w.Post(func(w *netif.Work) { in.Duplicate(w, b) })
-	}
-	if !conflict {
-		w.Post(func(*netif.Work) { in.ready(b) })
 	}
 }
 
@@ -247,13 +250,10 @@ func unscoped(ip netip.Addr) netip.Addr {
 }
 
 // ready tells whoever waits for a link-local address that may be used.
-func (in *Inet6) ready(a *netif.Addr) {
-	if in.Up == nil || !usable(a) || !a.Addr.IsLinkLocalUnicast() || !a.If.Up() {
-		return
+func (in *Inet6) ready(w *netif.Work, a *netif.Addr) {
+	if in.Up != nil && usable(a) && a.Addr.IsLinkLocalUnicast() && a.If.Up() {
+		in.Up(w, a.If, true)
 	}
-	w := in.env.Begin(in.env.Now())
-	in.Up(w, a.If, true)
-	w.End()
 }
 
 // DelAddr takes an address away with its routes, group and neighbours.

@@ -171,6 +171,9 @@ func (in *Inet6) icmpInput(w *netif.Work, ifp *netif.Interface, p *packet.Buf, f
 			in.nd.Input(w, in.received(ifp, p), p)
 		}
 		return
+	case packet.ICMP6NIQuery:
+		in.nodeInfo(w, in.received(ifp, p), p)
+		return
 	default:
 		w.Drop(p, cntICMPOther)
 		return

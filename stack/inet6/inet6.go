@@ -119,9 +119,9 @@ type Inet6 struct {
 	// changes its state.
 	AddrChanged func(a *netif.Addr, added bool)
 	// Started, if set, is told of an interface that came up, before its addresses
-	// are asked for; Up of one that has a link-local address that may be used,
-	// and, with false, of one that has gone down; Duplicate of an address that
-	// another host has. They are called outside a Work, or posted (autoconf).
+	// are asked for, outside a Work; Up of one that has a link-local address that
+	// may be used, and, with false, of one that has gone down; Duplicate of an
+	// address that another host has, in a [netif.Work.Post] (autoconf).
 	Started   func(ifp *netif.Interface)
 	Up        func(w *netif.Work, ifp *netif.Interface, up bool)
 	Duplicate func(w *netif.Work, a *netif.Addr)
@@ -151,6 +151,7 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 	for _, n := range []*mib.Node{nodeHlim, nodeDeprecated, nodePreferTemp} {
 		v.OnChange(n, bump)
 	}
+	v.OnChangeStr(netif.NodeHostname, func(old, new string) error { in.renamed(old, new); return nil })
 	return in
 }
 

@@ -12,6 +12,9 @@ import (
 	"ionet/stack/packet"
 )
 
+// NodeHostname is the node's name; "": it has none.
+var NodeHostname = mib.String("kern.hostname", "", "The stack's name for this host.")
+
 // Env is what the rooms of one stack share. Clock and randomness are handed
 // in from outside (law 1).
 type Env struct {
