@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"ionet/stack/arp"
-	"ionet/stack/inet"
+	"ionet/stack/membership"
 	"ionet/stack/netif"
 )
 
@@ -298,7 +298,7 @@ func (s *Stack) DelAddr(ifp *netif.Interface, ip netip.Addr) error {
 }
 
 // Groups are the interfaces' multicast memberships.
-func (s *Stack) Groups() []inet.GroupInfo { return s.Inet.Groups() }
+func (s *Stack) Groups() []membership.Info { return s.Inet.Groups() }
 
 // Neighbours are the ARP entries in order of address.
 func (s *Stack) Neighbours() []arp.Info {

@@ -142,7 +142,7 @@ func (in *Inet) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 		return err
 	}
 	if old == nil && len(v4Addrs(ifp)) == 1 {
-		in.groups.attach(ifp)
+		in.joinAllHosts(ifp)
 	}
 	if in.AddrChanged != nil {
 		in.AddrChanged(&a, true)
@@ -326,7 +326,7 @@ func (in *Inet) Detach(ifp *netif.Interface) {
 		}
 	}
 	in.InterfaceDown(ifp) // permanent neighbours too, made while it was down
-	in.groups.detach(ifp)
+	in.groups.Detach(ifp)
 }
 
 // Invalidate makes every cached route be looked up again.

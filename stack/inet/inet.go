@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 
 	"ionet/stack/callout"
+	"ionet/stack/membership"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -103,7 +104,7 @@ type Inet struct {
 	ids    [1024]atomic.Uint32
 	idKey  uint64
 	reass  reass.Store
-	groups groups
+	groups *membership.Set
 	icmp   icmpState
 	pmtu   callout.Timer[*netif.Work]
 	addrMu sync.Mutex // one change of addresses at a time
@@ -127,7 +128,7 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 		in.ids[i].Store(env.Rand32())
 	}
 	in.reass.Init(in.reassConfig())
-	in.groups.init(in)
+	in.groups = membership.New(env, membership.Config{Messages: (*igmpMessages)(in), Newest: 3, AddrLen: 4})
 	in.pmtu.Fn = in.pmtuExpired
 	in.upper[packet.ProtoICMP] = (*icmp)(in)
 	in.upper[packet.ProtoIGMP] = (*igmp)(in)

@@ -95,7 +95,7 @@ func (in *Inet) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 	}
 	switch {
 	case dst.IsMulticast():
-		if dst == allHosts || in.groups.joined(ifp.Index, dst) {
+		if dst == allHosts || in.groups.Joined(ifp.Index, dst) {
 			p.Flags |= packet.FlagMulticast
 			in.local(w, p, h)
 		} else {

@@ -95,7 +95,7 @@ func (in *Inet) send(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket.
 		return nil
 	case f.Dst.IsMulticast():
 		pkt.Flags |= packet.FlagMulticast
-		if !f.NoLoop && (f.Dst == allHosts || in.groups.joined(rc.If.Index, f.Dst)) {
+		if !f.NoLoop && (f.Dst == allHosts || in.groups.Joined(rc.If.Index, f.Dst)) {
 			in.loopCopy(w, pkt, rc.If)
 		}
 		if pkt.L3()[8] == 0 || rc.If == in.lo && !f.NoLoop { // TTL 0: not beyond this host

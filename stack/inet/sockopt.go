@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 
+	"ionet/stack/membership"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
@@ -39,9 +40,6 @@ const (
 	IPUnblockSource        = 73
 )
 
-// maxMemberships bounds the groups of one socket (IP_MAX_MEMBERSHIPS).
-const maxMemberships = 256
-
 // Options are one socket's options at the IP level.
 type Options struct {
 	in *Inet
@@ -58,21 +56,17 @@ type Options struct {
 	mcastLoop bool
 	mcastIf   uint32
 	recv      map[int]bool
-	members   []*membership
-	closed    bool
+
+	groups membership.Socket
 }
 
-// membership is one group of one socket with its source filter (RFC 3376 §3).
-type membership struct {
-	ifp     *netif.Interface
-	group   netip.Addr
-	include bool
-	sources []netip.Addr
-}
+var _ socket.NetOptions = (*Options)(nil)
 
 // NewOptions is socket.Network.
 func (in *Inet) NewOptions(so *socket.Socket) socket.NetOptions {
-	return &Options{in: in, so: so, mcastTTL: 1, mcastLoop: true, recv: map[int]bool{}}
+	o := &Options{in: in, so: so, mcastTTL: 1, mcastLoop: true, recv: map[int]bool{}}
+	o.groups.Init(in.groups)
+	return o
 }
 
 // HdrIncl reports IP_HDRINCL.
@@ -286,15 +280,6 @@ func (in *Inet) groupIf(group, ip netip.Addr) (*netif.Interface, error) {
 	return ifp, nil
 }
 
-func (o *Options) find(ifp *netif.Interface, group netip.Addr) *membership {
-	for _, m := range o.members {
-		if m.group == group && m.ifp == ifp {
-			return m
-		}
-	}
-	return nil
-}
-
 // member joins or leaves a group: struct ip_mreq, the group and the address
 // of the interface.
 func (o *Options) member(w *netif.Work, join bool, v []byte) error {
@@ -303,46 +288,20 @@ func (o *Options) member(w *netif.Work, join bool, v []byte) error {
 	}
 	group := netip.AddrFrom4([4]byte(v[:4]))
 	ifp, err := o.in.groupIf(group, netip.AddrFrom4([4]byte(v[4:])))
-	if err != nil {
-		return err
-	}
-	o.mu.Lock()
-	m := o.find(ifp, group)
 	switch {
-	case o.closed:
-		err = syscall.EBADF
-	case join && m != nil:
-		err = syscall.EADDRINUSE
-	case join && len(o.members) >= maxMemberships:
-		err = syscall.ETOOMANYREFS
+	case err != nil:
+		return err
 	case join:
-		o.members = append(o.members, &membership{ifp: ifp, group: group})
-	case m == nil:
-		err = syscall.EADDRNOTAVAIL
-	default:
-		o.members = slices.DeleteFunc(o.members, func(x *membership) bool { return x == m })
+		return o.groups.Join(w, ifp, group)
 	}
-	o.mu.Unlock()
-	if err == nil {
-		if join {
-			o.join(w, ifp, group)
-		} else {
-			o.in.groups.leave(w, ifp, group, o)
-		}
-	}
-	return err
+	return o.groups.Leave(w, ifp, group)
 }
 
-// join enters the groups of the interface. A Close that came between noting
-// the membership and this has left too early.
-func (o *Options) join(w *netif.Work, ifp *netif.Interface, group netip.Addr) {
-	o.in.groups.join(w, ifp, group, o)
-	o.mu.Lock()
-	closed := o.closed
-	o.mu.Unlock()
-	if closed {
-		o.in.groups.leave(w, ifp, group, o)
-	}
+var sourceChanges = map[int]membership.Change{
+	IPAddSourceMembership:  membership.AddSource,
+	IPDropSourceMembership: membership.DropSource,
+	IPBlockSource:          membership.BlockSource,
+	IPUnblockSource:        membership.UnblockSource,
 }
 
 // source changes a source filter: struct ip_mreq_source, the group, the
@@ -356,85 +315,13 @@ func (o *Options) source(w *netif.Work, name int, v []byte) error {
 	if err != nil {
 		return err
 	}
-	o.mu.Lock()
-	m := o.find(ifp, group)
-	had := m != nil
-	add := name == IPAddSourceMembership || name == IPBlockSource
-	include := name == IPAddSourceMembership || name == IPDropSourceMembership
-	gone := false
-	switch {
-	case o.closed:
-		err = syscall.EBADF
-	case m == nil && name == IPAddSourceMembership && len(o.members) < maxMemberships:
-		m = &membership{ifp: ifp, group: group, include: true}
-		o.members = append(o.members, m)
-	case m == nil:
-		err = syscall.EINVAL
-	case m.include != include:
-		err = syscall.EINVAL // RFC 3678 §4.1.3: the two modes do not mix
-	}
-	if err == nil {
-		i := slices.Index(m.sources, src)
-		switch {
-		case add && i >= 0, !add && i < 0:
-			err = syscall.EADDRNOTAVAIL
-		case add && len(m.sources) >= 64:
-			err = syscall.ENOBUFS
-		case add:
-			m.sources = append(slices.Clone(m.sources), src)
-		default:
-			m.sources = slices.Delete(slices.Clone(m.sources), i, i+1)
-			if gone = m.include && len(m.sources) == 0; gone {
-				o.members = slices.DeleteFunc(o.members, func(x *membership) bool { return x == m })
-			}
-		}
-	}
-	o.mu.Unlock()
-	switch {
-	case err != nil:
-	case !had:
-		o.join(w, ifp, group)
-	case gone:
-		o.in.groups.leave(w, ifp, group, o)
-	default:
-		o.in.groups.refilter(w, ifp, group)
-	}
-	return err
+	return o.groups.Source(w, ifp, group, src, sourceChanges[name])
 }
 
-// Accepts is socket.NetOptions. A socket that has joined nothing gets what
-// anybody's membership brings, as BSD has it.
+// Accepts is socket.NetOptions.
 func (o *Options) Accepts(dst, src netip.Addr, ifindex uint32) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.members) == 0 {
-		return true
-	}
-	for _, m := range o.members {
-		if m.group == dst && m.ifp.Index == ifindex {
-			return slices.Contains(m.sources, src) == m.include
-		}
-	}
-	return false
-}
-
-// filter is what the socket wants of a group (RFC 3376 §3.2).
-func (o *Options) filter(ifp *netif.Interface, group netip.Addr) (include bool, sources []netip.Addr, ok bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if m := o.find(ifp, group); m != nil {
-		return m.include, m.sources, true
-	}
-	return false, nil, false
+	return o.groups.Accepts(dst, src, ifindex)
 }
 
 // Close is socket.NetOptions.
-func (o *Options) Close(w *netif.Work) {
-	o.mu.Lock()
-	ms := o.members
-	o.members, o.closed = nil, true
-	o.mu.Unlock()
-	for _, m := range ms {
-		o.in.groups.leave(w, m.ifp, m.group, o)
-	}
-}
+func (o *Options) Close(w *netif.Work) { o.groups.Close(w) }

@@ -14,12 +14,6 @@ const (
 	IGMPv2Report = 0x16
 	IGMPv2Leave  = 0x17
 	IGMPv3Report = 0x22
-
-	// Record types of a version 3 report (RFC 3376 §4.2.12).
-	IGMPModeIsInclude   = 1
-	IGMPModeIsExclude   = 2
-	IGMPChangeToInclude = 3
-	IGMPChangeToExclude = 4
 )
 
 // IGMP is a view of a message.

@@ -65,8 +65,8 @@ var plan = map[string][]string{
 	"ionet/stack/arp":       protocolRoom("ionet/stack/neigh"),
 	"ionet/stack/bpf":       protocolRoom(),
 	"ionet/stack/ether":     protocolRoom(),
-	"ionet/stack/inet":      protocolRoom("ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
-	"ionet/stack/inet6":     protocolRoom("ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
+	"ionet/stack/inet":      protocolRoom("ionet/stack/membership", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
+	"ionet/stack/inet6":     protocolRoom("ionet/stack/membership", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/loop":      protocolRoom(),
 	"ionet/stack/mib":       {},
 	"ionet/stack/nd6":       protocolRoom("ionet/stack/neigh", "ionet/stack/route"),
@@ -80,6 +80,8 @@ var plan = map[string][]string{
 	"ionet/stack/socket":    protocolRoom(),
 	"ionet/stack/tcp":       protocolRoom("ionet/stack/socket"),
 	"ionet/stack/udp":       protocolRoom("ionet/stack/socket"),
+	// What both families' networks are made of.
+	"ionet/stack/membership": protocolRoom(),
 	// Whose tables come from elsewhere.
 	"ionet/tool/onstack/netlink": {},
 	// What only tests import.
