@@ -19,6 +19,7 @@ import (
 	"ionet/tool/route"
 	"ionet/tool/sysctl"
 	"ionet/tool/tcpdrop"
+	"ionet/tool/traceroute"
 	"ionet/tool/waitfor"
 )
 
@@ -29,6 +30,7 @@ var Commands = []*cli.Command{
 	&route.Command,
 	&netstat.Command,
 	&ping.Command,
+	&traceroute.Command,
 	&arp.Command,
 	&sysctl.Command,
 	&nicinfo.Command,
