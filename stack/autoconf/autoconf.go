@@ -29,6 +29,7 @@ import (
 
 	"ionet/stack/callout"
 	"ionet/stack/mib"
+	"ionet/stack/neigh"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/route"
@@ -110,7 +111,7 @@ type Autoconf struct {
 	inet   Inet
 	nd     ND
 	secret [16]byte // of stable identifiers, unless net.inet6.ip6.soiikey is set
-	loud   loudness
+	loud   neigh.Loudness
 
 	mu        sync.Mutex // a leaf, but for the timer wheel
 	links     []*link    // in order of index
@@ -430,25 +431,8 @@ func (a *Autoconf) Managed(ifp *netif.Interface) (managed, other bool) {
 	return false, false
 }
 
-// loudness bounds what stations can have us log.
-type loudness struct {
-	mu    sync.Mutex
-	since int64
-	lines int
-}
-
-const maxLines = 10 // a second
-
 func (a *Autoconf) log(now int64, level slog.Level, msg string, args ...any) {
-	l := &a.loud
-	l.mu.Lock()
-	if now-l.since >= second {
-		l.since, l.lines = now, 0
-	}
-	l.lines++
-	quiet := l.lines > maxLines
-	l.mu.Unlock()
-	if !quiet {
+	if !a.loud.Quiet(now) {
 		a.env.Log.Log(context.Background(), level, msg, args...)
 	}
 }

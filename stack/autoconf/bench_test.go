@@ -41,7 +41,6 @@ var (
 	r1    = netip.MustParseAddr("fe80::1")
 	r2    = netip.MustParseAddr("fe80::2")
 	r3    = netip.MustParseAddr("fe80::3")
-	any6  = netip.MustParsePrefix("::/0")
 	netA  = netip.MustParsePrefix("2001:db8:a::/64")
 	netB  = netip.MustParsePrefix("2001:db8:b::/64")
 )
@@ -391,3 +390,13 @@ func (n *fakeND) Heard(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac n
 func (n *fakeND) Reachable(ifp *netif.Interface, ip netip.Addr) bool      { return n.known[ip] }
 func (n *fakeND) Learn(w *netif.Work, ifp *netif.Interface, p Parameters) { n.par = p }
 func (n *fakeND) AcceptsRA(ifp *netif.Interface) bool                     { return !n.deaf }
+
+func addrOf(s string) netip.Addr     { return netip.MustParseAddr(s) }
+func prefixOf(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func addrsOf(ss ...string) (out []netip.Addr) {
+	for _, s := range ss {
+		out = append(out, netip.MustParseAddr(s))
+	}
+	return out
+}

@@ -36,8 +36,7 @@ type router struct {
 	pref     int
 	lifetime uint32 // seconds, as advertised; 0: not a default router
 	expire   int64  // 0: never
-	mtu      uint32
-	last     int64 // when it was heard last
+	last     int64  // when it was heard last
 	// down is when its neighbour entry failed; 0: it has not, or it was heard
 	// since. reach is what ND thought of it at the last choice.
 	down  int64

@@ -63,7 +63,7 @@ var plan = map[string][]string{
 	"ionet/driver":          {"ionet/stack/netif", "ionet/stack/packet"},
 	"ionet/stack":           {},
 	"ionet/stack/arp":       protocolRoom("ionet/stack/neigh"),
-	"ionet/stack/autoconf":  protocolRoom("ionet/stack/route", "ionet/stack/socket"),
+	"ionet/stack/autoconf":  protocolRoom("ionet/stack/neigh", "ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/bpf":       protocolRoom(),
 	"ionet/stack/ether":     protocolRoom(),
 	"ionet/stack/inet":      protocolRoom("ionet/stack/membership", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
