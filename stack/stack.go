@@ -22,6 +22,7 @@ import (
 	"ionet/stack/inet6"
 	"ionet/stack/loop"
 	"ionet/stack/mib"
+	"ionet/stack/nd6"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/ping"
@@ -58,6 +59,7 @@ type Stack struct {
 	ARP    *arp.ARP
 	Inet   *inet.Inet
 	Inet6  *inet6.Inet6 // nil: V4Only
+	ND     *nd6.ND      // with Inet6
 	UDP    *udp.UDP
 	TCP    *tcp.TCP
 	Ping   *ping.Ping
@@ -130,7 +132,10 @@ func New(c Config) (*Stack, error) {
 // assemble6 introduces IPv6 to the others.
 func (s *Stack) assemble6(env *netif.Env) {
 	s.Inet6 = inet6.New(env, s.Routes, s.Cache, s.Lo)
+	s.ND = nd6.New(env, s.Routes, s.Ether, s.Inet6)
 	s.Ether.Handle(packet.EtherIPv6, s.Inet6)
+	s.Ether.ResolveWith(true, s.ND)
+	s.Inet6.SetND(s.ND)
 	s.Inet6.Handle(packet.ProtoUDP, s.UDP)
 	s.UDP.Over(true, s.Inet6)
 	s.Inet6.Handle(packet.ProtoTCP, s.TCP)

@@ -12,7 +12,8 @@ import (
 const maxDynamic = 4096
 
 // Redirect acts on an ICMP redirect: router from, the present gateway to dst,
-// says that gateway is better (RFC 1122 §3.2.2.2). It makes a dynamic host
+// says that gateway is better (RFC 1122 §3.2.2.2), or, with gateway dst itself,
+// that dst is a neighbour (RFC 4861 §8.3). It makes a dynamic host
 // route, or changes the host route there is. The caller is not inside an epoch
 // ([netif.Work.Post]). Errors: EHOSTUNREACH (from is not the gateway in use, or
 // the new one is ourselves), ENETUNREACH (the new one is not on a network
@@ -35,18 +36,25 @@ func (t *Table) redirect(dst, gateway, from netip.Addr) error {
 	if t.find(func(a *netif.Addr) bool { return a.Addr == gateway }) != nil {
 		return syscall.EHOSTUNREACH
 	}
-	near := t.find(func(a *netif.Addr) bool {
-		return a.If == e.hop.If && (a.Dst == gateway || a.Prefix().Contains(gateway))
-	})
-	if near == nil {
-		return syscall.ENETUNREACH
-	}
 	op := Op{Kind: Add, Spec: Spec{Dst: netip.PrefixFrom(dst, dst.BitLen()), Host: true, Gateway: gateway,
-		If: near.If, Src: near.Addr, Flags: FlagUp | FlagGateway | FlagHost | FlagDynamic}}
+		If: e.hop.If, Src: e.hop.Src, Flags: FlagUp | FlagGateway | FlagHost | FlagDynamic}}
+	onLink := dst.Is6() && gateway == dst
+	if !onLink {
+		near := t.find(func(a *netif.Addr) bool {
+			return a.If == e.hop.If && (a.Dst == gateway || a.Prefix().Contains(gateway))
+		})
+		if near == nil {
+			return syscall.ENETUNREACH
+		}
+		op.Spec.Src = near.Addr
+	}
 	cnt := cntDynamic
 	if e.hop.Flags&FlagHost != 0 && p.IsSingleIP() {
 		op.Kind, cnt = Change, cntNewGateway
 		op.Spec.Flags = e.hop.Flags&^FlagDynamic | FlagModified
+	}
+	if onLink {
+		op.Spec.Gateway, op.Spec.Flags = netip.Addr{}, op.Spec.Flags&^FlagGateway
 	}
 	if op.Kind == Add && t.dynamic >= maxDynamic {
 		return syscall.ENOBUFS

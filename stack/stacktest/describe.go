@@ -20,6 +20,8 @@ func Describe(frame []byte) string {
 		return describeARP(netif.MAC(e.Dst()), e.Payload())
 	case packet.EtherIPv4:
 		return DescribeIP(e.Payload())
+	case packet.EtherIPv6:
+		return DescribeIP6(e.Payload())
 	}
 	return fmt.Sprintf("type %#04x len %d", e.Type(), len(frame))
 }

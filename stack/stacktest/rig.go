@@ -112,7 +112,7 @@ func (r *Rig) settle() {
 	for _, s := range r.socks {
 		s.Close()
 	}
-	r.Pass(2 * time.Hour)
+	r.Pass(26 * time.Hour) // as long as a neighbour that nobody uses is kept
 	if n := r.Env.Pool.Bufs(); n != 0 {
 		r.Errorf("%d buffers were not given back", n)
 	}
