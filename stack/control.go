@@ -297,8 +297,15 @@ func (s *Stack) DelAddr(ifp *netif.Interface, ip netip.Addr) error {
 	return s.Inet.DelAddr(ifp, ip)
 }
 
-// Groups are the interfaces' multicast memberships.
-func (s *Stack) Groups() []membership.Info { return s.Inet.Groups() }
+// Groups are the interfaces' multicast memberships, of IPv4 before IPv6; the
+// groups of one link carry their interface inside (packet.Unscoped).
+func (s *Stack) Groups() []membership.Info {
+	out := s.Inet.Groups()
+	if s.Inet6 != nil {
+		out = append(out, s.Inet6.Groups()...)
+	}
+	return out
+}
 
 // Neighbours are the ARP entries in order of address.
 func (s *Stack) Neighbours() []arp.Info {

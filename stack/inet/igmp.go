@@ -102,7 +102,7 @@ func (in *Inet) igmpQuery(w *netif.Work, ifp *netif.Interface, m packet.IGMP, ds
 type igmpMessages Inet
 
 // Reported is all groups but that of all hosts (RFC 3376 §5).
-func (*igmpMessages) Reported(ip netip.Addr) bool { return ip != allHosts }
+func (*igmpMessages) Reported(_ *netif.Interface, ip netip.Addr) bool { return ip != allHosts }
 
 // Room is membership.Messages.
 func (*igmpMessages) Room(ifp *netif.Interface) int {

@@ -251,7 +251,11 @@ func unscoped(ip netip.Addr) netip.Addr {
 
 // ready tells whoever waits for a link-local address that may be used.
 func (in *Inet6) ready(w *netif.Work, a *netif.Addr) {
-	if in.Up != nil && usable(a) && a.Addr.IsLinkLocalUnicast() && a.If.Up() {
+	if !usable(a) || !a.Addr.IsLinkLocalUnicast() || !a.If.Up() {
+		return
+	}
+	in.groups.ready(w, a.If)
+	if in.Up != nil {
 		in.Up(w, a.If, true)
 	}
 }

@@ -2,72 +2,48 @@ package inet6
 
 import (
 	"net/netip"
-	"sync"
-	"sync/atomic"
-	"syscall"
 
+	"ionet/stack/membership"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
-	"ionet/stack/socket"
 )
 
-type groups struct {
-	mu  sync.Mutex
-	n   map[gk]int
-	set atomic.Pointer[map[gk]int]
-}
-type gk struct {
-	i uint32
-	g netip.Addr
+// groups is the stack's memberships: which groups each interface listens to,
+// and what of that the routers are still to be told (mld.go).
+type groups struct{ *membership.Set }
+
+func (g *groups) init(in *Inet6) {
+	g.Set = membership.New(in.env, membership.Config{Messages: (*mldMessages)(in), Newest: 2, AddrLen: 16})
 }
 
-func (g *groups) init(in *Inet6)                     { g.n = map[gk]int{}; g.set.Store(&map[gk]int{}) }
-func (g *groups) joined(i uint32, a netip.Addr) bool { return (*g.set.Load())[gk{i, a}] > 0 }
-func (g *groups) pub() {
-	m := map[gk]int{}
-	for k, v := range g.n { // map order: into a map
-		m[k] = v
-	}
-	g.set.Store(&m)
-}
+// joined is what the packet path asks: does interface ifindex listen to ip?
+func (g *groups) joined(ifindex uint32, ip netip.Addr) bool { return g.Joined(ifindex, ip) }
+
+// attach joins the all-nodes groups of an interface when it gets its first address
+// (RFC 4291 §2.8).
 func (g *groups) attach(w *netif.Work, ifp *netif.Interface) {
-	g.join(w, ifp, packet.Scoped(allNodes, ifp.Index), nil)
-}
-func (g *groups) detach(ifp *netif.Interface) {}
-func (g *groups) join(w *netif.Work, ifp *netif.Interface, a netip.Addr, o any) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.n[gk{ifp.Index, a}]++
-	if ifp.Type == netif.TypeEther {
-		ifp.JoinGroup(netif.GroupMAC(a))
+	for _, ip := range [...]netip.Addr{allNodesHere, allNodes} {
+		if ip = packet.Scoped(ip, ifp.Index); !g.Joined(ifp.Index, ip) {
+			g.Join(w, ifp, ip, nil)
+		}
 	}
-	g.pub()
 }
-func (g *groups) leave(w *netif.Work, ifp *netif.Interface, a netip.Addr, o any) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.n[gk{ifp.Index, a}]--; g.n[gk{ifp.Index, a}] <= 0 {
-		delete(g.n, gk{ifp.Index, a})
-	}
-	if ifp.Type == netif.TypeEther {
-		ifp.LeaveGroup(netif.GroupMAC(a))
-	}
-	g.pub()
-}
-func (g *groups) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) { p.Free() }
-func extLen(*socket.Ext6) int                                              { return 0 }
-func putExt(b []byte, x *socket.Ext6, next uint8) uint8                    { return next }
 
-type opts struct{}
+func (g *groups) detach(ifp *netif.Interface) { g.Detach(ifp) }
 
-func (in *Inet6) NewOptions(so *socket.Socket) socket.NetOptions { return opts{} }
-func (opts) Set(w *netif.Work, level, name int, value []byte) error {
-	return syscall.ENOPROTOOPT
+// ready is told that ifp has a link-local address that may be used: what has
+// been reported without one, or while nobody could hear it, is reported again
+// (RFC 3810 §5.2.13).
+func (g *groups) ready(w *netif.Work, ifp *netif.Interface) { g.Ready(w, ifp) }
+
+func (g *groups) join(w *netif.Work, ifp *netif.Interface, ip netip.Addr, m membership.Member) {
+	g.Join(w, ifp, ip, m)
 }
-func (opts) Get(level, name int) ([]byte, error)              { return nil, syscall.ENOPROTOOPT }
-func (opts) Fill(f *socket.Flow)                              {}
-func (opts) Accepts(dst, src netip.Addr, ifindex uint32) bool { return true }
-func (opts) Close(w *netif.Work)                              {}
-func (opts) Control(f *socket.Flow, c []socket.Cmsg) error    { return nil }
-func (opts) Describe(pkt *packet.Buf, m *socket.Msg)          {}
-func (opts) TooBig(w *netif.Work, dst socket.Addr, mtu int)   {}
+
+func (g *groups) leave(w *netif.Work, ifp *netif.Interface, ip netip.Addr, m membership.Member) {
+	g.Leave(w, ifp, ip, m)
+}
+
+// Groups are the memberships in order of interface and address; the groups of
+// one link with their interface inside.
+func (in *Inet6) Groups() []membership.Info { return in.groups.Groups() }

@@ -53,9 +53,9 @@ func (in *Inet6) Output(w *netif.Work, pkt *packet.Buf, f *socket.Flow) error {
 	}
 	next := f.Proto
 	if ext > 0 {
-		next = putExt(pkt.Prepend(ext), f.Ext, next)
+		next = putExt(pkt.Prepend(ext), f.Ext, next, f.Dst)
 	}
-	packet.PutIPv6(pkt.Prepend(packet.IPv6Len), f.TOS, f.FlowLabel, payload, next, hlim, src, f.Dst)
+	packet.PutIPv6(pkt.Prepend(packet.IPv6Len), f.TOS, f.FlowLabel, payload, next, hlim, src, firstHop(f))
 	pkt.MarkL3(0)
 	pkt.RcvIf = 0
 	w.Count(cntLocalOut)
@@ -134,7 +134,7 @@ func (in *Inet6) generation() uint64 { return in.routes.Generation() + in.gen.Lo
 func (in *Inet6) resolve(f *socket.Flow) error {
 	rc := &f.Route
 	gen := in.generation()
-	if rc.Gen == gen && rc.If != nil && rc.Dst == f.Dst && rc.IfIndex == f.IfIndex &&
+	if rc.Gen == gen && rc.If != nil && rc.Dst == towards(f) && rc.IfIndex == f.IfIndex &&
 		(rc.From == f.Src || !rc.From.IsValid() && rc.Src == f.Src) && rc.DontRoute == f.DontRoute {
 		if !rc.If.Up() {
 			return syscall.ENETDOWN
@@ -154,15 +154,12 @@ func (in *Inet6) resolve(f *socket.Flow) error {
 		rc.If = nil
 		return syscall.ENETDOWN
 	}
-	rc.Gen, rc.Dst, rc.From, rc.IfIndex, rc.DontRoute = gen, f.Dst, f.Src, f.IfIndex, f.DontRoute
+	rc.Gen, rc.Dst, rc.From, rc.IfIndex, rc.DontRoute = gen, towards(f), f.Src, f.IfIndex, f.DontRoute
 	return nil
 }
 
 func (in *Inet6) find(f *socket.Flow, rc *socket.RouteCache) error {
-	dst := f.Dst
-	if f.NextHop.IsValid() {
-		dst = f.NextHop
-	}
+	dst := towards(f)
 	if dst == unspecified { // BSD: this host
 		dst = loopback
 	}
@@ -174,7 +171,11 @@ func (in *Inet6) find(f *socket.Flow, rc *socket.RouteCache) error {
 		dst = packet.Scoped(dst, ifp.Index)
 		if a := in.Local(dst); a == nil {
 			rc.If, rc.NextHop, rc.MTU = ifp, dst, in.linkMTU(ifp)
-			in.source(dst, f, rc)
+			if towards(f) == f.Dst {
+				in.source(dst, f, rc)
+			} else { // on the way to elsewhere
+				in.source(f.Dst, f, rc)
+			}
 			in.pathMTU(dst, rc)
 			return nil
 		}

@@ -47,7 +47,7 @@ type Record struct {
 // the [Set] and put what they send on the work list.
 type Messages interface {
 	// Reported tells the groups that routers are to hear of.
-	Reported(group netip.Addr) bool
+	Reported(ifp *netif.Interface, group netip.Addr) bool
 	// Room is how many octets of records fit into a report on ifp.
 	Room(ifp *netif.Interface) int
 	// Report sends a report of the newest version.
@@ -161,7 +161,7 @@ func (s *Set) sorted() []*group {
 
 // on are the memberships of an interface that routers hear of, in order.
 func (s *Set) on(ifp *netif.Interface) []*group {
-	return slices.DeleteFunc(s.sorted(), func(m *group) bool { return m.ifp != ifp || !s.conf.Messages.Reported(m.key.group) })
+	return slices.DeleteFunc(s.sorted(), func(m *group) bool { return m.ifp != ifp || !s.conf.Messages.Reported(m.ifp, m.key.group) })
 }
 
 // Detach forgets a departing interface.
@@ -307,7 +307,7 @@ func (s *Set) changed(w *netif.Work, m *group) {
 		return
 	}
 	m.include, m.sources = include, sources
-	if !s.conf.Messages.Reported(m.key.group) || !m.ifp.Up() {
+	if !s.conf.Messages.Reported(m.ifp, m.key.group) || !m.ifp.Up() {
 		m.said()
 		return
 	}

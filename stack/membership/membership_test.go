@@ -27,7 +27,7 @@ type bench struct {
 
 var names = [...]string{"", "is-in", "is-ex", "to-in", "to-ex", "allow", "block"}
 
-func (*bench) Reported(g netip.Addr) bool { return g != g1(0) }
+func (*bench) Reported(_ *netif.Interface, g netip.Addr) bool { return g != g1(0) }
 func (b *bench) Room(*netif.Interface) int {
 	return b.room
 }

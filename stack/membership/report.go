@@ -86,7 +86,7 @@ func (s *Set) Query(w *netif.Work, ifp *netif.Interface, q Query) {
 	switch {
 	case l.asked && l.due <= at: // all of it is on its way
 	case q.Group.IsValid():
-		if m := s.all[key{ifp.Index, q.Group}]; m != nil && s.conf.Messages.Reported(q.Group) {
+		if m := s.all[key{ifp.Index, q.Group}]; m != nil && s.conf.Messages.Reported(ifp, q.Group) {
 			s.ask(m, q.Sources, at)
 		}
 	case v == s.conf.Newest:
