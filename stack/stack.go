@@ -140,6 +140,10 @@ func (s *Stack) assemble6(env *netif.Env) {
 	s.UDP.Over(true, s.Inet6)
 	s.Inet6.Handle(packet.ProtoTCP, s.TCP)
 	s.TCP.Over(true, s.Inet6)
+	s.Inet6.SetRaw(s.Raw)
+	s.Raw.Over6(s.Inet6)
+	s.Ping.Over6(s.Inet6)
+	s.Inet6.SetEcho(s.Ping)
 	s.Inet6.AddrChanged = s.addrChanged
 }
 
@@ -202,10 +206,10 @@ func (s *Stack) Socket(w *netif.Work, family, typ, proto int, cred socket.Cred) 
 		so, err = s.TCP.Socket(w, family, cred, id)
 	case typ == socket.Dgram && (proto == 0 || proto == protoUDP):
 		so, err = s.UDP.Socket(w, family, cred, id)
-	case typ == socket.Dgram && proto == packet.ProtoICMP:
-		so, err = s.Ping.Socket(w, cred, id), nil
+	case typ == socket.Dgram && proto == ping.Proto(family):
+		so, err = s.Ping.Socket(w, family, cred, id)
 	case typ == socket.Raw:
-		so, err = s.Raw.Socket(w, proto, cred, id)
+		so, err = s.Raw.Socket(w, family, proto, cred, id)
 	case typ != socket.Dgram && typ != socket.Stream:
 		err = syscall.ESOCKTNOSUPPORT
 	}
@@ -267,7 +271,7 @@ func (s *Stack) SocketTable() []SocketInfo {
 	}
 	for _, so := range s.Raw.Sockets() {
 		switch so.Proto {
-		case packet.ProtoICMP:
+		case packet.ProtoICMP, packet.ProtoICMPv6:
 			add(so, "icmp")
 		case packet.ProtoIGMP:
 			add(so, "igmp")

@@ -196,6 +196,19 @@ func (b *Buf) CompleteCsum() {
 	b.Csum = CsumVerified
 }
 
+// CloneL3 copies a packet with the headers in front of its window, which begins
+// behind the L3 mark. nil: there is no memory.
+func (b *Buf) CloneL3() *Buf {
+	n := len(b.L3()) - b.Len()
+	b.RestoreL3()
+	c := b.Clone()
+	b.TrimFront(n)
+	if c != nil {
+		c.TrimFront(n)
+	}
+	return c
+}
+
 // Pool is where the buffer came from and is freed to.
 func (b *Buf) Pool() *Pool { return b.pool }
 

@@ -20,23 +20,20 @@ func (p *pcb) ids() socket.Ports {
 // is left), EADDRINUSE, EINVAL (bound already).
 func (p *pcb) Bind(w *netif.Work, a socket.Addr) error {
 	if a.IP.IsValid() {
-		if !a.IP.Is4() {
+		if !p.fits(a.IP) {
 			return syscall.EAFNOSUPPORT
 		}
-		if err := p.g.net.CheckBind(a.IP); err != nil {
+		if err := p.net().CheckBind(a.IP); err != nil {
 			return err
-		}
-		if a.IP.IsUnspecified() {
-			a.IP = netip.Addr{}
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.g.table.Bind(&p.PCB, a, p.ids()); err != nil {
+	if err := p.table().Bind(&p.PCB, a, p.ids()); err != nil {
 		return err
 	}
-	p.bound = a.IP.IsValid()
-	p.listens = p.bound && (a.IP.IsMulticast() || p.g.net.IsBroadcast(a.IP))
+	p.bound = a.IP.IsValid() && !a.IP.IsUnspecified()
+	p.listens = p.bound && (a.IP.IsMulticast() || p.net().IsBroadcast(a.IP))
 	return nil
 }
 
@@ -59,22 +56,26 @@ func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
 		if !e.Foreign.IP.IsValid() {
 			return syscall.ENOTCONN
 		}
-		p.g.table.Disconnect(&p.PCB, p.bound)
+		p.table().Disconnect(&p.PCB, p.bound)
 		return nil
 	}
-	if !a.IP.Is4() {
+	if !p.fits(a.IP) {
 		return syscall.EAFNOSUPPORT
 	}
 	if e.Foreign.IP.IsValid() { // a new peer: as if unconnected first
-		p.g.table.Disconnect(&p.PCB, p.bound)
+		p.table().Disconnect(&p.PCB, p.bound)
 		e = *p.Ends()
 	}
 	f := socket.Flow{Dst: a.IP, Src: p.from(e.Local.IP)}
 	p.opts.Fill(&f)
-	if p.g.net.IsBroadcast(a.IP) && !f.Broadcast {
+	if f.Dst == a.IP {
+		f.Place()
+		a.IP = f.Dst
+	}
+	if p.net().IsBroadcast(a.IP) && !f.Broadcast {
 		return syscall.EACCES
 	}
-	src, err := p.g.net.Source(&f)
+	src, err := p.net().Source(&f)
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
 		a.IP = src
 	}
 	e.Foreign = socket.Addr{IP: a.IP}
-	return p.g.table.Connect(&p.PCB, e, p.ids())
+	return p.table().Connect(&p.PCB, e, p.ids())
 }
 
 // Send is socket.Handler: the data is an echo request from its ICMP header on,
@@ -93,10 +94,11 @@ func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
 // (not an echo request), EDESTADDRREQ, EISCONN, EPIPE (shut down), ENOBUFS,
 // and the network's.
 func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
-	if len(m.Data) > maxMessage || len(m.Data) > p.So.SendSpace() {
+	k := p.kind()
+	if len(m.Data) > k.max || len(m.Data) > p.So.SendSpace() {
 		return 0, syscall.EMSGSIZE
 	}
-	if h, ok := packet.CheckICMP(m.Data); !ok || h.Type() != packet.ICMPEcho || h.Code() != 0 {
+	if h, ok := packet.CheckICMP(m.Data); !ok || h.Type() != k.request || h.Code() != 0 {
 		return 0, syscall.EINVAL
 	}
 	p.mu.Lock()
@@ -112,28 +114,38 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	case m.Addr.IP.IsValid() && to.IsValid():
 		return 0, syscall.EISCONN
 	case m.Addr.IP.IsValid():
-		if to = m.Addr.IP; !to.Is4() {
+		if to = m.Addr.IP; !p.fits(to) {
 			return 0, syscall.EAFNOSUPPORT
 		}
 	}
 	if e.Local.Port == 0 {
-		if err := p.g.table.Bind(&p.PCB, e.Local, p.ids()); err != nil {
+		if err := p.table().Bind(&p.PCB, e.Local, p.ids()); err != nil {
 			return 0, err
 		}
 		e = p.Ends()
 	}
 	f := &p.flow
-	f.Dst, f.Src, f.Proto = to, p.from(e.Local.IP), packet.ProtoICMP
+	f.Plain()
+	f.Dst, f.Src, f.Proto = to, p.from(e.Local.IP), k.proto
 	p.opts.Fill(f)
+	if len(m.Control) > 0 {
+		if err := p.opts.Control(f, m.Control); err != nil {
+			return 0, err
+		}
+	}
+	if f.Dst == to { // else it is the first of a source route
+		f.Place()
+		to = f.Dst
+	}
 	if m.Flags&socket.MsgDontRoute != 0 {
 		f.DontRoute = true
 	}
-	src, err := p.g.net.Source(f)
+	src, err := p.net().Source(f)
 	if err != nil {
 		return 0, err
 	}
 	if to.IsUnspecified() { // this host, in_pcbconnect
-		f.Dst = src
+		to, f.Dst = src, src
 	}
 	pkt := p.g.env.Pool.Get(len(m.Data))
 	if pkt == nil {
@@ -142,10 +154,18 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	copy(pkt.Append(len(m.Data)), m.Data)
 	h := packet.ICMP(pkt.Bytes())
 	h.SetRest(uint32(e.Local.Port)<<16 | uint32(h.Seq()))
-	h.SetChecksum()
+	if p.v6() {
+		f.Src = src // which the checksum covers
+		packet.ICMP6(h).SetChecksum(src, to)
+	} else {
+		h.SetChecksum()
+	}
 	pkt.Csum = packet.CsumVerified
-	w.Count(cntOut)
-	if err := p.g.net.Output(w, pkt, f); err != nil {
+	w.Count(k.out)
+	if err := p.net().Output(w, pkt, f); err != nil {
+		if err == syscall.EMSGSIZE {
+			p.opts.TooBig(w, socket.Addr{IP: to}, f.Route.MTU)
+		}
 		return 0, err
 	}
 	return len(m.Data), nil
@@ -164,7 +184,7 @@ func (p *pcb) Shutdown(w *netif.Work, read, write bool) error {
 
 // Close is socket.Handler.
 func (p *pcb) Close(w *netif.Work) {
-	p.g.table.Remove(&p.PCB)
+	p.table().Remove(&p.PCB)
 	p.opts.Close(w)
 }
 
@@ -183,4 +203,7 @@ func (p *pcb) SetOption(w *netif.Work, level, name int, v []byte) error {
 func (p *pcb) Option(level, name int) ([]byte, error) { return p.opts.Get(level, name) }
 
 // Describe is socket.Handler.
-func (p *pcb) Describe(pkt *packet.Buf, m *socket.Msg) { p.g.net.Describe(pkt, m) }
+func (p *pcb) Describe(pkt *packet.Buf, m *socket.Msg) {
+	p.net().Describe(pkt, m)
+	p.opts.Describe(pkt, m)
+}

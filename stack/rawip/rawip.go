@@ -1,4 +1,6 @@
-// Package rawip is raw sockets (raw_ip).
+// Package rawip is raw sockets (raw_ip, raw_ip6). Those of IPv4 see the network
+// header, those of IPv6 what is behind every header of the network's (RFC 3542
+// §3).
 package rawip
 
 import (
@@ -32,9 +34,10 @@ type Network interface {
 
 // Raw is one stack's raw sockets.
 type Raw struct {
-	env *netif.Env
-	net Network
-	sum *atomic.Int64
+	env  *netif.Env
+	net  Network
+	net6 socket.Network // nil: there is no IPv6
+	sum  *atomic.Int64
 
 	mu  sync.Mutex // writers
 	all atomic.Pointer[[]*pcb]
@@ -55,11 +58,32 @@ type pcb struct {
 	mu             sync.Mutex
 	local, foreign netip.Addr
 	shutSend       bool
+	six            six // of a socket of IPv6
 }
 
+// Over6 says which network layer carries IPv6.
+func (r *Raw) Over6(n socket.Network) { r.net6 = n }
+
+// net is the socket's network layer.
+func (p *pcb) net() socket.Network {
+	if p.v6() {
+		return p.r.net6
+	}
+	return p.r.net
+}
+
+func (p *pcb) v6() bool { return p.so.Family == socket.AFInet6 }
+
+// fits reports whether an address is of the socket's IP version: one of IPv4 that
+// is mapped is none of a raw socket's.
+func (p *pcb) fits(a netip.Addr) bool { return a.Is6() == p.v6() }
+
 // Socket makes a raw socket for a protocol (0: all of them). EACCES: not the
-// superuser.
-func (r *Raw) Socket(w *netif.Work, proto int, cred socket.Cred, id uint64) (*socket.Socket, error) {
+// superuser; EAFNOSUPPORT.
+func (r *Raw) Socket(w *netif.Work, family, proto int, cred socket.Cred, id uint64) (*socket.Socket, error) {
+	if family == socket.AFInet6 && r.net6 == nil {
+		return nil, syscall.EAFNOSUPPORT
+	}
 	if !cred.Super {
 		return nil, syscall.EACCES
 	}
@@ -67,8 +91,10 @@ func (r *Raw) Socket(w *netif.Work, proto int, cred socket.Cred, id uint64) (*so
 		return nil, syscall.EPROTONOSUPPORT
 	}
 	v := r.env.MIB
-	so := socket.New(r.env, socket.AFInet, socket.Raw, proto, cred, int(v.Int(nodeRecv)), int(v.Int(nodeSend)), id, r.sum)
-	p := &pcb{r: r, so: so, opts: r.net.NewOptions(so)}
+	so := socket.New(r.env, family, socket.Raw, proto, cred, int(v.Int(nodeRecv)), int(v.Int(nodeSend)), id, r.sum)
+	p := &pcb{r: r, so: so}
+	p.opts = p.net().NewOptions(so)
+	p.six.init(proto)
 	so.H = p
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,6 +143,10 @@ func (r *Raw) Deliver(w *netif.Work, pkt *packet.Buf, proto uint8) bool {
 }
 
 func (p *pcb) wants(h packet.IPv4, pkt *packet.Buf, proto uint8) bool {
+	return !p.v6() && p.matches(h.Src(), h.Dst(), pkt, proto)
+}
+
+func (p *pcb) matches(src, dst netip.Addr, pkt *packet.Buf, proto uint8) bool {
 	if p.so.Proto != 0 && p.so.Proto != int(proto) {
 		return false
 	}
@@ -126,19 +156,19 @@ func (p *pcb) wants(h packet.IPv4, pkt *packet.Buf, proto uint8) bool {
 	p.mu.Lock()
 	local, foreign := p.local, p.foreign
 	p.mu.Unlock()
-	if local.IsValid() && local != h.Dst() || foreign.IsValid() && foreign != h.Src() {
+	if local.IsValid() && local != dst || foreign.IsValid() && foreign != src {
 		return false
 	}
-	return !h.Dst().IsMulticast() || p.opts.Accepts(h.Dst(), h.Src(), pkt.RcvIf)
+	return !dst.IsMulticast() || p.opts.Accepts(dst, src, pkt.RcvIf)
 }
 
 // Bind is socket.Handler.
 func (p *pcb) Bind(w *netif.Work, a socket.Addr) error {
-	if !a.IP.Is4() && a.IP.IsValid() {
+	if a.IP.IsValid() && !p.fits(a.IP) {
 		return syscall.EAFNOSUPPORT
 	}
 	if a.IP.IsValid() {
-		if err := p.r.net.CheckBind(a.IP); err != nil {
+		if err := p.net().CheckBind(a.IP); err != nil {
 			return err
 		}
 		if a.IP.IsUnspecified() {
@@ -153,7 +183,7 @@ func (p *pcb) Bind(w *netif.Work, a socket.Addr) error {
 
 // Connect is socket.Handler.
 func (p *pcb) Connect(w *netif.Work, a socket.Addr) error {
-	if a.IP.IsValid() && !a.IP.Is4() {
+	if a.IP.IsValid() && !p.fits(a.IP) {
 		return syscall.EAFNOSUPPORT
 	}
 	p.mu.Lock()
@@ -178,7 +208,7 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	if shut {
 		return 0, syscall.EPIPE
 	}
-	if f.Src.IsValid() && (f.Src.IsMulticast() || p.r.net.IsBroadcast(f.Src)) {
+	if f.Src.IsValid() && (f.Src.IsMulticast() || p.net().IsBroadcast(f.Src)) {
 		f.Src = netip.Addr{} // only listened on (RFC 1122 §3.2.1.3)
 	}
 	if f.Dst.IsValid() && m.Addr.IP.IsValid() {
@@ -192,12 +222,20 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	if !f.Dst.IsValid() {
 		return 0, syscall.EDESTADDRREQ
 	}
-	if !f.Dst.Is4() {
+	if !p.fits(f.Dst) {
 		return 0, syscall.EAFNOSUPPORT
 	}
 	p.opts.Fill(&f)
+	if len(m.Control) > 0 {
+		if err := p.opts.Control(&f, m.Control); err != nil {
+			return 0, err
+		}
+	}
 	if m.Flags&socket.MsgDontRoute != 0 {
 		f.DontRoute = true
+	}
+	if p.v6() {
+		return p.send6(w, m.Data, &f)
 	}
 	if f.Dst.IsUnspecified() && !incl { // this host
 		src, err := p.r.net.Source(&f)
@@ -256,20 +294,31 @@ func (p *pcb) Peer() socket.Addr {
 
 // SetOption is socket.Handler.
 func (p *pcb) SetOption(w *netif.Work, level, name int, v []byte) error {
+	if p.v6() && isOption6(level, name) {
+		return p.setOption6(level, name, v)
+	}
 	return p.opts.Set(w, level, name, v)
 }
 
 // Option is socket.Handler.
-func (p *pcb) Option(level, name int) ([]byte, error) { return p.opts.Get(level, name) }
+func (p *pcb) Option(level, name int) ([]byte, error) {
+	if p.v6() && isOption6(level, name) {
+		return p.option6(level, name)
+	}
+	return p.opts.Get(level, name)
+}
 
 // Describe is socket.Handler.
-func (p *pcb) Describe(pkt *packet.Buf, m *socket.Msg) { p.r.net.Describe(pkt, m) }
+func (p *pcb) Describe(pkt *packet.Buf, m *socket.Msg) {
+	p.net().Describe(pkt, m)
+	p.opts.Describe(pkt, m)
+}
 
 // Knows is inet.RawSink.
 func (r *Raw) Knows(dst netip.Addr, proto uint8) bool {
 	for _, p := range *r.all.Load() {
 		peer := p.Peer().IP
-		if (p.so.Proto == 0 || p.so.Proto == int(proto)) && (!peer.IsValid() || peer == dst) {
+		if p.fits(dst) && (p.so.Proto == 0 || p.so.Proto == int(proto)) && (!peer.IsValid() || peer == dst) {
 			return true
 		}
 	}
@@ -279,7 +328,13 @@ func (r *Raw) Knows(dst netip.Addr, proto uint8) bool {
 // ControlInput tells connected sockets of an ICMP error about their packets.
 func (r *Raw) ControlInput(w *netif.Work, c socket.Control, _, dst netip.Addr, _ []byte) {
 	for _, p := range *r.all.Load() {
-		if p.Peer().IP == dst && dst.IsValid() {
+		peer := p.Peer().IP
+		switch {
+		case c.Err == syscall.EMSGSIZE && p.v6(): // the next one is cut (RFC 8201 §5.2)
+			if p.fits(dst) && (peer == dst || !peer.IsValid()) {
+				p.opts.TooBig(w, socket.Addr{IP: dst}, c.MTU)
+			}
+		case peer == dst && dst.IsValid():
 			p.so.SetError(w, c.Err)
 		}
 	}

@@ -10,6 +10,9 @@ import (
 
 var nodeV6Only = mib.Int("net.inet6.ip6.v6only", 1, "1: new IPv6 sockets have nothing to do with IPv4 (IPV6_V6ONLY).", mib.Bool())
 
+// NodeFlowLabel is whether transports label their flows (RFC 6437).
+var NodeFlowLabel = mib.Int("net.inet6.ip6.auto_flowlabel", 1, "1: packets of a connection or socket carry a flow label (RFC 6437).", mib.Bool())
+
 // V6Only reports IPV6_V6ONLY: an IPv6 socket that has nothing to do with IPv4.
 func (so *Socket) V6Only() bool { return so.v6only.Load() }
 

@@ -19,3 +19,15 @@ type Ext6 struct {
 	Routing  []byte
 	Dst      []byte // destination options for the destination
 }
+
+// Len is how long they are in a packet.
+func (e *Ext6) Len() int {
+	if e == nil {
+		return 0
+	}
+	n := len(e.HopByHop) + len(e.Routing) + len(e.Dst)
+	if len(e.Routing) > 0 {
+		n += len(e.RouteDst)
+	}
+	return n
+}

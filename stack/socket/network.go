@@ -36,6 +36,13 @@ type Flow struct {
 	Route RouteCache
 }
 
+// Plain takes back what a sender has wished for, and keeps the route.
+func (f *Flow) Plain() {
+	f.TOS, f.TTL, f.DontFrag, f.DontRoute, f.Broadcast, f.NoLoop = 0, 0, false, false, false, false
+	f.IfIndex, f.Options, f.Ext, f.FlowLabel, f.MinMTU = 0, nil, nil, 0, false
+	f.NextHop, f.Temp, f.Raw = netip.Addr{}, 0, false
+}
+
 // RouteCache holds what the network layer found for a destination. Its
 // content belongs to that layer; the zero value is an empty cache.
 type RouteCache struct {
@@ -90,6 +97,12 @@ type Network interface {
 	Addrs(pkt *packet.Buf) (src, dst netip.Addr)
 	// Describe fills in what the network header of a received packet says.
 	Describe(pkt *packet.Buf, m *Msg)
+}
+
+// Confirmer is a [Network] that wants to hear from transports that packets of a
+// flow arrive (RFC 4861 §7.3.1).
+type Confirmer interface {
+	Confirm(w *netif.Work, f *Flow)
 }
 
 // NetOptions are the options of one socket at the network's level.

@@ -85,6 +85,7 @@ type pcb struct {
 	bound    bool // the user bound the local address
 	listens  bool // which is a group or a broadcast address: not one to send from
 	shutSend bool
+	label    uint32      // of an IPv6 socket's flow (RFC 6437 §3)
 	flow     socket.Flow // with its cached route
 }
 
@@ -97,6 +98,9 @@ func (u *UDP) Socket(w *netif.Work, family int, cred socket.Cred, id uint64) (*s
 	so := socket.New(u.env, family, socket.Dgram, packet.ProtoUDP, cred,
 		int(v.Int(nodeRecvSpace)), int(v.Int(nodeSendSpace)), id, u.sum)
 	p := &pcb{u: u}
+	if family == socket.AFInet6 {
+		p.label = max(u.env.Rand32()&0xfffff, 1)
+	}
 	p.PCB.Init(so)
 	p.opts = u.nets.NewOptions(so)
 	so.H = p
@@ -211,7 +215,7 @@ func (u *UDP) toAll(w *netif.Work, pkt *packet.Buf, local, foreign socket.Addr) 
 			return true
 		}
 		if last != nil {
-			if c := cloneL3(pkt); c != nil {
+			if c := pkt.CloneL3(); c != nil {
 				u.deliver(w, last, c)
 			} else {
 				w.Count(cntFull)
@@ -225,18 +229,6 @@ func (u *UDP) toAll(w *netif.Work, pkt *packet.Buf, local, foreign socket.Addr) 
 		return
 	}
 	u.deliver(w, last, pkt)
-}
-
-// cloneL3 copies a packet with the headers in front of its window.
-func cloneL3(pkt *packet.Buf) *packet.Buf {
-	n := len(pkt.L3()) - pkt.Len()
-	pkt.RestoreL3()
-	c := pkt.Clone()
-	pkt.TrimFront(n)
-	if c != nil {
-		c.TrimFront(n)
-	}
-	return c
 }
 
 // Knows reports whether a socket of ours sends from src's port, to dst if it
@@ -257,6 +249,10 @@ func (u *UDP) ControlInput(w *netif.Work, c socket.Control, src, dst netip.Addr,
 	h := packet.UDP(transport)
 	local, foreign := socket.Addr{IP: src, Port: h.SrcPort()}, socket.Addr{IP: dst, Port: h.DstPort()}
 	p := u.table.Lookup(local, foreign, 0)
+	if p != nil && c.Err == syscall.EMSGSIZE && dst.Is6() { // the next one is cut (RFC 8201 §5.2)
+		p.So.H.(*pcb).opts.TooBig(w, foreign, c.MTU)
+		return
+	}
 	// Only a connected socket knows whom it talks to (RFC 1122 §4.1.3.3).
 	if p != nil && p.Ends().Foreign.IP.IsValid() {
 		p.So.SetError(w, c.Err)

@@ -148,8 +148,17 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 		e = p.Ends()
 	}
 	f := &p.flow
+	f.Plain()
 	f.Dst, f.Src, f.Proto = to.IP, p.from(e.Local.IP), packet.ProtoUDP
 	p.opts.Fill(f)
+	if len(m.Control) > 0 {
+		if err := p.opts.Control(f, m.Control); err != nil {
+			return 0, err
+		}
+	}
+	if f.FlowLabel == 0 && to.IP.Is6() && p.u.env.MIB.On(socket.NodeFlowLabel) {
+		f.FlowLabel = p.label
+	}
 	if f.Dst == to.IP { // else it is the first of a source route
 		f.Place()
 		to.IP = f.Dst
@@ -183,6 +192,9 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	}
 	w.Count(cntOut)
 	if err := n.Output(w, pkt, f); err != nil {
+		if err == syscall.EMSGSIZE {
+			p.opts.TooBig(w, to, f.Route.MTU)
+		}
 		return 0, err
 	}
 	return len(m.Data), nil
@@ -236,5 +248,6 @@ func (p *pcb) Option(level, name int) ([]byte, error) { return p.opts.Get(level,
 // Describe is socket.Handler.
 func (p *pcb) Describe(pkt *packet.Buf, m *socket.Msg) {
 	p.u.nets.Of(pkt).Describe(pkt, m)
+	p.opts.Describe(pkt, m)
 	m.Addr.Port = packet.UDP(pkt.L4()).SrcPort()
 }
