@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"ionet/stack"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -256,6 +257,29 @@ var effects = map[string]effect{
 		unreach + "3 quotes 10.0.0.2 > 10.0.0.1 proto 17 len 8", unreach + "3 quotes 10.0.0.2 > 10.0.0.1 proto 17 len 16"},
 	"net.inet.icmp.errppslimit": {"0", "", reply(rig.UDP("10.0.0.2", "10.0.0.1", 5, 9, "")), unreach + "3 quotes 10.0.0.2 > 10.0.0.1 proto 17 len 8", ""},
 	"net.inet.icmp.bmcastecho":  {"1", "", reply(echoTo("10.0.0.255")), "", "10.0.0.1 > 10.0.0.2 echo-reply id 1 seq 2 len 0"},
+	"net.inet6.ip6.auto_flowlabel": {"0", "", func(r *rig.Rig) string {
+		if err := r.AddAddr(r.If, stack.AddrSpec{Addr: netip.MustParseAddr("2001:db8::1"), Bits: 64}); err != nil {
+			r.Fatal(err)
+		}
+		r.Ether.ResolveWith(true, rig.OnBench{})
+		r.Pass(10 * time.Second)
+		r.Sent()
+		err := r.Do(func(w *netif.Work) error {
+			so, err := r.Stack.Socket(w, socket.AFInet6, socket.Dgram, 0, socket.Cred{})
+			if err != nil {
+				return err
+			}
+			defer so.Close(w)
+			_, err = so.Send(w, &socket.Msg{Addr: socket.Addr{IP: netip.MustParseAddr("2001:db8::2"), Port: 9}})
+			return err
+		})
+		for _, f := range r.Sent() {
+			if h := packet.IPv6(f[packet.EtherLen:]); h.Next() == packet.ProtoUDP {
+				return fmt.Sprint(h.FlowLabel() != 0)
+			}
+		}
+		return fmt.Sprint(err)
+	}, "true", "false"},
 	"net.inet6.ip6.v6only": {"0", "", func(r *rig.Rig) string {
 		return fmt.Sprint(socket.New(r.Env, socket.AFInet6, socket.Dgram, 0, socket.Cred{}, 0, 0, 0, nil).V6Only())
 	}, "true", "false"},
@@ -285,7 +309,7 @@ func TestEverySysctlHasAnEffect(t *testing.T) {
 		}
 		t.Run(n.Name, func(t *testing.T) {
 			for i, want := range []string{e.was, e.now} {
-				r := rig.New(t)
+				r := rig.New(t, func(c *stack.Config) { c.V4Only = !strings.HasPrefix(n.Name, "net.inet6.") })
 				for _, kv := range strings.Fields(e.with) {
 					k, v, _ := strings.Cut(kv, "=")
 					r.Sysctl(k, v)

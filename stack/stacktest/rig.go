@@ -47,8 +47,14 @@ type driver struct{ r *Rig }
 func (d *driver) Transmit(ifp *netif.Interface, burst []*packet.Buf) {
 	for _, b := range burst {
 		b.CompleteCsum()
-		d.r.out = append(d.r.out, slices.Clone(b.Bytes()))
+		f := slices.Clone(b.Bytes())
 		b.Free()
+		if six {
+			f = to4(f)
+		}
+		if f != nil {
+			d.r.out = append(d.r.out, f)
+		}
 	}
 }
 
@@ -69,7 +75,7 @@ func Dual(c *stack.Config) { c.V4Only = false }
 func Bare(t testing.TB, opts ...func(*stack.Config)) *Rig {
 	t.Helper()
 	r := &Rig{TB: t, now: int64(time.Second), seed: 1}
-	c := stack.Config{V4Only: true, Now: func() int64 { return r.now }, Rand32: func() uint32 {
+	c := stack.Config{V4Only: !six, Now: func() int64 { return r.now }, Rand32: func() uint32 {
 		r.seed = r.seed*1664525 + 1013904223
 		return r.seed ^ r.seed>>15
 	}}
@@ -81,6 +87,9 @@ func Bare(t testing.TB, opts ...func(*stack.Config)) *Rig {
 		t.Fatal(err)
 	}
 	r.Stack, r.work = s, s.Env.NewWork()
+	if six {
+		s.Ether.ResolveWith(true, OnBench{})
+	}
 	t.Cleanup(r.settle)
 	return r
 }
@@ -88,7 +97,7 @@ func Bare(t testing.TB, opts ...func(*stack.Config)) *Rig {
 // AddIf adds an interface; addr "" for none.
 func (r *Rig) AddIf(name string, mac netif.MAC, addr string) *netif.Interface {
 	r.Helper()
-	ifp := netif.New(netif.Config{Name: name, MTU: 1500, MAC: mac, Driver: &driver{r},
+	ifp := netif.New(netif.Config{Name: name, MTU: PathMTU(1500), MAC: mac, Driver: &driver{r},
 		Flags: netif.FlagBroadcast | netif.FlagSimplex | netif.FlagMulticast | netif.FlagRunning})
 	if err := r.AddInterface(ifp); err != nil {
 		r.Fatal(err)
@@ -103,7 +112,11 @@ func (r *Rig) AddIf(name string, mac netif.MAC, addr string) *netif.Interface {
 func (r *Rig) Addr(ifp *netif.Interface, addr string) {
 	r.Helper()
 	p := netip.MustParsePrefix(addr)
-	if err := r.AddAddr(ifp, stack.AddrSpec{Addr: p.Addr(), Bits: p.Bits()}); err != nil {
+	a := stack.AddrSpec{Addr: Real(p.Addr()), Bits: p.Bits()}
+	if a.Addr != p.Addr() {
+		a.Bits += 96
+	}
+	if err := r.AddAddr(ifp, a); err != nil {
 		r.Fatal(err)
 	}
 }
@@ -144,6 +157,11 @@ func (r *Rig) Send(frames ...[]byte) { r.SendOn(r.If, frames...) }
 func (r *Rig) SendOn(ifp *netif.Interface, frames ...[]byte) {
 	var burst []*packet.Buf
 	for _, f := range frames {
+		if six {
+			if f = to6(f); f == nil {
+				continue
+			}
+		}
 		b := r.Env.Pool.Get(max(len(f), 1600))
 		if b == nil {
 			continue
@@ -175,13 +193,20 @@ func (r *Rig) Sent() [][]byte {
 
 // Meet teaches the stack its neighbour on en0.
 func (r *Rig) Meet(ip string) {
+	if six { // it knows them all
+		r.out = nil
+		return
+	}
 	r.Send(ARP(packet.ARPRequest, Peer, ip, r.If.Addrs()[0].Addr.String()))
 	r.out = nil
 }
 
-// Sysctl sets a node.
+// Sysctl sets a node; over IPv6 the node of that name there, if there is one.
 func (r *Rig) Sysctl(name, value string) {
 	r.Helper()
+	if last, ok := strings.CutPrefix(name, "net.inet.ip."); ok && six && mib.Lookup("net.inet6.ip6."+last) != nil {
+		name = "net.inet6.ip6." + last
+	}
 	if _, err := r.Env.MIB.Set(name, value); err != nil {
 		r.Fatal(err)
 	}
@@ -314,7 +339,7 @@ func (r *Rig) Socket(typ, proto int) *Socket {
 func (r *Rig) SocketAs(typ, proto int, cred socket.Cred) (*Socket, error) {
 	s := &Socket{r: r}
 	err := r.Do(func(w *netif.Work) (err error) {
-		s.Socket, err = r.Stack.Socket(w, socket.AFInet, typ, proto, cred)
+		s.Socket, err = r.Stack.Socket(w, Family(), typ, proto, cred)
 		return err
 	})
 	if err == nil {
@@ -335,8 +360,22 @@ func (r *Rig) UDP(local string) *Socket {
 	return s
 }
 
-// Addr reads "10.0.0.1:7", "10.0.0.1", ":7" or "".
-func Addr(s string) (a socket.Addr) {
+// Family is that of the rig's sockets.
+func Family() int {
+	if six {
+		return socket.AFInet6
+	}
+	return socket.AFInet
+}
+
+// Addr reads "10.0.0.1:7", "10.0.0.1", ":7" or "": what is meant by it.
+func Addr(s string) socket.Addr {
+	a := said(s)
+	a.IP = Real(a.IP)
+	return a
+}
+
+func said(s string) (a socket.Addr) {
 	host, port, found := strings.Cut(s, ":")
 	if host != "" {
 		a.IP = netip.MustParseAddr(host)
@@ -387,7 +426,7 @@ func (s *Socket) Get() string {
 	if err := s.r.Do(func(w *netif.Work) error { return s.Recv(w, &m) }); err != nil {
 		return err.Error()
 	}
-	from := m.Addr.IP.String()
+	from := Said(m.Addr.IP).String()
 	if m.Addr.Port != 0 {
 		from += fmt.Sprint(":", m.Addr.Port)
 	}

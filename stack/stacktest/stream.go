@@ -33,7 +33,7 @@ type End struct {
 // End makes a far end such as "10.0.0.2:5000" for a connection with the
 // stack's "10.0.0.1:80", whose neighbour it becomes.
 func (r *Rig) End(from, to string) *End {
-	f, t := Addr(from), Addr(to)
+	f, t := said(from), said(to)
 	r.Meet(f.IP.String())
 	return &End{r: r, ip: f.IP.String(), to: t.IP.String(), port: f.Port, at: t.Port, iss: 0xfffffff0, Win: 65535}
 }

@@ -98,6 +98,7 @@ func (c *conn) ackInput(w *netif.Work, s *segment) bool {
 	}
 	if advance > 0 {
 		c.shift = 0
+		c.reachable(w)
 		if c.tlp && c.sndUna.geq(sb.tlpEnd) {
 			c.tlpDone(w, dsack)
 		}
@@ -112,6 +113,21 @@ func (c *conn) ackInput(w *netif.Work, s *segment) bool {
 		c.armRexmt(w.Now)
 	}
 	return true
+}
+
+// reachable: what we have sent has arrived, so the neighbour that it went to is
+// there (RFC 4861 §7.3.1). The network layer hears of it when the locks are free,
+// once a second.
+func (c *conn) reachable(w *netif.Work) {
+	now := uint32(w.Now/second) + 1
+	if !c.v6() || c.hinted == now {
+		return
+	}
+	if _, ok := c.net().(socket.Confirmer); ok {
+		c.hinted = now
+		c.on(fReachable)
+		c.kick(w)
+	}
 }
 
 // isDup: RFC 5681 §2's duplicate acknowledgement; with SACK, one that brings

@@ -96,6 +96,7 @@ const (
 	fActive                 // opened by connect
 	fSynHeld                // our SYN waits for data (RFC 7413)
 	fSynUnacked             // established by a SYN alone: ours is not acknowledged yet
+	fReachable              // the network layer is to hear that what we send arrives
 )
 
 // conn is a connection's control block (tcpcb). It is one allocation with the
@@ -141,6 +142,7 @@ type conn struct {
 	mtu     uint16 // of the path, 0: not known yet
 	userMSS uint16 // TCP_MAXSEG
 	soft    uint16 // what the network last said, an errno (RFC 9293 §3.9.2.2)
+	hinted  uint32 // when it last heard that, in seconds
 
 	snd sendQueue
 	rcv recvQueue

@@ -27,15 +27,20 @@ func (c *conn) Flush(w *netif.Work) {
 		c.want = false
 		n := c.fill(w, out[:])
 		more := c.want
-		if n > 0 && c.flow == nil {
+		arrives := c.has(fReachable) && !c.gone
+		c.off(fReachable)
+		if (n > 0 || arrives) && c.flow == nil {
 			c.flow = c.t.flows.get()
 		}
 		f := c.flow
 		c.mu.Unlock()
-		if n == 0 {
+		if n == 0 && !arrives {
 			return
 		}
 		c.route(f)
+		if arrives {
+			c.net().(socket.Confirmer).Confirm(w, f)
+		}
 		tos := f.TOS
 		for _, o := range out[:n] {
 			f.TOS = tos &^ ecnMask
@@ -74,6 +79,7 @@ func (c *conn) route(f *socket.Flow) {
 	e := c.Ends()
 	f.Src, f.Dst = e.Local.IP, e.Foreign.IP
 	f.Proto = packet.ProtoTCP
+	f.Plain()
 	c.mu.Lock()
 	o := c.opts
 	// Messages of a path MTU below what every host takes are not believed in
@@ -84,11 +90,23 @@ func (c *conn) route(f *socket.Flow) {
 		df := f.DontFrag
 		o.Fill(f)
 		f.DontFrag = f.DontFrag || df
-		return
+	} else {
+		f.DontRoute = c.So.Opt(socket.SODontRoute)
+		f.IfIndex = c.So.BoundIf()
 	}
-	f.TOS, f.TTL, f.Options, f.Broadcast, f.NoLoop = 0, 0, nil, false, false
-	f.DontRoute = c.So.Opt(socket.SODontRoute)
-	f.IfIndex = c.So.BoundIf()
+	if f.FlowLabel == 0 {
+		f.FlowLabel = c.t.flowLabel(e.Local, e.Foreign)
+	}
+}
+
+// flowLabel marks the packets of one connection over IPv6 (RFC 6437 §3): a secret
+// of its ends, so that all of it has the same, also before and after it has a
+// control block.
+func (t *TCP) flowLabel(local, foreign socket.Addr) uint32 {
+	if foreign.IP.Is4() || !t.env.MIB.On(socket.NodeFlowLabel) {
+		return 0
+	}
+	return max(uint32(t.hash(local, foreign, hashFlowLabel))&0xfffff, 1)
 }
 
 // outputFailed is what the network layer says at once: too large, or no way.
@@ -113,9 +131,21 @@ func (c *conn) outputFailed(w *netif.Work, f *socket.Flow, err error) {
 }
 
 // maxSegment is the most payload that a packet of mtu octets carries, without
-// options.
-func (c *conn) maxSegment(mtu int) int { return payloadOf(mtu, c.v6()) }
+// options of TCP's, but beside the extension headers that the user wishes for
+// (RFC 9293 §3.7.1).
+func (c *conn) maxSegment(mtu int) int {
+	if c.opts == nil || !c.v6() {
+		return payloadOf(mtu, c.v6())
+	}
+	f := socket.Flow{Dst: c.foreign().IP}
+	c.opts.Fill(&f)
+	if f.MinMTU {
+		mtu = min(mtu, packet.MinMTU6)
+	}
+	return payloadOf(mtu-f.Ext.Len(), true)
+}
 
+// payloadOf is the most payload behind headers without options.
 func payloadOf(mtu int, v6 bool) int {
 	h := packet.IPv4Len + packet.TCPLen
 	if v6 {

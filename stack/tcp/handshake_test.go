@@ -89,7 +89,7 @@ func TestPassiveOpen(t *testing.T) {
 	is(t, "accept", err, nil)
 	says(t, "readiness", events(l), "")
 	says(t, "readiness", events(s), "W")
-	says(t, "peer", fmt.Sprint(s.Peer().IP, s.Peer().Port), "10.0.0.2 5000")
+	says(t, "peer", fmt.Sprint(Said(s.Peer().IP), s.Peer().Port), "10.0.0.2 5000")
 }
 
 // The third segment of the handshake may be lost: data stands for it.

@@ -104,11 +104,11 @@ func TestPathMTU(t *testing.T) {
 		}
 		e.Take(f)
 	}
-	told(r, e, packet.ICMPUnreachNeedFrag, 1000, ". 5000") // not in flight
+	told(r, e, packet.ICMPUnreachNeedFrag, 1300, ". 5000") // not in flight
 	e.Got()
-	told(r, e, packet.ICMPUnreachNeedFrag, 1000, ". 1461")
-	e.Got(". 1+960 ack 1", ". 961+960 ack 1", ". 1921+960 ack 1", "P. 2881+40 ack 1")
-	if i, _ := r.TCP.InfoOf(s.ID); i.MTU != 1000 || i.Cwnd < 10*960 {
+	told(r, e, packet.ICMPUnreachNeedFrag, 1300, ". 1461")
+	e.Got(". 1+1260 ack 1", ". 1261+1260 ack 1", "P. 2521+400 ack 1")
+	if i, _ := r.TCP.InfoOf(s.ID); int(i.MTU) != PathMTU(1300) || i.Cwnd < 10*1260 {
 		t.Errorf("MTU %d, window %d", i.MTU, i.Cwnd)
 	}
 	told(r, e, packet.ICMPUnreachNeedFrag, 1400, ". 1") // larger: no news
@@ -117,7 +117,7 @@ func TestPathMTU(t *testing.T) {
 	e.Send(". 1 ack 2921")
 	s.Put(2921, 1000)
 	for _, x := range e.Segments() {
-		if len(x.Data) > 960 || len(x.Data) < 256 {
+		if len(x.Data) > 1260 || len(x.Data) < 256 {
 			t.Errorf("a segment of %d", len(x.Data))
 		}
 	}

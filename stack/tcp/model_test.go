@@ -205,6 +205,9 @@ func TestAgainstTheModel(t *testing.T) {
 			}
 			switch want {
 			case "":
+				if len(got) == 1 && m.finSent && m.una < m.nxt && got[0].Flags&packet.TCPFin != 0 {
+					break // the third acknowledgement of the same (RFC 5681 §3.2)
+				}
 				if len(got) != 0 {
 					rt.Fatalf("%s\n\tis answered by %s", said, got[0].String())
 				}

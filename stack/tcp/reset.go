@@ -23,8 +23,9 @@ func (t *TCP) respond(w *netif.Work, local, foreign socket.Addr, q, ack uint32, 
 	p.SetPartial(0, packet.TCPCsumOffset)
 	w.Count(cntOut)
 	f := t.flows.get()
+	f.Plain()
 	f.Src, f.Dst, f.IfIndex = local.IP, foreign.IP, ifindex
-	f.TOS, f.TTL, f.Options, f.Broadcast, f.DontRoute, f.DontFrag = 0, 0, nil, false, false, false
+	f.FlowLabel = t.flowLabel(local, foreign)
 	w.Turn(func(w *netif.Work, p *packet.Buf) {
 		_ = t.nets.To(f.Dst).Output(w, p, f) // who cannot be reached is not told so
 		t.flows.put(f)

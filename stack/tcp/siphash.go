@@ -64,6 +64,7 @@ const (
 	hashISN = iota
 	hashTimestamp
 	hashFastOpen
+	hashFlowLabel
 	hashCookie // and above: a counter of minutes is added
 )
 

@@ -219,7 +219,8 @@ func (t *TCP) newHandshake(w *netif.Work, lis *conn, s *segment, local, foreign 
 func (t *TCP) mtuTo(w *netif.Work, local, foreign socket.Addr, ifindex uint32) uint16 {
 	f := t.flows.get()
 	defer t.flows.put(f)
-	f.Src, f.Dst, f.IfIndex, f.DontRoute = netip.Addr{}, foreign.IP, ifindex, false
+	f.Plain()
+	f.Src, f.Dst, f.IfIndex = netip.Addr{}, foreign.IP, ifindex
 	if _, err := t.nets.To(foreign.IP).Source(f); err != nil || f.Route.MTU == 0 {
 		return uint16(floorMTU(foreign.IP.Is6()))
 	}
@@ -235,7 +236,8 @@ func (t *TCP) offerMTU(foreign socket.Addr, ifindex uint32, path uint16) uint16 
 	}
 	f := t.flows.get()
 	defer t.flows.put(f)
-	f.Src, f.Dst, f.IfIndex, f.DontRoute = netip.Addr{}, foreign.IP, ifindex, false
+	f.Plain()
+	f.Src, f.Dst, f.IfIndex = netip.Addr{}, foreign.IP, ifindex
 	if _, err := t.nets.To(foreign.IP).Source(f); err != nil || f.Route.If == nil {
 		return path
 	}

@@ -98,9 +98,15 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	e := *c.Ends()
 	f := c.t.flows.get()
 	defer c.t.flows.put(f)
+	f.Plain()
 	f.Src, f.Dst = netip.Addr{}, a.IP
-	f.TOS, f.TTL, f.Options, f.Broadcast, f.NoLoop = 0, 0, nil, false, false
 	f.DontRoute, f.IfIndex = c.So.Opt(socket.SODontRoute), c.So.BoundIf()
+	c.mu.Lock()
+	o := c.opts
+	c.mu.Unlock()
+	if o != nil && a.IP.Is6() { // a source and an interface may be wished for (RFC 3542 §6.2)
+		o.Fill(f)
+	}
 	src, err := n.Source(f)
 	if err != nil {
 		return err
