@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 
+	"ionet/daemon/rtadvd"
 	"ionet/stackd"
 	"ionet/tool/all"
 	"ionet/tool/cli"
@@ -12,6 +13,9 @@ import (
 )
 
 func main() {
-	commands := slices.Concat([]*cli.Command{&stackd.Command}, all.Commands)
+	commands := slices.Concat([]*cli.Command{&stackd.Command}, all.Commands, daemons)
 	os.Exit(ionet.Exec(cli.System(), commands, os.Args))
 }
+
+// daemons are clients of a stack that stay.
+var daemons = []*cli.Command{&rtadvd.Command}

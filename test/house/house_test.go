@@ -55,7 +55,7 @@ var plan = map[string][]string{
 	"ionet/tool":            {"ionet/client", "ionet/protocol"},
 	"ionet/tool/cli":        {},
 	"ionet/tool/background": {},
-	"ionet/daemon":          {"ionet/client", "ionet/protocol", "ionet/tool/cli"},
+	"ionet/daemon":          {"ionet/client", "ionet/protocol", "ionet/tool/cli", "ionet/tool/background"},
 	"ionet/client":          {"ionet/protocol"},
 	"ionet/protocol":        {},
 	"ionet/stackd":          {"ionet/protocol", "ionet/host", "ionet/driver", "ionet/stack", "ionet/tool/cli", "ionet/tool/background"},
