@@ -236,7 +236,7 @@ func TestProxy(t *testing.T) {
 	isAt := func(to, flags string) string {
 		return "fe80::1 > " + to + " na 2001:db8::7 [" + flags + "] at 02:00:00:00:00:09"
 	}
-	r.Expect(isAt("ff02::1", ""))
+	expectND(r, isAt("ff02::1", ""))
 	r.Pass(10 * time.Second)
 	r.Sent() // the group is joined
 	r.Send(ns(t, Peer, peer, "2001:db8::7"))
