@@ -7,9 +7,12 @@ import (
 	"ionet/tool/cli"
 	"ionet/tool/env"
 	"ionet/tool/ifconfig"
+	"ionet/tool/ifmcstat"
+	"ionet/tool/ip6addrctl"
 	"ionet/tool/logs"
 	"ionet/tool/mount"
 	"ionet/tool/nc"
+	"ionet/tool/ndp"
 	"ionet/tool/netstat"
 	"ionet/tool/nicinfo"
 	"ionet/tool/onstack"
@@ -32,6 +35,9 @@ var Commands = []*cli.Command{
 	&ping.Command,
 	&traceroute.Command,
 	&arp.Command,
+	&ndp.Command,
+	&ip6addrctl.Command,
+	&ifmcstat.Command,
 	&sysctl.Command,
 	&nicinfo.Command,
 	&mount.Command,

@@ -54,11 +54,12 @@ var clock = time.Unix(1_000_000, 0)
 func sample() *fake {
 	return &fake{
 		rows: []protocol.NeighbourRow{
-			{Address: "10.0.0.25", Link: "00:50:da:01:02:03", Interface: "en0", Expire: 1199, Refs: 1, Use: 118},
-			{Address: "10.0.0.26", Interface: "en0"},
-			{Address: "10.0.0.27", Link: "00:50:da:01:02:04", Interface: "en0", Permanent: true},
-			{Address: "10.0.0.28", Link: "00:50:da:01:02:05", Interface: "en1", Permanent: true, Published: true},
-			{Address: "10.0.0.29", Link: "00:50:da:01:02:06", Interface: "en1", Permanent: true, Published: true, ProxyOnly: true},
+			{Family: "inet", Address: "10.0.0.25", Link: "00:50:da:01:02:03", Interface: "en0", Expire: 1199, Refs: 1, Use: 118},
+			{Family: "inet", Address: "10.0.0.26", Interface: "en0"},
+			{Family: "inet6", Address: "fe80::1%en0", Interface: "en0", State: "INCOMPLETE"}, // which is ndp's
+			{Family: "inet", Address: "10.0.0.27", Link: "00:50:da:01:02:04", Interface: "en0", Permanent: true},
+			{Family: "inet", Address: "10.0.0.28", Link: "00:50:da:01:02:05", Interface: "en1", Permanent: true, Published: true},
+			{Family: "inet", Address: "10.0.0.29", Link: "00:50:da:01:02:06", Interface: "en1", Permanent: true, Published: true, ProxyOnly: true},
 		},
 		fail: map[string]syscall.Errno{"10.0.0.9": syscall.ESRCH, "10.0.0.8": syscall.EPERM, "192.168.1.1": syscall.ENETUNREACH, "10.0.0.7": syscall.ENXIO},
 	}
@@ -201,7 +202,7 @@ func FuzzSetting(f *testing.F) {
 	f.Add("gate 0:50:da:1:2:3 pub temp # x")
 	f.Add("10.25 0:50:da:1:2:3 proxy en0")
 	f.Fuzz(func(t *testing.T, line string) {
-		s, err := parseSetting(lineWords(line))
+		s, err := parseSetting(LineWords(line))
 		if err == nil && (len(s.ether) != 6 || s.host == "" || len(s.ifname) >= protocol.IfNameLen) {
 			t.Errorf("%q became %+v", line, s)
 		}

@@ -38,7 +38,7 @@ var Command = cli.Command{
 		{Flags: "-v", Text: "Show the interface too."},
 		{Flags: "-p path", Text: "The file of an external ARP module (option external_arp), as dev/io-net/ip_en."},
 	},
-	JSON: "An array of entries: address, link (missing: incomplete), interface, expire (seconds left, 0 when permanent), permanent, published, proxy_only, refs, use.",
+	JSON: "An array of entries: address, link (missing: incomplete), interface, expire (seconds left, 0 when permanent), permanent, published, proxy_only, refs, use, family (\"inet\").",
 	ExitStatus: []cli.Exit{
 		{Status: 0, Text: "Success."},
 		{Status: 1, Text: "Wrong usage, no stack, no such entry, or a change that failed."},
@@ -47,7 +47,7 @@ var Command = cli.Command{
 		{Name: "arp -an", Text: "All entries, without names."},
 		{Name: "arp -s 10.25 0:50:da:1:2:3", Text: "10.0.0.25 has this Ethernet address, for good."},
 	},
-	SeeAlso: []string{"ifconfig(8)", "netstat(1)", "route(8)"},
+	SeeAlso: []string{"ifconfig(8)", "ndp(8)", "netstat(1)", "route(8)"},
 	Run:     run,
 }
 

@@ -128,7 +128,7 @@ func parseSetting(words []string) (setting, error) {
 	}
 	s := setting{host: words[0]}
 	var err error
-	if s.ether, err = parseEther(words[1]); err != nil {
+	if s.ether, err = ParseEther(words[1]); err != nil {
 		return setting{}, err
 	}
 	for i := 2; i < len(words); i++ {
@@ -148,8 +148,9 @@ func parseSetting(words []string) (setting, error) {
 	return s, nil
 }
 
-// parseEther reads six octets in hexadecimal with colons between.
-func parseEther(s string) (net.HardwareAddr, error) {
+// ParseEther reads six octets in hexadecimal with colons between, zeros in front
+// left out or not. Its errors are sentences. A group's address is refused.
+func ParseEther(s string) (net.HardwareAddr, error) {
 	bad := fmt.Errorf("%q is no Ethernet address: six octets like 0:50:da:1:2:3", s)
 	parts := strings.Split(s, ":")
 	if len(parts) != 6 {
@@ -179,8 +180,8 @@ func parseEther(s string) (net.HardwareAddr, error) {
 	return hw, nil
 }
 
-// lineWords are the words of a line of a file; # begins a comment.
-func lineWords(line string) []string {
+// LineWords are the words of a line of a file of entries; # begins a comment.
+func LineWords(line string) []string {
 	if i := strings.IndexByte(line, '#'); i >= 0 {
 		line = line[:i]
 	}

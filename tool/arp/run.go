@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -137,9 +138,15 @@ func (t *tool) line(name string, r *protocol.NeighbourRow) string {
 	return s
 }
 
+// entries are those of IPv4; ndp has the others.
+func (t *tool) entries() ([]protocol.NeighbourRow, error) {
+	rows, err := t.table.Neighbours()
+	return slices.DeleteFunc(rows, func(r protocol.NeighbourRow) bool { return r.Family == "inet6" }), err
+}
+
 // found are the entries for an address.
 func (t *tool) found(ip netip.Addr) ([]protocol.NeighbourRow, error) {
-	rows, err := t.table.Neighbours()
+	rows, err := t.entries()
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +180,7 @@ func (t *tool) get(ctx context.Context, host string) error {
 }
 
 func (t *tool) all(ctx context.Context) error {
-	rows, err := t.table.Neighbours()
+	rows, err := t.entries()
 	if err != nil {
 		return err
 	}
@@ -214,7 +221,7 @@ func (t *tool) delete(ctx context.Context, host string) error {
 }
 
 func (t *tool) deleteAll(ctx context.Context) error {
-	rows, err := t.table.Neighbours()
+	rows, err := t.entries()
 	if err != nil {
 		return err
 	}
@@ -276,7 +283,7 @@ func (t *tool) file(ctx context.Context, name string) error {
 	in := bufio.NewScanner(f)
 	failed := false
 	for n := 1; in.Scan(); n++ {
-		words := lineWords(in.Text())
+		words := LineWords(in.Text())
 		if len(words) == 0 {
 			continue
 		}
