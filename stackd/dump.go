@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/protocol"
+	"ionet/stack"
 	"ionet/stack/arp"
 	"ionet/stack/route"
 )
@@ -226,20 +227,20 @@ func (s *server) extras() []extra {
 	return out
 }
 
-// neighbour finds the ARP entry of an address.
-func (s *server) neighbour(ip netip.Addr) (arp.Info, bool) {
+// neighbour finds the entry of an address.
+func (s *server) neighbour(ip netip.Addr) (stack.Neighbour, bool) {
 	for _, n := range s.eng.Engine().Neighbours() {
 		if n.IP == ip {
 			return n, true
 		}
 	}
-	return arp.Info{}, false
+	return stack.Neighbour{}, false
 }
 
 // neighbourMessage is a neighbour as BSD shows it: a host route with the link
 // address as its gateway, cloned from the network's link#N. A published one
 // has a netmask of all ones, a proxy-only one RTF_PROTO2 too.
-func (s *server) neighbourMessage(n *arp.Info) protocol.RouteMessage {
+func (s *server) neighbourMessage(n *stack.Neighbour) protocol.RouteMessage {
 	m := protocol.RouteMessage{Type: protocol.RTMGet, Index: int(n.If.Index), Use: n.Use, NetmaskBits: -1,
 		Flags: protocol.RTFUp | protocol.RTFHost | protocol.RTFLLInfo, Dst: protocol.AddrFrom(n.IP, 0)}
 	l := protocol.LinkAddr{Index: int(n.If.Index), Type: n.If.Type}

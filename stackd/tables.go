@@ -14,6 +14,7 @@ import (
 	"ionet/stack/arp"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
+	"ionet/stack/packet"
 	"ionet/stack/socket"
 	"ionet/tool/cli"
 )
@@ -172,8 +173,13 @@ func (s *server) neighbourRows() []any {
 	var rows []any
 	now := s.eng.Now()
 	for _, n := range s.eng.Engine().Neighbours() {
-		r := protocol.NeighbourRow{Family: "inet", Address: scoped(n.IP, n.If.Name), Interface: n.If.Name, Use: n.Use,
+		ip, _ := packet.Unscoped(n.IP)
+		r := protocol.NeighbourRow{Family: "inet", Address: scoped(ip, n.If.Name), Interface: n.If.Name, Use: n.Use,
+			State: n.State, Router: n.IsRouter, Probes: n.Probes,
 			Permanent: n.Flags&arp.Permanent != 0, Published: n.Flags&arp.Published != 0, ProxyOnly: n.Flags&arp.ProxyOnly != 0}
+		if ip.Is6() {
+			r.Family = "inet6"
+		}
 		if n.Known {
 			r.Link = n.MAC.String()
 		}

@@ -296,9 +296,10 @@ func TestAnycast(t *testing.T) {
 // A new link address is told to everybody three times.
 func TestLinkChanged(t *testing.T) {
 	r := rig(t)
-	r.If.SetMAC(other)
-	_ = r.Do(func(w *netif.Work) error { r.ND.LinkChanged(w, r.If); return nil })
+	if err := r.SetMAC(r.If, other); err != nil {
+		t.Fatal(err)
+	}
 	r.Pass(10 * time.Second)
 	a, b := "fe80::1 > ff02::1 na fe80::1 [O] at 02:00:00:00:00:09", me+" > ff02::1 na "+me+" [O] at 02:00:00:00:00:09"
-	r.Expect(a, b, a, b, a, b)
+	expectND(r, a, b, a, b, a, b)
 }

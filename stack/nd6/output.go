@@ -201,8 +201,9 @@ type announcement struct {
 	timer callout.Timer[*netif.Work]
 }
 
-// LinkChanged tells everybody that the link address of ifp is another one (RFC
-// 4861 §7.2.6), three times.
+// LinkChanged tells everybody twice more that the link address of ifp is another
+// one (RFC 4861 §7.2.6: three times at most), which [ND.Probe] has told as the
+// interface came up anew.
 func (nd *ND) LinkChanged(w *netif.Work, ifp *netif.Interface) {
 	s := &nd.moved
 	s.mu.Lock()
@@ -212,9 +213,9 @@ func (nd *ND) LinkChanged(w *netif.Work, ifp *netif.Interface) {
 		a.timer.Fn = func(w *netif.Work) { nd.again(w, ifp) }
 		s.m[ifp] = a
 	}
-	a.left = maxAdvertise
+	a.left = maxAdvertise - 1
+	nd.env.Wheel.Reset(&a.timer, w.Now+nd.param(ifp).retrans())
 	s.mu.Unlock()
-	nd.again(w, ifp)
 }
 
 func (nd *ND) again(w *netif.Work, ifp *netif.Interface) {
