@@ -159,6 +159,12 @@ var ndEffects = map[string]effect{
 		r.Pass(2 * time.Millisecond)
 		return fmt.Sprint(strings.Contains(frames(r), " ns "))
 	}, "false", "true"},
+	"net.inet6.ip6.optimistic_dad": {"1", "", func(r *rig.Rig) string {
+		if err := r.AddAddr(r.If, stack.AddrSpec{Addr: netip.MustParseAddr("2001:db8::1"), Bits: 64, Flags: netif.AddrAutoconf}); err != nil {
+			r.Fatal(err)
+		}
+		return fmt.Sprint(r.Inet6.Local(netip.MustParseAddr("2001:db8::1")) != nil)
+	}, "false", "true"},
 	"net.inet6.ip6.dad_count": {"0", "", func(r *rig.Rig) string {
 		r.Addr(r.If, "fe80::1/64")
 		return fmt.Sprint(r.If.Addrs()[1].Tentative)

@@ -15,6 +15,8 @@ import (
 
 var nodeDADCount = mib.Int("net.inet6.ip6.dad_count", 1, "Neighbour solicitations before a new address is used (RFC 4862); 0: used at once.", mib.Range(0, 10))
 
+var nodeOptimistic = mib.Int("net.inet6.ip6.optimistic_dad", 0, "1: use autoconfigured addresses while the link is still asked for another owner (RFC 4429).", mib.Bool())
+
 // addrSet is what the packet path asks about addresses. It is immutable and
 // replaced with every change.
 type addrSet struct {
@@ -113,6 +115,9 @@ func (in *Inet6) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 	a.Duplicated = a.Flags&netif.AddrDuplicated != 0
 	a.Tentative = !a.Duplicated && n > 0 && ifp.Type == netif.TypeEther && in.nd != nil && a.Flags&(netif.AddrAnycast|netif.AddrNoDAD) == 0
 	a.Flags &^= netif.AddrTentative | netif.AddrDuplicated
+	if a.Tentative && in.env.MIB.On(nodeOptimistic) && (a.Addr.IsLinkLocalUnicast() || a.Flags&(netif.AddrAutoconf|netif.AddrTemporary|netif.AddrStable) != 0) {
+		a.Flags |= netif.AddrOptimistic // not what somebody types, who may err (RFC 4429 §3.1)
+	}
 	was := ifp.Up()
 	ifp.SetFlags(netif.FlagUp, 0) // the interface comes up with an address (in6_ifinit)
 	if old == nil {
