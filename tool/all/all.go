@@ -17,6 +17,7 @@ import (
 	"ionet/tool/nicinfo"
 	"ionet/tool/onstack"
 	"ionet/tool/ping"
+	"ionet/tool/ping6"
 	"ionet/tool/proxy"
 	"ionet/tool/ps"
 	"ionet/tool/route"
@@ -33,6 +34,7 @@ var Commands = []*cli.Command{
 	&route.Command,
 	&netstat.Command,
 	&ping.Command,
+	&ping6.Command,
 	&traceroute.Command,
 	&arp.Command,
 	&ndp.Command,

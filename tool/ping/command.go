@@ -93,7 +93,8 @@ func run(ctx *cli.Context, args []string) int {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	defer signal.Stop(signals)
 
-	s := &session{options: o, json: ctx.JSON, out: bufio.NewWriter(ctx.Stdout), err: ctx.Stderr, signals: signals}
+	s := &session{options: o, json: ctx.JSON, err: ctx.Stderr}
+	s.Out, s.Signals = bufio.NewWriter(ctx.Stdout), signals
 	s.name = func(a netip.Addr) string {
 		if !o.numeric {
 			if n, err := stack.LookupAddr(c, a); err == nil && n != "" {

@@ -2,7 +2,6 @@ package ping
 
 import (
 	"encoding/binary"
-	"math/rand/v2"
 	"net/netip"
 	"syscall"
 	"time"
@@ -14,7 +13,7 @@ const (
 	unreachable     = 3
 	sourceQuench    = 4
 	redirect        = 5
-	echo            = 8
+	echoRequest     = 8
 	routerAdvert    = 9
 	routerSolicit   = 10
 	timeExceeded    = 11
@@ -79,32 +78,13 @@ func (p *packet) inner() (head, rest []byte, ok bool) {
 	return b[:n], b[n:], true
 }
 
-// fill writes the data behind the time stamp: each octet its own number, a
-// pattern, or noise.
-func (o *options) fill(data []byte) {
-	if len(data) <= headerLen {
-		return
-	}
-	body := data[headerLen:]
-	for i := range body {
-		switch {
-		case o.random:
-			body[i] = byte(rand.Uint32())
-		case o.pattern != nil:
-			body[i] = o.pattern[i%len(o.pattern)]
-		default:
-			body[i] = byte(i + headerLen)
-		}
-	}
-}
-
 // request makes an echo request; sent is written into the data if it fits.
 func request(id, seq uint16, data []byte, sent time.Duration) []byte {
 	if len(data) >= headerLen {
 		binary.BigEndian.PutUint64(data, uint64(sent))
 	}
 	b := make([]byte, headerLen, headerLen+len(data))
-	b[0] = echo
+	b[0] = echoRequest
 	binary.BigEndian.PutUint16(b[4:], id)
 	binary.BigEndian.PutUint16(b[6:], seq)
 	b = append(b, data...)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"ionet/tool/cli/golden"
+	"ionet/tool/echo"
 	"net/netip"
 	"os"
 	"regexp"
@@ -97,7 +98,7 @@ func pings(t *testing.T, line string, asJSON bool, p *peer) (string, int) {
 	}
 	p.out = make(chan packet, 1000)
 	var b strings.Builder
-	s := &session{options: o, json: asJSON, out: bufio.NewWriter(&b), err: &b, link: p, hostname: o.host, to: host, hop: host,
+	s := &session{options: o, json: asJSON, Run: echo.Run[packet]{Out: bufio.NewWriter(&b)}, err: &b, link: p, hostname: o.host, to: host, hop: host,
 		name: func(a netip.Addr) string { return a.String() }}
 	status := s.run(context.Background())
 	return steady(b.String()), status
@@ -197,7 +198,7 @@ func TestSignals(t *testing.T) {
 	}
 	o, _ := parse([]string{"-c", "10", "-i", "0.05", "-w", "60", "gate"})
 	var b strings.Builder
-	s := &session{options: o, out: bufio.NewWriter(&b), err: &b, link: p, hostname: "gate", to: host, hop: host, signals: signals,
+	s := &session{options: o, Run: echo.Run[packet]{Out: bufio.NewWriter(&b), Signals: signals}, err: &b, link: p, hostname: "gate", to: host, hop: host,
 		name: func(a netip.Addr) string { return a.String() }}
 	if status := s.run(context.Background()); status != 0 {
 		t.Errorf("status %d", status)
@@ -208,7 +209,7 @@ func TestSignals(t *testing.T) {
 func TestOther(t *testing.T) {
 	var b strings.Builder
 	numeric := func(a netip.Addr) string { return a.String() }
-	echoed := ip(host, 64, nil, []byte{echo, 0, 0, 0, 0x12, 0x34, 0, 7})
+	echoed := ip(host, 64, nil, []byte{echoRequest, 0, 0, 0, 0x12, 0x34, 0, 7})
 	udp := ip(host, 64, nil, []byte{0, 53, 0x80, 0, 0, 8, 0, 0})
 	udp[9] = protoUDP
 	tcp := append([]byte(nil), udp...)
@@ -237,7 +238,7 @@ func TestOther(t *testing.T) {
 	show(unreachable, 3, zero, udp)
 	show(unreachable, 3, zero, tcp)
 	show(unreachable, 3, zero, udp[:10])
-	for _, typ := range []byte{echoReply, echo, routerAdvert, routerSolicit, timestamp, timestampReply, infoRequest, infoReply, maskRequest, maskReply} {
+	for _, typ := range []byte{echoReply, echoRequest, routerAdvert, routerSolicit, timestamp, timestampReply, infoRequest, infoReply, maskRequest, maskReply} {
 		show(typ, 0, zero, nil)
 	}
 	show(99, 0, zero, udp)
@@ -245,17 +246,17 @@ func TestOther(t *testing.T) {
 }
 
 func TestSummary(t *testing.T) {
-	s := stats{sent: 3}
+	s := echo.Stats{Sent: 3}
 	for _, d := range []time.Duration{498, 505, 512} {
-		s.received++
-		s.add(d * time.Microsecond)
+		s.Received++
+		s.Add(d * time.Microsecond)
 	}
 	want := "\n----10.0.0.25 PING Statistics----\n3 packets transmitted, 3 packets received, 0.0% packet loss\nround-trip min/avg/max/stddev = 0.498/0.505/0.512/0.007 ms\n"
-	if got := s.summary("10.0.0.25", true, false); got != want {
+	if got := summary(&s, "10.0.0.25", true, false); got != want {
 		t.Errorf("%q\nwant %q", got, want)
 	}
-	s.received, s.sent = 4, 3
-	if got := s.summary("", false, false); got != "3 packets transmitted, 4 packets received, -- somebody's printing up packets!\n" {
+	s.Received, s.Sent = 4, 3
+	if got := summary(&s, "", false, false); got != "3 packets transmitted, 4 packets received, -- somebody's printing up packets!\n" {
 		t.Errorf("%q", got)
 	}
 }
@@ -306,7 +307,7 @@ func TestParse(t *testing.T) {
 func TestRequest(t *testing.T) {
 	for size := range 20 {
 		b := request(0x1234, 5, make([]byte, size), time.Second)
-		if len(b) != size+headerLen || checksum(b) != 0 || b[0] != echo {
+		if len(b) != size+headerLen || checksum(b) != 0 || b[0] != echoRequest {
 			t.Errorf("size %d: %x, checksum %#x", size, b, checksum(b))
 		}
 	}
@@ -327,9 +328,10 @@ func FuzzTake(f *testing.F) {
 			if !ok {
 				return
 			}
-			s := &session{options: &options{size: 32, verbose: verbose}, out: bufio.NewWriter(&strings.Builder{}), link: &peer{},
-				data: make([]byte, 32), sentAt: make([]time.Time, 1<<16), seen: make([]bool, 1<<16), name: func(a netip.Addr) string { return a.String() }}
-			s.sentAt[0] = time.Now()
+			s := &session{options: &options{size: 32, verbose: verbose}, Run: echo.Run[packet]{Out: bufio.NewWriter(&strings.Builder{})}, link: &peer{},
+				name: func(a netip.Addr) string { return a.String() }}
+			s.prepare()
+			s.Mark(0, time.Now())
 			s.take(&p)
 			s.json = true
 			s.take(&p)

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math"
 	"net/netip"
 	"strings"
 	"time"
+
+	"ionet/tool/echo"
 )
 
 // hexC is C's %#x, which has no 0x before a zero.
@@ -26,27 +27,21 @@ func replyLine(p *packet, dup, timed bool, rtt time.Duration) string {
 	}
 	s += fmt.Sprintf(" ttl=%d", p.ttl)
 	if timed {
-		s += fmt.Sprintf(" time=%.3f ms", millis(rtt))
+		s += fmt.Sprintf(" time=%.3f ms", echo.Millis(rtt))
 	}
 	return s
 }
 
-func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
 // wrongData says where data differs from what was sent and shows all of it;
 // "" when it does not.
 func wrongData(sent, got []byte) string {
-	n := min(len(sent), len(got))
-	if n <= headerLen || bytes.Equal(sent[headerLen:n], got[headerLen:n]) {
+	i := echo.Differs(sent, got)
+	if i < 0 {
 		return ""
-	}
-	i := headerLen
-	for sent[i] == got[i] {
-		i++
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nwrong data byte #%d should have been %s but was %s", i, hexC(sent[i]), hexC(got[i]))
-	for i := headerLen; i < n; i++ {
+	for i := headerLen; i < min(len(sent), len(got)); i++ {
 		if i%16 == headerLen {
 			b.WriteString("\n\t")
 		}
@@ -104,7 +99,7 @@ func describe(p *packet, typ, code byte, verbose bool, name func(netip.Addr) str
 		return "Source Quench" + returned(p, verbose)
 	case redirect:
 		return pick(redirectTexts, "Redirect--Bad Code: %d") + " New router addr: " + name(netip.AddrFrom4([4]byte(p.icmp[4:8]))) + returned(p, verbose)
-	case echo:
+	case echoRequest:
 		return fmt.Sprintf("Echo Request: ID=%d seq=%d", p.id(), p.seq())
 	case timeExceeded:
 		return pick([]string{"Time To Live exceeded", "Frag reassembly time exceeded"}, "Time exceeded, Bad Code: %d") + returned(p, verbose)
@@ -142,7 +137,7 @@ func returned(p *packet, verbose bool) string {
 		return s + ports("TCP")
 	case head[9] == protoUDP:
 		return s + ports("UDP")
-	case head[9] != protoICMP || len(rest) < headerLen || rest[0] != echo:
+	case head[9] != protoICMP || len(rest) < headerLen || rest[0] != echoRequest:
 		return s
 	case verbose:
 		return s + fmt.Sprintf("\n  ID=%d icmp_seq=%d", binary.BigEndian.Uint16(rest[4:]), binary.BigEndian.Uint16(rest[6:]))
@@ -205,67 +200,32 @@ func hops(b []byte, name func(netip.Addr) string) string {
 	return strings.Join(out, "\n")
 }
 
-// stats are the numbers of a run.
-type stats struct {
-	sent, received, dups      int
-	sum, squares, least, most float64 // seconds
-	firstTx, lastTx           time.Time
-	firstRx, lastRx           time.Time
-}
-
-func (s *stats) add(rtt time.Duration) {
-	t := rtt.Seconds()
-	if s.received+s.dups == 1 {
-		s.least, s.most = t, t
-	}
-	s.sum += t
-	s.squares += t * t
-	s.least, s.most = min(s.least, t), max(s.most, t)
-}
-
-// deviation answers average and standard deviation in seconds.
-func (s *stats) deviation() (avg, dev float64) {
-	n := float64(s.received + s.dups)
-	avg = s.sum / n
-	if n > 1 {
-		dev = math.Sqrt(max(s.squares-n*avg*avg, 0) / (n - 1))
-	}
-	return avg, dev
-}
-
-func (s *stats) loss() float64 {
-	if s.sent == 0 {
-		return 0
-	}
-	return float64(s.sent-s.received) * 100 / float64(s.sent)
-}
-
 // summary is the last word; host is "" in the middle of a run.
-func (s *stats) summary(host string, timed, flood bool) string {
+func summary(s *echo.Stats, host string, timed, flood bool) string {
 	var b strings.Builder
 	if host != "" {
 		fmt.Fprintf(&b, "\n----%s PING Statistics----\n", host)
 	}
-	fmt.Fprintf(&b, "%d packets transmitted, %d packets received, ", s.sent, s.received)
-	if s.dups > 0 {
-		fmt.Fprintf(&b, "+%d duplicates, ", s.dups)
+	fmt.Fprintf(&b, "%d packets transmitted, %d packets received, ", s.Sent, s.Received)
+	if s.Dups > 0 {
+		fmt.Fprintf(&b, "+%d duplicates, ", s.Dups)
 	}
 	switch {
-	case s.sent == 0:
-	case s.received > s.sent:
+	case s.Sent == 0:
+	case s.Received > s.Sent:
 		b.WriteString("-- somebody's printing up packets!")
 	default:
-		fmt.Fprintf(&b, "%.1f%% packet loss", s.loss())
+		fmt.Fprintf(&b, "%.1f%% packet loss", s.Loss())
 	}
 	b.WriteByte('\n')
-	if s.received == 0 || !timed {
+	if s.Received == 0 || !timed {
 		return b.String()
 	}
-	avg, dev := s.deviation()
-	fmt.Fprintf(&b, "round-trip min/avg/max/stddev = %.3f/%.3f/%.3f/%.3f ms\n", s.least*1000, avg*1000, s.most*1000, dev*1000)
+	avg, dev := s.Deviation()
+	fmt.Fprintf(&b, "round-trip min/avg/max/stddev = %.3f/%.3f/%.3f/%.3f ms\n", s.Least*1000, avg*1000, s.Most*1000, dev*1000)
 	if flood {
 		rate := func(n int, first, last time.Time) float64 { return float64(n) / max(last.Sub(first).Seconds(), 0.0001) }
-		fmt.Fprintf(&b, "  %.1f packets/sec sent,  %.1f packets/sec received\n", rate(s.sent, s.firstTx, s.lastTx), rate(s.received, s.firstRx, s.lastRx))
+		fmt.Fprintf(&b, "  %.1f packets/sec sent,  %.1f packets/sec received\n", rate(s.Sent, s.FirstTx, s.LastTx), rate(s.Received, s.FirstRx, s.LastRx))
 	}
 	return b.String()
 }
