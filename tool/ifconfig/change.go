@@ -149,6 +149,16 @@ func (c *command) add(r protocol.InterfaceRow) error {
 		}
 		req.Mask = protocol.MaskAddr(protocol.AFInet6, bits)
 	}
+	if ch.Preferred != nil || ch.Valid != nil {
+		req.Timed, req.Preferred, req.Valid = true, protocol.LifetimeInfinite, protocol.LifetimeInfinite
+		if ch.Valid != nil {
+			req.Valid = uint32(*ch.Valid)
+			req.Preferred = req.Valid
+		}
+		if ch.Preferred != nil {
+			req.Preferred = uint32(*ch.Preferred)
+		}
+	}
 	if req.Addr.Family == protocol.AFInet && ch.Alias == 0 {
 		if row, old, err := c.first(r); err == nil && old != ch.Addr.Addr {
 			return c.replace(req, row, old)

@@ -30,13 +30,13 @@ var Command = cli.Command{
 		"All words are read before anything changes. Flags, mtu and metric are then set in the order of the words, addresses last; " +
 		"the first failure ends the command with a status other than 0, also where the original went on.\n\n" +
 		"A driver here chooses its medium by itself: media and mediaopt succeed for what is there already. Words for hardware that the " +
-		"stack does not have (nwid, nwkey, tunnel, deletetunnel, vlan, vlanif, pltime, vltime) are read, and fail.",
+		"stack does not have (nwid, nwkey, tunnel, deletetunnel, vlan, vlanif) are read, and fail.",
 	Options: []cli.Opt{
 		{Flags: "-a", Text: "Show all interfaces."},
 		{Flags: "-b", Text: "With -a or -l: only those that can broadcast."},
 		{Flags: "-C", Text: "Show the kinds of interfaces that create makes."},
 		{Flags: "-d", Text: "With -a or -l: only those that are down."},
-		{Flags: "-L", Text: "Show lifetimes of IPv6 addresses. The stack gives addresses no lifetimes yet."},
+		{Flags: "-L", Text: "Show lifetimes of IPv6 addresses: seconds left, 0 when past, infty for ever."},
 		{Flags: "-l", Text: "Show names of interfaces only."},
 		{Flags: "-m", Text: "Show the media that an interface supports."},
 		{Flags: "-s", Text: "With -a or -l: only those that are connected. Alone with an interface: end with 1 when it has no carrier."},
@@ -54,12 +54,13 @@ var Command = cli.Command{
 		{Flags: "lladdr address", Text: "Change the link address."},
 		{Flags: "media type, mediaopt options, -mediaopt options, instance n", Text: "Choose the medium."},
 		{Flags: "anycast, tentative, deprecated, autoconf", Text: "Flags of an IPv6 address."},
+		{Flags: "pltime n, vltime n", Text: "How many seconds an IPv6 address is preferred, and valid; for ever if not said."},
 		{Flags: "create, destroy", Text: "Make or remove an interface of a kind that -C shows."},
 	},
 	JSON: "One object a line for each interface: name, index, type (IFT_*), flags (IFF_*), mtu, metric, link (the link address), media, link_up, " +
 		"addresses, in_packets, in_errors, in_bytes, in_mcast, in_drops, the same for out_, collisions, no_proto, last_change (Unix seconds). " +
 		"An address: family (\"inet\", \"inet6\"), address (with its scope), prefixlen, broadcast, destination, alias, tentative, duplicated, " +
-		"flags (IN6_IFF_*); what is empty or false from broadcast on is left out. -l prints the same objects; -C prints {\"cloners\": [...]}.",
+		"flags (IN6_IFF_*), pltime, vltime (seconds left, -1 for ever), scopeid; what is empty or false from broadcast on is left out. -l prints the same objects; -C prints {\"cloners\": [...]}.",
 	ExitStatus: []cli.Exit{
 		{Status: 0, Text: "Success."},
 		{Status: 1, Text: "Failure; a sentence on standard error says why. With -s and an interface: it has no carrier. With -w: an address is tentative still."},

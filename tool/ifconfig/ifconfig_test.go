@@ -316,3 +316,47 @@ func FuzzParse(f *testing.F) {
 		Run(context.Background(), &fake{}, func(context.Context, time.Duration) error { return nil }, o, &b, &b)
 	})
 }
+
+func TestLifetimes(t *testing.T) {
+	got := string(appendAddress(nil, protocol.InterfaceRow{Name: "en0", Index: 2},
+		protocol.AddressRow{Family: "inet6", Address: "fe80::1%en0", Bits: 64, Preferred: 0, Valid: -1}, true))
+	if want := "\tinet6 fe80::1%en0 prefixlen 64 scopeid 0x2 pltime 0 vltime infty\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for line, want := range map[string][3]uint32{
+		"en0 inet6 2001:db8::9 pltime 60 vltime 120": {1, 60, 120},
+		"en0 inet6 2001:db8::9 vltime 120":           {1, 120, 120},
+		"en0 inet6 2001:db8::9 pltime 60":            {1, 60, protocol.LifetimeInfinite},
+		"en0 inet6 2001:db8::9":                      {},
+	} {
+		f := &timed{}
+		o, err := Parse(strings.Fields(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := Run(context.Background(), f, nil, o, &bytes.Buffer{}, &bytes.Buffer{}); status != 0 {
+			t.Errorf("%s: status %d", line, status)
+		}
+		on := uint32(0)
+		if f.req.Timed {
+			on = 1
+		}
+		if got := [3]uint32{on, f.req.Preferred, f.req.Valid}; got != want {
+			t.Errorf("%s: %v, want %v", line, got, want)
+		}
+	}
+	if _, err := Parse(strings.Fields("en0 inet6 2001:db8::9 pltime 5 vltime 4")); err == nil {
+		t.Error("preferred for longer than valid")
+	}
+}
+
+// timed keeps the last address.
+type timed struct {
+	fake
+	req protocol.AliasReq
+}
+
+func (f *timed) AddAddr(_ string, a protocol.AliasReq) error {
+	f.req = a
+	return nil
+}

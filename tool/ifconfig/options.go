@@ -44,6 +44,8 @@ type Change struct {
 	Dst       *Host  // the second address
 	Broadcast *Host  // broadcast
 	Flags6    uint32 // IN6_IFF_*
+	Preferred *int   // pltime, seconds
+	Valid     *int   // vltime
 }
 
 // Step is one change that is no address.
@@ -172,7 +174,6 @@ var unsupported = map[string]struct {
 	"nwid": {1, "SIOCS80211NWID"}, "nwkey": {1, "SIOCS80211NWKEY"}, "-nwkey": {0, "SIOCS80211NWKEY"},
 	"tunnel": {2, "SIOCSLIFPHYADDR"}, "deletetunnel": {0, "SIOCDIFPHYADDR"},
 	"vlan": {1, "SIOCSETVLAN"}, "vlanif": {1, "SIOCSETVLAN"}, "-vlanif": {0, "SIOCSETVLAN"},
-	"pltime": {1, "SIOCAIFADDR_IN6"}, "vltime": {1, "SIOCAIFADDR_IN6"},
 }
 
 // parser reads the words behind an interface.
@@ -216,6 +217,10 @@ func (p *parser) check() error {
 		return fmt.Errorf("%s: an interface has a broadcast address or a destination, not both", p.Dst.Text)
 	case p.Flags6 != 0 && p.Addr == nil:
 		return fmt.Errorf("flags of an address need the address")
+	case (p.Preferred != nil || p.Valid != nil) && p.Addr == nil:
+		return fmt.Errorf("lifetimes of an address need the address")
+	case p.Preferred != nil && p.Valid != nil && *p.Preferred > *p.Valid:
+		return fmt.Errorf("pltime %d is more than vltime %d: an address is not preferred for longer than it is valid", *p.Preferred, *p.Valid)
 	case p.Alias > 0 && p.Addr == nil:
 		return fmt.Errorf("alias needs an address")
 	}
@@ -268,9 +273,6 @@ func (p *parser) word(word string) (err error) {
 		return nil
 	}
 	if u, ok := unsupported[word]; ok {
-		if (word == "pltime" || word == "vltime") && p.family != "inet6" {
-			return fmt.Errorf("%s not allowed for the AF", word)
-		}
 		for range u.values {
 			if _, err := p.value(word); err != nil {
 				return err
@@ -280,6 +282,19 @@ func (p *parser) word(word string) (err error) {
 		return nil
 	}
 	switch word {
+	case "pltime", "vltime":
+		if p.family != "inet6" {
+			return fmt.Errorf("%s not allowed for the AF", word)
+		}
+		n, err := p.number(word, 1<<31-1)
+		if err != nil {
+			return err
+		}
+		if word == "pltime" {
+			p.Preferred = &n
+		} else {
+			p.Valid = &n
+		}
 	case "up":
 		p.step(Step{Kind: SetFlags, Word: word, Set: protocol.IFFUp})
 	case "down":

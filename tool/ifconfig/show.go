@@ -58,7 +58,7 @@ func appendInterface(b []byte, r protocol.InterfaceRow, o *Options) []byte {
 	for _, family := range [...]string{"inet", "inet6"} {
 		for _, a := range r.Addresses {
 			if a.Family == family && (o.Family == "" || o.Family == family) {
-				b = appendAddress(b, r, a)
+				b = appendAddress(b, r, a, o.Lifetimes)
 				shown = true
 			}
 		}
@@ -69,7 +69,7 @@ func appendInterface(b []byte, r protocol.InterfaceRow, o *Options) []byte {
 	return b
 }
 
-func appendAddress(b []byte, r protocol.InterfaceRow, a protocol.AddressRow) []byte {
+func appendAddress(b []byte, r protocol.InterfaceRow, a protocol.AddressRow, lifetimes bool) []byte {
 	b = append(append(b, '\t'), a.Family...)
 	if a.Alias && a.Family == "inet" {
 		b = append(b, " alias"...)
@@ -103,7 +103,19 @@ func appendAddress(b []byte, r protocol.InterfaceRow, a protocol.AddressRow) []b
 	if ip, err := netip.ParseAddr(a.Address); err == nil && ip.Zone() != "" {
 		b = fmt.Appendf(b, " scopeid 0x%x", r.Index)
 	}
+	if lifetimes {
+		b = appendLifetime(append(b, " pltime "...), a.Preferred)
+		b = appendLifetime(append(b, " vltime "...), a.Valid)
+	}
 	return append(b, '\n')
+}
+
+// appendLifetime appends seconds that are left; -1 is for ever.
+func appendLifetime(b []byte, sec int64) []byte {
+	if sec < 0 {
+		return append(b, "infty"...)
+	}
+	return strconv.AppendInt(b, sec, 10)
 }
 
 // appendState appends what is in the way of using an address.
