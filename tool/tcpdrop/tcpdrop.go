@@ -83,10 +83,7 @@ func parse(args []string, names *services.Table) (local, foreign end, err error)
 		}
 	case 2:
 		for i, w := range words {
-			at := strings.LastIndexByte(w, ':')
-			if at < 0 {
-				at = strings.LastIndexByte(w, '.')
-			}
+			at := max(strings.LastIndexByte(w, ':'), strings.LastIndexByte(w, '.')) // fe80::1%en0.22 too, as netstat has it
 			if at < 0 {
 				return local, foreign, fmt.Errorf("%s: an address and a port, such as 10.0.0.163:22, would be right", w)
 			}

@@ -109,3 +109,10 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestParseInet6(t *testing.T) {
+	l, f, err := parse([]string{"fe80::1%en0.22", "[fe80::2%en0]:4021"}, nil)
+	if err != nil || l != (end{"fe80::1%en0", 22}) || f != (end{"fe80::2%en0", 4021}) {
+		t.Errorf("%v, %v, %v", l, f, err)
+	}
+}
