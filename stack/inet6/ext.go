@@ -7,20 +7,8 @@ import (
 	"ionet/stack/socket"
 )
 
-// extLen is how much room the extension headers take that a sender wishes for.
-func extLen(x *socket.Ext6) int {
-	if x == nil {
-		return 0
-	}
-	n := len(x.HopByHop) + len(x.Routing) + len(x.Dst)
-	if len(x.Routing) > 0 {
-		n += len(x.RouteDst)
-	}
-	return n
-}
-
 // putExt writes them in the order of RFC 8200 §4.1 in front of what is of
-// protocol next, into b of extLen octets, and answers which comes first. dst is
+// protocol next, into b of x.Len() octets, and answers which comes first. dst is
 // the final destination, which a source route takes in as its last address
 // (RFC 3542 §7.1: the user's does not name it).
 func putExt(b []byte, x *socket.Ext6, next uint8, dst netip.Addr) (first uint8) {

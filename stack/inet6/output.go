@@ -40,11 +40,19 @@ func (in *Inet6) Output(w *netif.Work, pkt *packet.Buf, f *socket.Flow) error {
 	if !src.IsValid() {
 		src = rc.Src
 	}
-	ext := extLen(f.Ext)
+	ext := f.Ext.Len()
 	payload := pkt.Len() + ext
 	if payload > maxPayload {
 		w.Drop(pkt, cntCantFrag)
 		return syscall.EMSGSIZE
+	}
+	if ext > 0 {
+		roomy := pkt.WithHeadroom(ext + packet.Headroom)
+		if roomy == nil {
+			w.Drop(pkt, cntOutNoMem)
+			return syscall.ENOBUFS
+		}
+		pkt = roomy
 	}
 	pkt.MarkL4(0)
 	hlim := f.TTL

@@ -237,6 +237,23 @@ func (b *Buf) Clone() *Buf {
 	return c
 }
 
+// WithHeadroom answers the packet with room for n octets in front of it: b itself
+// or, if need be, a copy, and then b is gone. nil: no memory, and b is left.
+func (b *Buf) WithHeadroom(n int) *Buf {
+	if b.off >= n {
+		return b
+	}
+	c := b.pool.Get(n + b.Len())
+	if c == nil {
+		return nil
+	}
+	c.Reserve(max(n, Headroom))
+	copy(c.Append(b.Len()), b.Bytes())
+	c.CopyMeta(b)
+	b.Free()
+	return c
+}
+
 // ShrunkCap is the charge of what Shrink would leave, given memory for it.
 func (b *Buf) ShrunkCap() int {
 	if b.class == 0 || b.end-b.front()+Headroom > classSize[0] {

@@ -99,3 +99,9 @@ func (f *Flow) Place() {
 		f.Dst = packet.Scoped(f.Dst, f.IfIndex)
 	}
 }
+
+// Labelled reports whether the transport is to choose a label for f's packets:
+// they want one, or none, or it is as auto_flowlabel says.
+func (f *Flow) Labelled(v *mib.Values) bool {
+	return f.FlowLabel == 0 && (f.Label > 0 || f.Label == 0 && v.On(NodeFlowLabel))
+}

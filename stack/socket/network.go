@@ -28,6 +28,7 @@ type Flow struct {
 	// IPv6 alone.
 	Ext       *Ext6      // extension headers; nil: none
 	FlowLabel uint32     // 20 bits (RFC 6437)
+	Label     int8       // whether the transport chooses one: 1, -1: not; 0: as configured
 	MinMTU    bool       // cut to what every link carries, and ask no path (RFC 3542 §11.1)
 	NextHop   netip.Addr // the neighbour to send to, whatever the routes say (RFC 3542 §6.5)
 	Temp      int8       // temporary source addresses: 1 rather, -1 rather not, 0: as configured (RFC 6724 §5 rule 7)
@@ -40,7 +41,7 @@ type Flow struct {
 func (f *Flow) Plain() {
 	f.TOS, f.TTL, f.DontFrag, f.DontRoute, f.Broadcast, f.NoLoop = 0, 0, false, false, false, false
 	f.IfIndex, f.Options, f.Ext, f.FlowLabel, f.MinMTU = 0, nil, nil, 0, false
-	f.NextHop, f.Temp, f.Raw = netip.Addr{}, 0, false
+	f.NextHop, f.Temp, f.Label, f.Raw = netip.Addr{}, 0, 0, false
 }
 
 // RouteCache holds what the network layer found for a destination. Its
@@ -206,7 +207,9 @@ func (o *bothOptions) Fill(f *Flow) { o.to(f.Dst).Fill(f) }
 
 func (o *bothOptions) Control(f *Flow, c []Cmsg) error { return o.to(f.Dst).Control(f, c) }
 
-func (o *bothOptions) Describe(pkt *packet.Buf, m *Msg) { o.to(m.Dst).Describe(pkt, m) }
+// Describe asks the options of IPv6 alone: they know what to tell of a packet
+// of IPv4.
+func (o *bothOptions) Describe(pkt *packet.Buf, m *Msg) { o.v6.Describe(pkt, m) }
 
 func (o *bothOptions) TooBig(w *netif.Work, dst Addr, mtu int) { o.to(dst.IP).TooBig(w, dst, mtu) }
 

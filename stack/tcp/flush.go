@@ -94,7 +94,7 @@ func (c *conn) route(f *socket.Flow) {
 		f.DontRoute = c.So.Opt(socket.SODontRoute)
 		f.IfIndex = c.So.BoundIf()
 	}
-	if f.FlowLabel == 0 {
+	if f.Labelled(c.t.env.MIB) {
 		f.FlowLabel = c.t.flowLabel(e.Local, e.Foreign)
 	}
 }
@@ -103,7 +103,7 @@ func (c *conn) route(f *socket.Flow) {
 // of its ends, so that all of it has the same, also before and after it has a
 // control block.
 func (t *TCP) flowLabel(local, foreign socket.Addr) uint32 {
-	if foreign.IP.Is4() || !t.env.MIB.On(socket.NodeFlowLabel) {
+	if foreign.IP.Is4() {
 		return 0
 	}
 	return max(uint32(t.hash(local, foreign, hashFlowLabel))&0xfffff, 1)

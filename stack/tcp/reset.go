@@ -25,7 +25,9 @@ func (t *TCP) respond(w *netif.Work, local, foreign socket.Addr, q, ack uint32, 
 	f := t.flows.get()
 	f.Plain()
 	f.Src, f.Dst, f.IfIndex = local.IP, foreign.IP, ifindex
-	f.FlowLabel = t.flowLabel(local, foreign)
+	if f.Labelled(t.env.MIB) {
+		f.FlowLabel = t.flowLabel(local, foreign)
+	}
 	w.Turn(func(w *netif.Work, p *packet.Buf) {
 		_ = t.nets.To(f.Dst).Output(w, p, f) // who cannot be reached is not told so
 		t.flows.put(f)

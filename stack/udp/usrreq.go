@@ -156,7 +156,7 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 			return 0, err
 		}
 	}
-	if f.FlowLabel == 0 && to.IP.Is6() && p.u.env.MIB.On(socket.NodeFlowLabel) {
+	if to.IP.Is6() && f.Labelled(p.u.env.MIB) {
 		f.FlowLabel = p.label
 	}
 	if f.Dst == to.IP { // else it is the first of a source route
