@@ -66,7 +66,7 @@ func Real(a netip.Addr) netip.Addr {
 		return netip.IPv6Unspecified()
 	case netip.AddrFrom4([4]byte{127, 0, 0, 1}):
 		return netip.IPv6Loopback()
-	case netip.AddrFrom4([4]byte{10, 0, 0, 255}): // everybody
+	case netip.AddrFrom4([4]byte{10, 0, 0, 255}), netip.AddrFrom4([4]byte{255, 255, 255, 255}): // everybody
 		return netip.MustParseAddr("ff02::1")
 	}
 	b, x := prefix6.As16(), a.As4()
@@ -176,35 +176,84 @@ func packet6(b []byte) []byte {
 	return append(out, p...)
 }
 
-// errors6 are the ICMPv6 types and codes of ICMP's unreachables.
-var errors6 = map[uint8][2]uint8{
-	packet.ICMPUnreachNeedFrag: {packet.ICMP6TooBig, 0},
-	packet.ICMPUnreachPort:     {packet.ICMP6Unreach, packet.ICMP6UnreachPort},
-	2:                          {packet.ICMP6ParamProblem, packet.ICMP6ParamNext},
-	1:                          {packet.ICMP6Unreach, packet.ICMP6UnreachAddr},
-	0:                          {packet.ICMP6Unreach, packet.ICMP6UnreachNoRoute},
+// kinds6 are the types and codes of ICMPv6 that stand for ICMP's.
+var kinds6 = map[[2]uint8][2]uint8{
+	{packet.ICMPEcho, 0}:                                  {packet.ICMP6Echo, 0},
+	{packet.ICMPEchoReply, 0}:                             {packet.ICMP6EchoReply, 0},
+	{packet.ICMPUnreach, 0}:                               {packet.ICMP6Unreach, packet.ICMP6UnreachNoRoute},
+	{packet.ICMPUnreach, 1}:                               {packet.ICMP6Unreach, packet.ICMP6UnreachAddr},
+	{packet.ICMPUnreach, 2}:                               {packet.ICMP6ParamProblem, packet.ICMP6ParamNext},
+	{packet.ICMPUnreach, packet.ICMPUnreachPort}:          {packet.ICMP6Unreach, packet.ICMP6UnreachPort},
+	{packet.ICMPUnreach, packet.ICMPUnreachNeedFrag}:      {packet.ICMP6TooBig, 0},
+	{packet.ICMPTimeExceeded, packet.ICMP6TimeTransit}:    {packet.ICMP6TimeExceeded, packet.ICMP6TimeTransit},
+	{packet.ICMPUnreach, packet.ICMPUnreachNeedFrag + 1}:  {packet.ICMP6Unreach, packet.ICMP6UnreachAdmin},
+	{packet.ICMPTimeExceeded, packet.ICMP6TimeReassembly}: {packet.ICMP6TimeExceeded, packet.ICMP6TimeReassembly},
 }
 
-// icmp6 is an error in ICMPv6.
+// icmp6 is a message in ICMPv6; nil: it has no such.
 func icmp6(b []byte, ends [2]netip.Addr) []byte {
 	m, ok := packet.CheckICMP(b)
-	if !ok || m.Type() != packet.ICMPUnreach {
-		return nil
-	}
-	to, ok := errors6[m.Code()]
 	if !ok {
-		to = [2]uint8{packet.ICMP6Unreach, packet.ICMP6UnreachAdmin}
-	}
-	quote := packet6(m.Payload())
-	if quote == nil {
 		return nil
 	}
-	out := packet.ICMP6(append(make([]byte, packet.ICMP6Len), quote...))
+	to, ok := kinds6[[2]uint8{m.Type(), m.Code()}]
+	switch {
+	case ok:
+	case m.Type() == packet.ICMPUnreach:
+		to = [2]uint8{packet.ICMP6Unreach, packet.ICMP6UnreachAdmin}
+	default:
+		return nil
+	}
+	body := m.Payload()
+	if packet.ICMP6IsError(to[0]) {
+		if body = packet6(body); body == nil {
+			return nil
+		}
+	}
+	out := packet.ICMP6(append(make([]byte, packet.ICMP6Len), body...))
+	copy(out[4:], m[4:8])
 	out.SetType(to[0], to[1])
 	if to[0] == packet.ICMP6TooBig {
 		out.SetRest(uint32(m.MTU()) + headerMore)
 	}
 	out.SetChecksum(ends[0], ends[1])
+	if !m.ChecksumOK() {
+		out[2] ^= 1
+	}
+	return out
+}
+
+// icmp4 is a message of ICMPv6 in ICMP; nil: it has no such.
+func icmp4(b []byte, ends [2]netip.Addr) []byte {
+	m, ok := packet.CheckICMP6(b)
+	if !ok || len(m) < packet.ICMP6Len {
+		return nil
+	}
+	var to *[2]uint8
+	for k, v := range kinds6 { // map order: no two have the same value
+		if v == [2]uint8{m.Type(), m.Code()} {
+			to = &k
+		}
+	}
+	if to == nil {
+		return nil
+	}
+	body := m.Payload()
+	if packet.ICMP6IsError(m.Type()) {
+		if body = packet4(body); body == nil {
+			return nil
+		}
+	}
+	out := packet.ICMP(append(make([]byte, packet.ICMPLen), body...))
+	copy(out[4:], m[4:8])
+	out.SetType(to[0], to[1])
+	if m.Type() == packet.ICMP6TooBig {
+		out.SetRest(m.Rest() - headerMore)
+	}
+	out.SetChecksum()
+	if !m.ChecksumOK(ends[0], ends[1]) {
+		out[2] ^= 1
+	}
 	return out
 }
 
@@ -215,16 +264,35 @@ func to4(f []byte) []byte {
 	if !ok || e.Type() != packet.EtherIPv6 {
 		return f
 	}
-	h, ok := packet.CheckIPv6(e.Payload())
-	if !ok || h.Next() == packet.ProtoICMPv6 || h.Next() == packet.ProtoHopByHop {
+	p := packet4(e.Payload())
+	if p == nil {
+		return nil
+	}
+	out := make([]byte, packet.EtherLen, packet.EtherLen+len(p))
+	packet.PutEther(out, e.Dst(), e.Src(), packet.EtherIPv4)
+	return append(out, p...)
+}
+
+func packet4(b []byte) []byte {
+	h, ok := packet.CheckIPv6(b)
+	if !ok || h.Next() == packet.ProtoHopByHop {
 		return nil
 	}
 	was := [2]netip.Addr{h.Src(), h.Dst()}
 	now := [2]netip.Addr{Said(h.Src()), Said(h.Dst())}
-	p := append([]byte(nil), h.Payload()[:h.PayloadLen()]...)
-	resum(p, h.Next(), was, now)
-	out := make([]byte, packet.EtherLen+packet.IPv4Len, packet.EtherLen+packet.IPv4Len+len(p))
-	packet.PutEther(out, e.Dst(), e.Src(), packet.EtherIPv4)
-	packet.PutIPv4(out[packet.EtherLen:], h.Class(), packet.IPv4Len+len(p), 0, packet.IPv4DF, h.HopLimit(), h.Next(), now[0], now[1], nil).SetChecksum()
+	proto, p := h.Next(), append([]byte(nil), h.Payload()...)
+	size := h.PayloadLen()
+	switch {
+	case proto == packet.ProtoICMPv6:
+		if p = icmp4(p, was); p == nil {
+			return nil
+		}
+		proto, size = packet.ProtoICMP, len(p)
+	case size <= len(p):
+		p = p[:size]
+		resum(p, proto, was, now)
+	}
+	out := make([]byte, packet.IPv4Len, packet.IPv4Len+len(p))
+	packet.PutIPv4(out, h.Class(), packet.IPv4Len+size, 0, packet.IPv4DF, h.HopLimit(), proto, now[0], now[1], nil).SetChecksum()
 	return append(out, p...)
 }

@@ -155,13 +155,24 @@ func (r *Rig) Send(frames ...[]byte) { r.SendOn(r.If, frames...) }
 
 // SendOn has ifp receive frames.
 func (r *Rig) SendOn(ifp *netif.Interface, frames ...[]byte) {
-	var burst []*packet.Buf
+	var out [][]byte
 	for _, f := range frames {
 		if six {
 			if f = to6(f); f == nil {
 				continue
 			}
 		}
+		out = append(out, f)
+	}
+	r.wire(ifp, out)
+}
+
+// SendWire has en0 receive frames that nobody translates (see [Wire]).
+func (r *Rig) SendWire(frames ...[]byte) { r.wire(r.If, frames) }
+
+func (r *Rig) wire(ifp *netif.Interface, frames [][]byte) {
+	var burst []*packet.Buf
+	for _, f := range frames {
 		b := r.Env.Pool.Get(max(len(f), 1600))
 		if b == nil {
 			continue
