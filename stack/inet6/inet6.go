@@ -82,6 +82,8 @@ type Neighbours interface {
 	// HopLimit and LinkMTU are what a router has said for a link; 0: nothing.
 	HopLimit(ifp *netif.Interface) uint8
 	LinkMTU(ifp *netif.Interface) int
+	// Confirm is told that what goes to a neighbour arrives (§7.3.1).
+	Confirm(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr)
 	// SendRedirect tells the sender of pkt, whose L3 is marked and which is
 	// only looked at, of a better first hop: target, on ifp (RFC 4861 §8.2).
 	SendRedirect(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf, target netip.Addr)

@@ -373,6 +373,14 @@ func (in *Inet6) Source(f *socket.Flow) (netip.Addr, error) {
 	return f.Route.Src, nil
 }
 
+// Confirm is socket.Confirmer: the neighbour that f's packets go to is there.
+func (in *Inet6) Confirm(w *netif.Work, f *socket.Flow) {
+	if in.nd == nil || in.resolve(f) != nil || f.Route.If == in.lo || !f.Route.NextHop.IsValid() {
+		return
+	}
+	in.nd.Confirm(w, f.Route.If, f.Route.NextHop)
+}
+
 // PortRange is socket.Network.
 func (in *Inet6) PortRange(low bool) (min, max uint16) {
 	lo, hi := nodeAnonMin, nodeAnonMax

@@ -241,10 +241,11 @@ func (r *Rig) Listen(local string, backlog int) *Socket {
 func (r *Rig) Dial(options string) (*Socket, *End) {
 	r.Helper()
 	s := r.Stream("10.0.0.1:5000")
-	return s, r.dial(s, options)
+	return s, r.DialOn(s, options)
 }
 
-func (r *Rig) dial(s *Socket, options string) *End {
+// DialOn is Dial with a socket of one's own, bound to 10.0.0.1:5000.
+func (r *Rig) DialOn(s *Socket, options string) *End {
 	r.Helper()
 	e := r.End("10.0.0.2:80", "10.0.0.1:5000")
 	if err := s.Connect("10.0.0.2:80"); !errors.Is(err, syscall.EINPROGRESS) {

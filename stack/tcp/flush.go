@@ -134,15 +134,20 @@ func (c *conn) outputFailed(w *netif.Work, f *socket.Flow, err error) {
 // options of TCP's, but beside the extension headers that the user wishes for
 // (RFC 9293 §3.7.1).
 func (c *conn) maxSegment(mtu int) int {
-	if c.opts == nil || !c.v6() {
-		return payloadOf(mtu, c.v6())
-	}
-	f := socket.Flow{Dst: c.foreign().IP}
-	c.opts.Fill(&f)
+	f := c.userFlow()
 	if f.MinMTU {
 		mtu = min(mtu, packet.MinMTU6)
 	}
-	return payloadOf(mtu-f.Ext.Len(), true)
+	return payloadOf(mtu-f.Ext.Len(), c.v6())
+}
+
+// userFlow is what the user wishes for the packets of a connection over IPv6.
+func (c *conn) userFlow() (f socket.Flow) {
+	if c.opts != nil && c.v6() {
+		f.Dst = c.foreign().IP
+		c.opts.Fill(&f)
+	}
+	return f
 }
 
 // payloadOf is the most payload behind headers without options.

@@ -358,10 +358,12 @@ func (c *conn) fillTail(w *netif.Work, out []outgoing, fresh bool) int {
 }
 
 // superSize is the most payload of one packet: a whole number of segments, one
-// while there is an urgent pointer, which counts from each segment's own number.
+// while there is an urgent pointer, which counts from each segment's own number,
+// or a routing header: whoever cuts a packet takes the address in its header for
+// the one that the checksum covers.
 func (c *conn) superSize() uint32 {
 	mss := uint32(c.segMSS())
-	if c.has(fUrgent) {
+	if x := c.userFlow().Ext; c.has(fUrgent) || x != nil && len(x.Routing) > 0 {
 		return mss
 	}
 	return max(maxSuper/mss, 1) * mss
