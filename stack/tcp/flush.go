@@ -142,13 +142,16 @@ func (c *conn) maxSegment(mtu int) int {
 }
 
 // userFlow is what the user wishes for the packets of a connection over IPv6.
-func (c *conn) userFlow() (f socket.Flow) {
-	if c.opts != nil && c.v6() {
-		f.Dst = c.foreign().IP
-		c.opts.Fill(&f)
+func (c *conn) userFlow() *socket.Flow {
+	if c.opts == nil || !c.v6() {
+		return &noWishes
 	}
+	f := &socket.Flow{Dst: c.foreign().IP}
+	c.opts.Fill(f)
 	return f
 }
+
+var noWishes socket.Flow
 
 // payloadOf is the most payload behind headers without options.
 func payloadOf(mtu int, v6 bool) int {
