@@ -1,12 +1,14 @@
 package stack_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
 
+	"ionet/stack/inet6"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
@@ -64,6 +66,16 @@ func (b both) socket(family, typ, proto int, v6only bool, local string) *socket.
 	}
 	b.t.Cleanup(func() { _ = b.Do(func(w *netif.Work) error { so.Close(w); return nil }) })
 	return so
+}
+
+// set sets options at the IPv6 level to 1.
+func (b both) set(so *socket.Socket, names ...int) {
+	b.t.Helper()
+	for _, name := range names {
+		if err := b.Do(func(w *netif.Work) error { return so.SetOption(w, inet6.LevelIPv6, name, socket.Value32(1)) }); err != nil {
+			b.t.Fatal(name, err)
+		}
+	}
 }
 
 func (b both) connect(so *socket.Socket, to string) error {
@@ -147,6 +159,85 @@ func TestDatagramsOfBothFamilies(t *testing.T) {
 	bound := b.socket(socket.AFInet6, socket.Dgram, 0, false, "[::ffff:127.0.0.1]:77")
 	same(t, "from a mapped address", fmt.Sprint(b.send(bound, "[::1]:9", "x")), syscall.EINVAL.Error())
 	same(t, "its name", said(bound.Local()), "[::ffff:127.0.0.1]:77")
+}
+
+// Ancillary data goes both ways, and of IPv4's packets a socket of both is told
+// in IPv6's words (RFC 3542 §6, §13).
+func TestAncillaryDataOfBothFamilies(t *testing.T) {
+	b := newBoth(t)
+	b.Addr(b.Lo, "2001:db8::1/128")
+	so := b.socket(socket.AFInet6, socket.Dgram, 0, false, "[::]:7")
+	b.set(so, inet6.IPv6RecvPktInfo, inet6.IPv6RecvHopLimit)
+	for to, want := range map[string]string{"[::1]:7": "::1", "[::ffff:127.0.0.1]:7": "::ffff:127.0.0.1"} {
+		if err := b.send(so, to, "x"); err != nil {
+			t.Fatal(to, err)
+		}
+		m := socket.Msg{Data: make([]byte, 9), Control: make([]socket.Cmsg, 3)} // used before
+		if err := b.Do(func(w *netif.Work) error { return so.Recv(w, &m) }); err != nil {
+			t.Fatal(to, err)
+		}
+		if len(m.Control) != 2 || m.Control[0].Type != inet6.IPv6PktInfo || m.Control[1].Type != inet6.IPv6HopLimit {
+			t.Fatalf("%s: %v", to, m.Control)
+		}
+		same(t, to, netip.AddrFrom16([16]byte(m.Control[0].Data)).String(), want)
+	}
+	err := b.Do(func(w *netif.Work) error {
+		src := netip.MustParseAddr("2001:db8::1").As16()
+		_, err := so.Send(w, &socket.Msg{Addr: at("[::1]:7"), Data: []byte("x"), Control: []socket.Cmsg{
+			{Level: inet6.LevelIPv6, Type: inet6.IPv6PktInfo, Data: append(src[:], 0, 0, 0, 0)},
+			{Level: inet6.LevelIPv6, Type: inet6.IPv6HopLimit, Data: socket.Value32(9)}}})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := socket.Msg{Data: make([]byte, 9)}
+	if err := b.Do(func(w *netif.Work) error { return so.Recv(w, &m) }); err != nil || said(m.Addr) != "[2001:db8::1]:7" || m.TTL != 9 {
+		t.Errorf("from a source of its own choice: %v, hop limit %d, %v", m.Addr, m.TTL, err)
+	}
+}
+
+// What is too large for the path, and is not to be cut, is refused, and who asks
+// is told the path's MTU (RFC 3542 §11.3).
+func TestTooLargeForThePath(t *testing.T) {
+	b := both{rig.New(t, rig.Dual), t}
+	six(b.Rig)
+	b.Ether.ResolveWith(true, rig.OnBench{})
+	so := b.socket(socket.AFInet6, socket.Dgram, 0, true, "[::]:7")
+	b.set(so, inet6.IPv6RecvPathMTU, inet6.IPv6DontFrag)
+	told := func() string {
+		m := socket.Msg{Data: make([]byte, 9)}
+		if err := b.Do(func(w *netif.Work) error { return so.Recv(w, &m) }); err != nil {
+			return err.Error()
+		}
+		if len(m.Control) != 1 || m.Control[0].Type != inet6.IPv6PathMTU {
+			return fmt.Sprint("ancillary data ", m.Control)
+		}
+		d := m.Control[0].Data
+		return fmt.Sprint(len(m.Data), " octets and MTU ", binary.LittleEndian.Uint32(d[len(d)-4:]))
+	}
+	big := strings.Repeat("x", 1500)
+	same(t, "send", fmt.Sprint(b.send(so, "[2001:db8::2]:9", big)), syscall.EMSGSIZE.Error())
+	same(t, "by the interface", told(), "0 octets and MTU 1500")
+	if err := b.send(so, "[2001:db8::2]:9", big[:1400]); err != nil {
+		t.Fatal(err)
+	}
+	f := b.Sent()
+	if len(f) != 1 {
+		t.Fatalf("%d frames", len(f))
+	}
+	me, router := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+	m := packet.ICMP6(append(make([]byte, packet.ICMP6Len), f[0][packet.EtherLen:][:1200]...))
+	m.SetType(packet.ICMP6TooBig, 0)
+	m.SetRest(1300)
+	m.SetChecksum(router, me)
+	e := make([]byte, packet.EtherLen+packet.IPv6Len, 1500)
+	packet.PutEther(e, rig.Me, rig.Peer, packet.EtherIPv6)
+	packet.PutIPv6(e[packet.EtherLen:], 0, 0, len(m), packet.ProtoICMPv6, 64, router, me)
+	b.Send(append(e, m...))
+	same(t, "by a router", told(), "0 octets and MTU 1300")
+	same(t, "and no error", told(), nothing)
+	same(t, "send once more", fmt.Sprint(b.send(so, "[2001:db8::2]:9", big[:1400])), syscall.EMSGSIZE.Error())
 }
 
 // The largest datagrams: 65,535 octets count without the header over IPv6.

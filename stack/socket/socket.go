@@ -391,7 +391,7 @@ func (so *Socket) Recv(w *netif.Work, m *Msg) error {
 	if pkt.Flags&packet.FlagMulticast != 0 {
 		m.Flags |= MsgMcast
 	}
-	m.Time, m.IfIndex = pkt.Time, pkt.RcvIf
+	m.Time, m.IfIndex, m.Control = pkt.Time, pkt.RcvIf, nil
 	so.H.Describe(pkt, m)
 	m.Addr, m.Dst = so.leave(m.Addr), so.leave(Addr{IP: m.Dst}).IP
 	if peek {
