@@ -79,6 +79,9 @@ func (p *PCB) versions(a netip.Addr) Versions {
 // Reaches reports whether the block may send to a: its local address, or the IP
 // version that its wildcard stands for, is of that version.
 func (p *PCB) Reaches(a netip.Addr) bool {
+	if p.So.Family == AFInet {
+		return a.Is4()
+	}
 	return p.versions(p.Ends().Local.IP)&VersionOf(a) != 0
 }
 

@@ -393,7 +393,9 @@ func (so *Socket) Recv(w *netif.Work, m *Msg) error {
 	}
 	m.Time, m.IfIndex, m.Control = pkt.Time, pkt.RcvIf, nil
 	so.H.Describe(pkt, m)
-	m.Addr, m.Dst = so.leave(m.Addr), so.leave(Addr{IP: m.Dst}).IP
+	if so.Family != AFInet {
+		m.Addr, m.Dst = so.leave(m.Addr), so.leave(Addr{IP: m.Dst}).IP
+	}
 	if peek {
 		so.mu.Unlock()
 		return nil

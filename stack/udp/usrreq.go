@@ -148,7 +148,9 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 		e = p.Ends()
 	}
 	f := &p.flow
-	f.Plain()
+	if p.So.Family != socket.AFInet { // its packets may go by either version, whose options fill in their own
+		f.Plain()
+	}
 	f.Dst, f.Src, f.Proto = to.IP, p.from(e.Local.IP), packet.ProtoUDP
 	p.opts.Fill(f)
 	if len(m.Control) > 0 {
