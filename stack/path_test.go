@@ -15,6 +15,7 @@ import (
 // driver is handed waits in a queue until deliver.
 type pair struct {
 	now   int64
+	v6    bool // sockets are of IPv6
 	s     [2]*stack.Stack
 	ifp   [2]*netif.Interface
 	w     [2]*netif.Work
@@ -38,6 +39,30 @@ func (e *end) Transmit(_ *netif.Interface, burst []*packet.Buf) {
 	e.p.line[e.to] = append(e.p.line[e.to], burst...)
 }
 
+// over has sockets speak IPv6, or IPv4.
+func (p *pair) over(v6 bool) *pair {
+	p.v6 = v6
+	return p
+}
+
+func (p *pair) family() int {
+	if p.v6 {
+		return socket.AFInet6
+	}
+	return socket.AFInet
+}
+
+// addr is an end on stack i, counted from 1.
+func (p *pair) addr(i byte, port uint16) socket.Addr {
+	if p.v6 {
+		return addr6(i, port)
+	}
+	return addr(i, port)
+}
+
+// families names the two for tests and benchmarks that run over both.
+var families = map[string]bool{"v4": false, "v6": true}
+
 func newPair(t testing.TB) *pair { return newPairWith(t, netif.CapCsum) }
 
 func newPairWith(t testing.TB, caps netif.Caps) *pair {
@@ -60,8 +85,13 @@ func newPairWith(t testing.TB, caps netif.Caps) *pair {
 		if err := s.AddInterface(p.ifp[i]); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.AddAddr(p.ifp[i], stack.AddrSpec{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i)}), Bits: 8}); err != nil {
-			t.Fatal(err)
+		for _, a := range []stack.AddrSpec{
+			{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i)}), Bits: 8},
+			{Addr: addr6(byte(1+i), 0).IP, Bits: 64, Flags: netif.AddrNoDAD},
+		} {
+			if err := s.AddAddr(p.ifp[i], a); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	p.deliver()
@@ -84,7 +114,7 @@ func (p *pair) deliver() {
 func (p *pair) socket(t testing.TB, i int, local, peer socket.Addr) *socket.Socket {
 	w := p.s[i].Env.Begin(p.now)
 	defer w.End()
-	so, err := p.s[i].Socket(w, socket.AFInet, socket.Dgram, 0, socket.Cred{Super: true})
+	so, err := p.s[i].Socket(w, p.family(), socket.Dgram, 0, socket.Cred{Super: true})
 	if err == nil {
 		err = so.Bind(w, local)
 	}
@@ -99,6 +129,10 @@ func (p *pair) socket(t testing.TB, i int, local, peer socket.Addr) *socket.Sock
 
 func addr(i byte, port uint16) socket.Addr {
 	return socket.Addr{IP: netip.AddrFrom4([4]byte{10, 0, 0, i}), Port: port}
+}
+
+func addr6(i byte, port uint16) socket.Addr {
+	return socket.Addr{IP: netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: i}), Port: port}
 }
 
 const burstLen = 32
@@ -140,32 +174,36 @@ func (p *pair) sendBurst(t testing.TB, a, b *socket.Socket, payload, buf []byte)
 }
 
 func TestNoAllocationAPacket(t *testing.T) {
-	for _, size := range []int{64, 1472} {
-		p := newPair(t)
-		b := p.socket(t, 1, addr(2, 7), socket.Addr{})
-		if err := b.SetOption(p.w[1], socket.LevelSocket, socket.SORcvBuf, socket.Value32(1<<20)); err != nil {
-			t.Fatal(err)
-		}
-		a := p.socket(t, 0, addr(1, 5000), addr(2, 7))
-		payload, buf := make([]byte, size), make([]byte, 2048)
-		p.resolve(t, a, b)
-		p.sendBurst(t, a, b, payload, buf)
-		if n := testing.AllocsPerRun(100, func() { p.sendBurst(t, a, b, payload, buf) }); n != 0 {
-			t.Errorf("%d octets: %v allocations in a burst of %d datagrams, want none", size, n, burstLen)
+	for name, v6 := range families {
+		for _, size := range []int{64, 1452} {
+			p := newPair(t).over(v6)
+			b := p.socket(t, 1, p.addr(2, 7), socket.Addr{})
+			if err := b.SetOption(p.w[1], socket.LevelSocket, socket.SORcvBuf, socket.Value32(1<<20)); err != nil {
+				t.Fatal(err)
+			}
+			a := p.socket(t, 0, p.addr(1, 5000), p.addr(2, 7))
+			payload, buf := make([]byte, size), make([]byte, 2048)
+			p.resolve(t, a, b)
+			p.sendBurst(t, a, b, payload, buf)
+			if n := testing.AllocsPerRun(100, func() { p.sendBurst(t, a, b, payload, buf) }); n != 0 {
+				t.Errorf("%s, %d octets: %v allocations in a burst of %d datagrams, want none", name, size, n, burstLen)
+			}
 		}
 	}
 }
 
-func BenchmarkUDP64(b *testing.B)   { benchUDP(b, 64) }
-func BenchmarkUDP1472(b *testing.B) { benchUDP(b, 1472) }
+func BenchmarkUDP64(b *testing.B)     { benchUDP(b, 64, false) }
+func BenchmarkUDP1472(b *testing.B)   { benchUDP(b, 1472, false) }
+func BenchmarkUDP64v6(b *testing.B)   { benchUDP(b, 64, true) }
+func BenchmarkUDP1452v6(b *testing.B) { benchUDP(b, 1452, true) }
 
-func benchUDP(b *testing.B, size int) {
-	p := newPair(b)
-	to := p.socket(b, 1, addr(2, 7), socket.Addr{})
+func benchUDP(b *testing.B, size int, v6 bool) {
+	p := newPair(b).over(v6)
+	to := p.socket(b, 1, p.addr(2, 7), socket.Addr{})
 	if err := to.SetOption(p.w[1], socket.LevelSocket, socket.SORcvBuf, socket.Value32(1<<20)); err != nil {
 		b.Fatal(err)
 	}
-	from := p.socket(b, 0, addr(1, 5000), addr(2, 7))
+	from := p.socket(b, 0, p.addr(1, 5000), p.addr(2, 7))
 	payload, buf := make([]byte, size), make([]byte, 2048)
 	p.resolve(b, from, to)
 	p.sendBurst(b, from, to, payload, buf)

@@ -22,14 +22,14 @@ func (p *pair) streams(t testing.TB) (a, b *socket.Socket) {
 	var lis *socket.Socket
 	cred := socket.Cred{Super: true}
 	p.call(1, func(w *netif.Work) {
-		lis, _ = p.s[1].Socket(w, socket.AFInet, socket.Stream, 0, cred)
-		if err := errors.Join(lis.Bind(w, addr(2, 80)), lis.Listen(w, 5)); err != nil {
+		lis, _ = p.s[1].Socket(w, p.family(), socket.Stream, 0, cred)
+		if err := errors.Join(lis.Bind(w, p.addr(2, 80)), lis.Listen(w, 5)); err != nil {
 			t.Fatal(err)
 		}
 	})
 	p.call(0, func(w *netif.Work) {
-		a, _ = p.s[0].Socket(w, socket.AFInet, socket.Stream, 0, cred)
-		if err := a.Connect(w, addr(2, 80)); !errors.Is(err, syscall.EINPROGRESS) {
+		a, _ = p.s[0].Socket(w, p.family(), socket.Stream, 0, cred)
+		if err := a.Connect(w, p.addr(2, 80)); !errors.Is(err, syscall.EINPROGRESS) {
 			t.Fatal(err)
 		}
 	})
@@ -72,25 +72,27 @@ func (p *pair) stream(t testing.TB, i int, a, b *socket.Socket, n int, data, buf
 	}
 }
 
-var streamCaps = map[string]netif.Caps{"MTU": 0, "super": netif.CapCsum | netif.CapTSO4}
+var streamCaps = map[string]netif.Caps{"MTU": 0, "super": netif.CapCsum | netif.CapTSO4 | netif.CapTSO6}
 
 // TestStreamAllocatesNothing: a connection that has settled sends, receives
 // and acknowledges without the allocator.
 func TestStreamAllocatesNothing(t *testing.T) {
 	for name, caps := range streamCaps {
-		t.Run(name, func(t *testing.T) {
-			p := newPairWith(t, caps)
-			x, y := p.streams(t)
-			data, buf := make([]byte, 1<<18), make([]byte, 1<<18)
-			p.stream(t, 0, x, y, 16<<20, data, buf)
-			p.stream(t, 1, y, x, 16<<20, data, buf)
-			if n := testing.AllocsPerRun(20, func() {
-				p.stream(t, 0, x, y, 1<<20, data, buf)
-				p.stream(t, 1, y, x, 1<<20, data, buf)
-			}); n != 0 {
-				t.Fatalf("%v allocations in 2 MiB", n)
-			}
-		})
+		for family, v6 := range families {
+			t.Run(name+"/"+family, func(t *testing.T) {
+				p := newPairWith(t, caps).over(v6)
+				x, y := p.streams(t)
+				data, buf := make([]byte, 1<<18), make([]byte, 1<<18)
+				p.stream(t, 0, x, y, 16<<20, data, buf)
+				p.stream(t, 1, y, x, 16<<20, data, buf)
+				if n := testing.AllocsPerRun(20, func() {
+					p.stream(t, 0, x, y, 1<<20, data, buf)
+					p.stream(t, 1, y, x, 1<<20, data, buf)
+				}); n != 0 {
+					t.Fatalf("%v allocations in 2 MiB", n)
+				}
+			})
+		}
 	}
 }
 
@@ -98,19 +100,21 @@ func TestStreamAllocatesNothing(t *testing.T) {
 // driver.
 func BenchmarkStream(b *testing.B) {
 	for name, caps := range streamCaps {
-		b.Run(name, func(b *testing.B) {
-			p := newPairWith(b, caps)
-			x, y := p.streams(b)
-			data, buf := make([]byte, 1<<18), make([]byte, 1<<18)
-			p.stream(b, 0, x, y, 1, data[:100], buf) // not at the front of a buffer
-			p.stream(b, 0, x, y, 16<<20, data, buf)
-			const size = 1 << 20
-			b.SetBytes(size)
-			b.ReportAllocs()
-			for b.Loop() {
-				p.stream(b, 0, x, y, size, data, buf)
-			}
-		})
+		for family, v6 := range families {
+			b.Run(name+"/"+family, func(b *testing.B) {
+				p := newPairWith(b, caps).over(v6)
+				x, y := p.streams(b)
+				data, buf := make([]byte, 1<<18), make([]byte, 1<<18)
+				p.stream(b, 0, x, y, 1, data[:100], buf) // not at the front of a buffer
+				p.stream(b, 0, x, y, 16<<20, data, buf)
+				const size = 1 << 20
+				b.SetBytes(size)
+				b.ReportAllocs()
+				for b.Loop() {
+					p.stream(b, 0, x, y, size, data, buf)
+				}
+			})
+		}
 	}
 }
 
@@ -120,8 +124,8 @@ func BenchmarkConnect(b *testing.B) {
 	cred := socket.Cred{Super: true}
 	var lis *socket.Socket
 	p.call(1, func(w *netif.Work) {
-		lis, _ = p.s[1].Socket(w, socket.AFInet, socket.Stream, 0, cred)
-		if err := errors.Join(lis.Bind(w, addr(2, 80)), lis.Listen(w, 5)); err != nil {
+		lis, _ = p.s[1].Socket(w, p.family(), socket.Stream, 0, cred)
+		if err := errors.Join(lis.Bind(w, p.addr(2, 80)), lis.Listen(w, 5)); err != nil {
 			b.Fatal(err)
 		}
 	})
@@ -136,8 +140,8 @@ func BenchmarkConnect(b *testing.B) {
 		p.s[0].Advance(p.now)
 		var x, y *socket.Socket
 		p.call(0, func(w *netif.Work) {
-			x, _ = p.s[0].Socket(w, socket.AFInet, socket.Stream, 0, cred)
-			if err := x.Connect(w, addr(2, 80)); !errors.Is(err, syscall.EINPROGRESS) {
+			x, _ = p.s[0].Socket(w, p.family(), socket.Stream, 0, cred)
+			if err := x.Connect(w, p.addr(2, 80)); !errors.Is(err, syscall.EINPROGRESS) {
 				b.Fatal(err)
 			}
 		})
