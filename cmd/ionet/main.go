@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"ionet/daemon/rtadvd"
+	"ionet/daemon/rtsold"
 	"ionet/stackd"
 	"ionet/tool/all"
 	"ionet/tool/cli"
@@ -18,4 +19,4 @@ func main() {
 }
 
 // daemons are clients of a stack that stay.
-var daemons = []*cli.Command{&rtadvd.Command}
+var daemons = []*cli.Command{&rtadvd.Command, &rtsold.Once, &rtsold.Command}

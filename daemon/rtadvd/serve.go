@@ -272,33 +272,8 @@ func serve(l *life.Daemon, o *options) error {
 
 // loop is the daemon's life between the first word and the last.
 func (d *daemon) loop(l *life.Daemon, r *client.RouteSocket, conn nd.Conn) error {
-	changed := make(chan struct{}, 1)
-	packets := make(chan nd.Packet, 64)
-	failed := make(chan error, 2)
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		failed <- life.Watch(r, func() {
-			select {
-			case changed <- struct{}{}:
-			default: // one is on its way
-			}
-		})
-	}()
-	go func() {
-		for {
-			p, err := conn.Recv()
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case packets <- p:
-			case <-stop:
-				return
-			}
-		}
-	}()
+	h := life.Listen(r, conn)
+	defer h.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -313,9 +288,9 @@ func (d *daemon) loop(l *life.Daemon, r *client.RouteSocket, conn nd.Conn) error
 		timer.Reset(max(wait, 0))
 		select {
 		case <-timer.C:
-		case p := <-packets:
+		case p := <-h.Packets:
 			d.take(time.Now(), p)
-		case <-changed:
+		case <-h.Changed:
 			if err := d.refresh(time.Now()); err != nil {
 				return err
 			}
@@ -331,7 +306,7 @@ func (d *daemon) loop(l *life.Daemon, r *client.RouteSocket, conn nd.Conn) error
 				}
 				d.farewell(time.Now())
 			}
-		case err := <-failed:
+		case err := <-h.Failed:
 			return err
 		}
 	}
