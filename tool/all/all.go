@@ -36,6 +36,7 @@ var Commands = []*cli.Command{
 	&ping.Command,
 	&ping6.Command,
 	&traceroute.Command,
+	&traceroute.Command6,
 	&arp.Command,
 	&ndp.Command,
 	&ip6addrctl.Command,

@@ -34,7 +34,14 @@ type family struct {
 	sizeSentry string // what len counts
 }
 
-var inet4 = family{spec: "dDf:Fg:i:Ilm:np:Pq:rs:t:vw:x", least: 40, sizeSentry: "packet length"}
+// opacketLen is the smallest data of a probe of traceroute6: seq, hops, two
+// octets of nothing, seconds and microseconds.
+const opacketLen = 12
+
+var (
+	inet4 = family{spec: "dDf:Fg:i:Ilm:np:Pq:rs:t:vw:x", least: 40, sizeSentry: "packet length"}
+	inet6 = family{spec: "df:g:Ilm:np:q:rs:vw:", least: opacketLen, sizeSentry: "data length"}
+)
 
 func parse(args []string, fam family) (*options, error) {
 	o := &options{first: 1, hops: defaultHops, port: firstPort, tries: defaultTry, wait: defaultWait}
