@@ -13,8 +13,8 @@ import (
 
 var (
 	nodeErrPPS = mib.Int("net.inet6.icmp6.errppslimit", 100, "ICMPv6 errors sent a second at most; negative: no limit.", mib.Range(-1, 1<<30))
-	nodeHiwat  = mib.Int("net.inet6.icmp6.mtudisc_hiwat", 1280, "Path MTUs learnt of destinations that a socket here sends to; negative: no limit.", mib.Range(-1, 1<<20))
-	_          = mib.Int("net.inet6.icmp6.mtudisc_lowat", 256, "Nothing: only what a socket here has sent is believed. Kept for scripts.", mib.Range(-1, 1<<20))
+	nodeHiwat  = mib.Int("net.inet6.icmp6.mtudisc_hiwat", 1280, "Path MTUs held at most that messages about transports' packets have told; negative: no limit.", mib.Range(-1, 1<<20))
+	nodeLowat  = mib.Int("net.inet6.icmp6.mtudisc_lowat", 256, "The same for packets that only a raw socket can have sent.", mib.Range(-1, 1<<20))
 
 	cntErrors    = mib.NewCounter("icmp6", "errors generated", "# call{s} to icmp_error")
 	cntErrRefuse = mib.NewCounter("icmp6", "cannot answer", "# error{s} not generated because old message was icmp error or so")
@@ -259,11 +259,12 @@ func (in *Inet6) errorInput(w *netif.Work, m packet.ICMP6, rcvif uint32) {
 		}
 	case packet.ICMP6TooBig:
 		w.Count(cntBigIn)
-		if !in.knows(src, dst, proto, body) {
+		limit := in.believes(src, dst, proto, body)
+		if limit == nil {
 			w.Count(cntForged)
 			return
 		}
-		c = socket.Control{Err: syscall.EMSGSIZE, MTU: in.newPMTU(w, dst, int(m.Rest()))}
+		c = socket.Control{Err: syscall.EMSGSIZE, MTU: in.newPMTU(w, dst, int(m.Rest()), limit)}
 		if c.MTU == 0 {
 			return
 		}
@@ -295,20 +296,26 @@ func (in *Inet6) errorInput(w *netif.Work, m packet.ICMP6, rcvif uint32) {
 	}
 }
 
-// knows reports whether a socket of ours can have sent the packet that an
-// error quotes.
-func (in *Inet6) knows(src, dst netip.Addr, proto uint8, body []byte) bool {
+// believes is the bound on path MTUs for the packet that an error quotes; nil:
+// no socket of ours can have sent it.
+func (in *Inet6) believes(src, dst netip.Addr, proto uint8, body []byte) *mib.Node {
 	u := in.upper[proto]
 	if proto == packet.ProtoICMPv6 {
 		u = in.echo
 	}
-	return u != nil && u.Knows(src, dst, body) || in.raw != nil && in.raw.Knows(dst, proto)
+	switch {
+	case u != nil && u.Knows(src, dst, body):
+		return nodeHiwat
+	case in.raw != nil && in.raw.Knows(dst, proto):
+		return nodeLowat
+	}
+	return nil
 }
 
 // newPMTU notes a smaller path MTU and answers it; 0 when it is not believed.
 // Nothing below what every link carries is (RFC 8201 §4, RFC 8021).
-func (in *Inet6) newPMTU(w *netif.Work, dst netip.Addr, mtu int) int {
-	if mtu < packet.MinMTU6 || in.env.MIB.Int(nodeHiwat) == 0 {
+func (in *Inet6) newPMTU(w *netif.Work, dst netip.Addr, mtu int, limit *mib.Node) int {
+	if mtu < packet.MinMTU6 {
 		return 0
 	}
 	f := socket.Flow{Dst: dst}
@@ -317,6 +324,9 @@ func (in *Inet6) newPMTU(w *netif.Work, dst netip.Addr, mtu int) int {
 	}
 	if old, ok := in.cache.MTU(dst, w.Now); ok && old <= mtu {
 		return old
+	}
+	if n := in.env.MIB.Int(limit); n >= 0 && int64(in.cache.Len6(w.Now)) >= n {
+		return 0
 	}
 	in.cache.SetMTU(dst, mtu, w.Now, w.Now+in.env.MIB.Int(nodeMTUDisc)*second)
 	in.gen.Add(1)

@@ -68,6 +68,22 @@ func (c *HostCache) MTU(dst netip.Addr, now int64) (mtu int, ok bool) {
 	return 0, false
 }
 
+// Len6 is how many IPv6 destinations have a path MTU at time now.
+func (c *HostCache) Len6(now int64) (n int) {
+	sets := c.sets.Load()
+	if sets == nil {
+		return 0
+	}
+	for i := range sets {
+		for j := range sets[i] {
+			if e := sets[i][j].Load(); e != nil && e.expires > now && e.addr.Is6() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // NextExpiry is when the first of the entries that are valid at now expires;
 // false: there is none. It walks the whole cache.
 func (c *HostCache) NextExpiry(now int64) (at int64, ok bool) {
