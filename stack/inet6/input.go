@@ -20,7 +20,6 @@ var (
 	cntFragDrop  = mib.NewCounter("ip6", "fragment dropped", "# fragment{s} dropped (dup or out of space)")
 	cntFragBad   = mib.NewCounter("ip6", "malformed fragment", "# malformed or overlapping fragment{s} dropped")
 	cntFragTime  = mib.NewCounter("ip6", "fragment timeout", "# fragment{s} dropped after timeout")
-	cntFragFull  = mib.NewCounter("ip6", "fragments over limit", "# fragment{s} that exceeded limit")
 	cntReass     = mib.NewCounter("ip6", "reassembled", "# packet{s} reassembled ok")
 	cntDelivered = mib.NewCounter("ip6", "delivered", "# packet{s} for this host")
 	cntForward   = mib.NewCounter("ip6", "forwarded", "# packet{s} forwarded")

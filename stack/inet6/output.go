@@ -19,7 +19,6 @@ var (
 	nodeLowMin   = mib.Int("net.inet6.ip6.lowportmin", 600, "Lowest port of IPV6_PORTRANGE_LOW.", mib.Range(1, 1023))
 	nodeLowMax   = mib.Int("net.inet6.ip6.lowportmax", 1023, "Highest port of IPV6_PORTRANGE_LOW.", mib.Range(1, 1023))
 	cntLocalOut  = mib.NewCounter("ip6", "sent", "# packet{s} sent from this host")
-	cntRawOut    = mib.NewCounter("ip6", "raw sent", "# packet{s} sent with fabricated ip header")
 	cntOutNoMem  = mib.NewCounter("ip6", "no memory", "# output packet{s} dropped due to no bufs, etc.")
 	cntNoRoute   = mib.NewCounter("ip6", "no route", "# output packet{s} discarded due to no route")
 	cntBlackhole = mib.NewCounter("ip6", "blackhole", "# output packet{s} swallowed by a blackhole route")
