@@ -258,9 +258,6 @@ func (o *Options) stick(name int, v []byte) (done bool, err error) {
 }
 
 func (o *Options) keep(x wishes) {
-	if x.temp != o.wishes.temp {
-		o.in.Invalidate() // a cached route knows its source
-	}
 	o.wishes, o.ext = x, x.extensions()
 }
 
@@ -315,7 +312,6 @@ func (o *Options) Control(f *socket.Flow, c []socket.Cmsg) error {
 		return syscall.EINVAL
 	}
 	x.fill(o.in, f, x.extensions())
-	f.Route = socket.RouteCache{}
 	return nil
 }
 

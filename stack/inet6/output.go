@@ -142,7 +142,7 @@ func (in *Inet6) resolve(f *socket.Flow) error {
 	rc := &f.Route
 	gen := in.generation()
 	if rc.Gen == gen && rc.If != nil && rc.Dst == towards(f) && rc.IfIndex == f.IfIndex &&
-		(rc.From == f.Src || !rc.From.IsValid() && rc.Src == f.Src) && rc.DontRoute == f.DontRoute {
+		(rc.From == f.Src || !rc.From.IsValid() && rc.Src == f.Src) && rc.DontRoute == f.DontRoute && rc.Temp == f.Temp {
 		if !rc.If.Up() {
 			return syscall.ENETDOWN
 		}
@@ -161,7 +161,7 @@ func (in *Inet6) resolve(f *socket.Flow) error {
 		rc.If = nil
 		return syscall.ENETDOWN
 	}
-	rc.Gen, rc.Dst, rc.From, rc.IfIndex, rc.DontRoute = gen, towards(f), f.Src, f.IfIndex, f.DontRoute
+	rc.Gen, rc.Dst, rc.From, rc.IfIndex, rc.DontRoute, rc.Temp = gen, towards(f), f.Src, f.IfIndex, f.DontRoute, f.Temp
 	return nil
 }
 

@@ -61,6 +61,7 @@ type RouteCache struct {
 	From      netip.Addr
 	IfIndex   uint32
 	DontRoute bool
+	Temp      int8
 }
 
 // Control is what an ICMP error says about a packet of ours.
