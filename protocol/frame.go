@@ -220,7 +220,7 @@ const (
 	MCastUnblockSource    = 85
 
 	// On level ProtoICMPv6.
-	ICMP6Filter = 18 // icmp6_filter: 32 octets, of which bit n set keeps type n away (RFC 3542 §3.2)
+	ICMP6Filter = 18 // icmp6_filter: eight u32, of which bit n set lets type n pass, as KAME has it (RFC 3542 §3.2)
 )
 
 // Protocols.

@@ -12,6 +12,7 @@ import (
 
 	"ionet/protocol"
 	"ionet/stack/arp"
+	"ionet/stack/membership"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -50,7 +51,7 @@ func (s *server) table(name, arg, only string) ([]any, error) {
 	case protocol.TableGroups:
 		var rows []any
 		for _, g := range s.eng.Engine().Groups() {
-			rows = append(rows, protocol.GroupRow{Interface: g.If.Name, Group: g.Group.String(), Refs: g.Members})
+			rows = append(rows, groupRow(g))
 		}
 		return rows, nil
 	case protocol.TableOptions:
@@ -132,7 +133,7 @@ func media(rate uint64) string {
 }
 
 func scoped(a netip.Addr, ifname string) string {
-	if a.Is6() && a.IsLinkLocalUnicast() {
+	if packet.IsLinkScoped(a) {
 		return a.WithZone(ifname).String()
 	}
 	return a.String()
@@ -233,4 +234,21 @@ func tablePage(rows []any, cursor uint64, room int) (b []byte, next uint64, err 
 		b = append(append(b, line...), '\n')
 	}
 	return b, 0, nil
+}
+
+// groupRow is a membership as tools print it: a group of one link with its
+// interface.
+func groupRow(g membership.Info) protocol.GroupRow {
+	name := func(a netip.Addr) string {
+		ip, _ := packet.Unscoped(a)
+		return scoped(ip, g.If.Name)
+	}
+	r := protocol.GroupRow{Interface: g.If.Name, Group: name(g.Group), Refs: g.Members, Mode: "exclude"}
+	if g.Include {
+		r.Mode = "include"
+	}
+	for _, a := range g.Sources {
+		r.Sources = append(r.Sources, name(a))
+	}
+	return r
 }
