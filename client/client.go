@@ -42,6 +42,7 @@ type Stack struct {
 	conn   *net.UnixConn
 	prefix string
 	path   string
+	family int // of the door
 	hello  protocol.Hello
 	tag    atomic.Uint32
 	done   chan struct{} // closed when the reader has ended
@@ -50,6 +51,7 @@ type Stack struct {
 	pending map[uint32]chan reply
 	err     error // why the connection ended
 	lookups lookups
+	zones   zones
 }
 
 // Open connects to the stack at the prefix sock, as [Find] answers it; "" is
@@ -70,7 +72,7 @@ func OpenFamily(prefix string, family int) (*Stack, error) {
 	if err != nil {
 		return nil, dialError(prefix, path, err)
 	}
-	s := &Stack{conn: conn, prefix: prefix, path: path, done: make(chan struct{}), pending: map[uint32]chan reply{}}
+	s := &Stack{conn: conn, prefix: prefix, path: path, family: family, done: make(chan struct{}), pending: map[uint32]chan reply{}}
 	go s.read()
 	ctx, cancel := context.WithTimeout(context.Background(), helloTimeout)
 	defer cancel()

@@ -36,7 +36,7 @@ func (k *Socket) AcceptData() (c *Socket, data int, peer, local protocol.Addr, e
 		return nil, 0, peer, local, k.closed(r.err)
 	}
 	a, err := protocol.ParseAccepted(r.payload)
-	c = &Socket{s: k.s, id: a.ID, read: newDeadline()}
+	c = k.child(a.ID)
 	if err == nil && r.fd == 0 {
 		err = &protocol.Error{Errno: syscall.EMFILE, Text: "the stack sent no descriptor with the connection: this program has none left (ulimit -n)"}
 	}

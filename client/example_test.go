@@ -271,7 +271,9 @@ func ExampleTable() {
 	}
 	for _, ifp := range rows {
 		for _, a := range ifp.Addresses {
-			fmt.Println(ifp.Name, a.Address)
+			if a.Family == "inet" {
+				fmt.Println(ifp.Name, a.Address)
+			}
 		}
 	}
 	// Output:

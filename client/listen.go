@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"net"
+	"net/netip"
 	"time"
 
 	"ionet/protocol"
@@ -25,16 +26,18 @@ type ListenConfig struct {
 	KeepAliveConfig net.KeepAliveConfig
 }
 
-// Listen is net.Listen on the stack, for "tcp" and "tcp4". An address without
-// host is every one of the stack; port 0 is any that is free. The listener is
-// a *[TCPListener].
+// Listen is net.Listen on the stack, for "tcp", "tcp4" and "tcp6". As there an
+// address without host, or of zeros, is every one of the stack, with "tcp" of
+// both families; port 0 is any that is free. The listener is a *[TCPListener].
 func (s *Stack) Listen(network, addr string) (net.Listener, error) {
 	lc := ListenConfig{Stack: s}
 	return lc.Listen(context.Background(), network, addr)
 }
 
-// ListenPacket is net.ListenPacket on the stack, for "udp", "udp4" and
-// "ip4:icmp" (or a number). "" and ":0" are any address.
+// ListenPacket is net.ListenPacket on the stack, for "udp", "udp4", "udp6",
+// "ip4:icmp" and "ip6:ipv6-icmp" (or a number). ":0" is any address, with "udp" of both
+// families, and "" that of the family, of IPv4 for "ip". The connection is a
+// *[Conn].
 func (s *Stack) ListenPacket(network, addr string) (net.PacketConn, error) {
 	lc := ListenConfig{Stack: s}
 	return lc.ListenPacket(context.Background(), network, addr)
@@ -42,7 +45,7 @@ func (s *Stack) ListenPacket(network, addr string) (net.PacketConn, error) {
 
 // Listen is [Stack.Listen] with options; ctx ends the look-up of a name.
 func (lc *ListenConfig) Listen(ctx context.Context, network, addr string) (net.Listener, error) {
-	k, a, err := lc.bound(ctx, network, addr, true)
+	k, kd, a, err := lc.bound(ctx, network, addr, true)
 	if err == nil {
 		var l *TCPListener
 		if l, err = lc.listenTCP(k, network); err == nil {
@@ -50,40 +53,49 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, addr string) (net.L
 		}
 		_ = k.Close()
 	}
-	return nil, &net.OpError{Op: "listen", Net: network, Addr: addrOrNil(network, a), Err: err}
+	return nil, &net.OpError{Op: "listen", Net: network, Addr: kd.addrOrNil(a), Err: err}
 }
 
 // ListenPacket is [Stack.ListenPacket] with options; ctx ends the look-up of a
 // name.
 func (lc *ListenConfig) ListenPacket(ctx context.Context, network, addr string) (net.PacketConn, error) {
-	k, a, err := lc.bound(ctx, network, addr, false)
+	k, kd, a, err := lc.bound(ctx, network, addr, false)
 	if err == nil {
-		_, _, raw, _ := parseNetwork(network)
-		var c *socketConn
-		if c, err = newConn(k, raw); err == nil {
+		var c *Conn
+		if c, err = newConn(k, kd); err == nil {
 			return c, nil
 		}
 		_ = k.Close()
 	}
-	return nil, &net.OpError{Op: "listen", Net: network, Addr: addrOrNil(network, a), Err: err}
+	return nil, &net.OpError{Op: "listen", Net: network, Addr: kd.addrOrNil(a), Err: err}
 }
 
 // bound makes a socket that has the options and the address.
-func (lc *ListenConfig) bound(ctx context.Context, network, addr string, stream bool) (*Socket, protocol.Addr, error) {
-	typ, proto, raw, err := parseNetwork(network)
-	if err == nil && (typ == protocol.SockStream) != stream {
+func (lc *ListenConfig) bound(ctx context.Context, network, addr string, stream bool) (*Socket, kind, protocol.Addr, error) {
+	kd, err := parseNetwork(network)
+	if err == nil && (kd.typ == protocol.SockStream) != stream {
 		err = net.UnknownNetworkError(network)
 	}
 	var as []protocol.Addr
 	if err == nil {
-		as, err = lc.Stack.resolveAddr(ctx, network, addr, raw)
+		as, err = lc.Stack.resolveAddr(ctx, network, addr, kd)
 	}
 	if err != nil {
-		return nil, protocol.Addr{}, err
+		return nil, kd, protocol.Addr{}, err
 	}
-	k, err := lc.Stack.Socket(typ, proto)
+	a := as[0]
+	for _, b := range as {
+		if b.Family == protocol.AFInet { // a name means that, as in package net
+			a = b
+			break
+		}
+	}
+	if kd.family != 0 && a.Family != kd.family {
+		return nil, kd, a, &net.AddrError{Err: "no suitable address found", Addr: addr}
+	}
+	k, a, err := lc.socket(kd, a)
 	if err != nil {
-		return nil, as[0], err
+		return nil, kd, a, err
 	}
 	if lc.ReuseAddr || stream {
 		err = k.SetInt(protocol.SolSocket, protocol.SoReuseAddr, 1)
@@ -95,25 +107,45 @@ func (lc *ListenConfig) bound(ctx context.Context, network, addr string, stream 
 		err = lc.Control(network, addr, k)
 	}
 	if err == nil {
-		err = k.Bind(as[0])
+		err = k.Bind(a)
 	}
+	a = lc.Stack.named(a)
 	if err != nil {
 		_ = k.Close()
-		return nil, as[0], err
+		return nil, kd, a, err
 	}
-	return k, as[0], nil
+	return k, kd, a, nil
 }
 
-// addrOrNil is an address as package net shows it; nil for none.
-func addrOrNil(network string, a protocol.Addr) net.Addr {
-	if !a.IP.IsValid() {
-		return nil
+// socket makes one for an address, and answers the address that it is to be
+// bound to. Where the network leaves the family open, any address is one socket
+// of AF_INET6 that takes both, unless the stack has no IPv6.
+func (lc *ListenConfig) socket(kd kind, a protocol.Addr) (*Socket, protocol.Addr, error) {
+	any := a.IP.IsUnspecified() && !kd.raw()
+	if any && kd.family == 0 {
+		k, err := lc.Stack.SocketFamily(protocol.AFInet6, kd.typ, kd.proto)
+		if err == nil {
+			a = protocol.AddrFrom(netip.IPv6Unspecified(), a.Port)
+			return lc.only6(k, a, false)
+		}
+		if !lacks(err) || a.Family == protocol.AFInet6 {
+			return nil, a, err
+		}
 	}
-	typ, _, raw, _ := parseNetwork(network)
-	if typ == protocol.SockStream {
-		return net.TCPAddrFromAddrPort(a.AddrPort())
+	k, err := lc.Stack.SocketFamily(a.Family, kd.typ, kd.proto)
+	if err == nil && any && a.Family == protocol.AFInet6 {
+		return lc.only6(k, a, true)
 	}
-	return netAddr(a, raw)
+	return k, a, err
+}
+
+// only6 says whether a socket of AF_INET6 leaves IPv4 alone.
+func (lc *ListenConfig) only6(k *Socket, a protocol.Addr, on bool) (*Socket, protocol.Addr, error) {
+	if err := k.SetInt(protocol.ProtoIPv6, protocol.IPv6V6Only, flag(on)); err != nil {
+		_ = k.Close()
+		return nil, a, err
+	}
+	return k, a, nil
 }
 
 // TCPListener accepts TCP connections, with the methods of a *net.TCPListener.
@@ -141,7 +173,7 @@ func (lc *ListenConfig) listenTCP(k *Socket, network string) (*TCPListener, erro
 	if err != nil {
 		return nil, err
 	}
-	return &TCPListener{k: k, network: network, local: net.TCPAddrFromAddrPort(a.AddrPort())}, nil
+	return &TCPListener{k: k, network: network, local: kindTCP.netAddr(k.s.named(a))}, nil
 }
 
 // Accept is net.Listener; the connection is a *[TCPConn].

@@ -68,57 +68,93 @@ func (l *lookups) load(prefix, root string) {
 	}
 }
 
-// usable are the name servers, or why there are none. What was skipped is
-// said once, and only to whom has to ask a server.
-func (l *lookups) usable() ([]netip.AddrPort, error) {
+// usable says why there is no name server. What was skipped is said once, and
+// only to whom has to ask a server.
+func (l *lookups) usable(conf *resolvConf) error {
 	l.told.Do(func() {
 		for _, s := range l.conf.skipped {
 			slog.Warn(s)
 		}
 	})
-	if len(l.conf.servers) == 0 {
-		return nil, &net.DNSError{Err: "no name server that the stack can reach in " + l.conf.path}
+	if len(conf.servers) == 0 {
+		return &net.DNSError{Err: "no name server that the stack can reach in " + conf.path}
 	}
-	return l.conf.servers, nil
+	return nil
 }
 
-// LookupHost answers the IPv4 addresses of a name: from the hosts of the
-// stack ($SOCK/etc/hosts), those of the host (/etc/hosts), else from the name
-// servers of $SOCK/etc/resolv.conf, or /etc/resolv.conf when that is not
-// there, asked over the stack's own sockets. A numeric name is itself, short
-// forms as in inet_aton(3) too: 10.163 is 10.0.0.163.
-// Errors are a *net.DNSError.
+// resolver is what resolv.conf says together with what routers have told the
+// stack (RFC 8106).
+func (s *Stack) resolver() *resolvConf {
+	l := &s.lookups
+	l.once.Do(func() { l.load(s.prefix, "") })
+	rows, err := Table[protocol.ResolverRow](s, protocol.TableResolver, "")
+	if err != nil || len(rows) == 0 {
+		return &l.conf
+	}
+	return l.conf.with(rows)
+}
+
+// LookupHost answers the IPv4 addresses of a name, as gethostbyname(3) does;
+// otherwise it is [Stack.LookupNetIP]. A numeric name is itself, whatever its
+// family.
 func (s *Stack) LookupHost(ctx context.Context, name string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(name); err == nil {
 		return []netip.Addr{ip}, nil
 	}
-	if ip, err := protocol.ParseInetAton(name); err == nil {
-		return []netip.Addr{ip}, nil
-	}
+	return s.LookupNetIP(ctx, "ip4", name)
+}
+
+// LookupNetIP answers the addresses of a name, of the families that network
+// names ("ip", "ip4", "ip6"), the best first (RFC 6724): from the hosts of the
+// stack ($SOCK/etc/hosts), those of the host (/etc/hosts), else from name
+// servers, asked over the stack's own sockets: those of $SOCK/etc/resolv.conf
+// and behind them those that routers have told of, or when there is no such
+// file the routers' and behind them those of /etc/resolv.conf. A numeric name is
+// itself, short forms as in inet_aton(3) too: 10.163 is 10.0.0.163. Errors are a
+// *net.DNSError.
+func (s *Stack) LookupNetIP(ctx context.Context, network, name string) ([]netip.Addr, error) {
+	four, six := network != "ip6", network != "ip4"
 	fail := func(err error) ([]netip.Addr, error) {
 		if e, ok := errors.AsType[*net.DNSError](err); ok {
 			e.Name = name
 		}
 		return nil, err
 	}
-	if !hostName(name) {
+	ip, err := netip.ParseAddr(name)
+	if err != nil && four {
+		ip, err = protocol.ParseInetAton(name)
+	}
+	switch {
+	case err == nil && (ip.Is4() && four || ip.Is6() && six):
+		return []netip.Addr{ip}, nil
+	case err == nil:
+		return fail(&net.DNSError{Err: "it is an address of the other family", IsNotFound: true})
+	case !hostName(name):
 		return fail(&net.DNSError{Err: "it is not a host name", IsNotFound: true})
 	}
 	l := &s.lookups
 	l.once.Do(func() { l.load(s.prefix, "") })
-	if out := l.local(name); len(out) > 0 {
-		return out, nil
+	if out := l.local(name, four, six); len(out) > 0 {
+		return s.sorted(out), nil
 	}
-	if _, err := l.usable(); err != nil {
+	conf := s.resolver()
+	if err := l.usable(conf); err != nil {
 		return fail(err)
+	}
+	var types []uint16
+	if four {
+		types = append(types, dns.TypeA)
+	}
+	if six && (!four || s.speaks6()) {
+		types = append(types, dns.TypeAAAA)
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupBudget)
 	defer cancel()
 	var failure error
-	for _, q := range l.conf.candidates(name) {
-		rrs, err := s.resolve(ctx, q, dns.TypeA)
+	for _, q := range conf.candidates(name) {
+		out, err := s.addresses(ctx, conf, q, types)
 		if err == nil {
-			return addresses(rrs), nil
+			return s.sorted(out), nil
 		}
 		e, _ := errors.AsType[*net.DNSError](err)
 		if failure == nil || e != nil && !e.IsNotFound {
@@ -131,12 +167,53 @@ func (s *Stack) LookupHost(ctx context.Context, name string) ([]netip.Addr, erro
 	return fail(failure)
 }
 
+// resolutionDelay is how long the addresses of one family may be behind those
+// of the other (RFC 8305 §3, which has 50 ms for a server nearby).
+const resolutionDelay = 300 * time.Millisecond
+
+// addresses asks for records of several types at once. One answer is enough.
+func (s *Stack) addresses(ctx context.Context, conf *resolvConf, name string, types []uint16) (out []netip.Addr, err error) {
+	if len(types) == 1 {
+		rrs, err := s.resolve(ctx, conf, name, types[0])
+		return addresses(rrs), err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		rrs []dns.RR
+		err error
+	}
+	ch := make(chan answer, len(types))
+	for _, typ := range types {
+		go func() {
+			rrs, err := s.resolve(ctx, conf, name, typ)
+			ch <- answer{rrs, err}
+		}()
+	}
+	for range types {
+		a := <-ch
+		if a.err == nil {
+			out = append(out, addresses(a.rrs)...)
+			defer time.AfterFunc(resolutionDelay, cancel).Stop()
+			continue
+		}
+		e, _ := errors.AsType[*net.DNSError](a.err)
+		if err == nil || e != nil && !e.IsNotFound {
+			err = a.err
+		}
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	return nil, err
+}
+
 // local looks a name up without asking anybody.
-func (l *lookups) local(name string) (out []netip.Addr) {
+func (l *lookups) local(name string, four, six bool) (out []netip.Addr) {
 	key := hostKey(name)
 	for _, h := range l.hosts {
 		for _, ip := range h.addrs[key] {
-			if ip.Is4() {
+			if ip.Is4() && four || ip.Is6() && six {
 				out = append(out, ip)
 			}
 		}
@@ -145,17 +222,27 @@ func (l *lookups) local(name string) (out []netip.Addr) {
 		}
 	}
 	if key == "localhost" || strings.HasSuffix(key, ".localhost") { // RFC 6761 §6.3
-		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+		if six {
+			out = append(out, netip.IPv6Loopback())
+		}
+		if four {
+			out = append(out, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+		}
 	}
-	return nil
+	return out
 }
 
 func addresses(rrs []dns.RR) (out []netip.Addr) {
 	for _, rr := range rrs {
-		if a, ok := rr.(*dns.A); ok {
-			if ip, ok := netip.AddrFromSlice(a.A); ok {
-				out = append(out, ip.Unmap())
-			}
+		var b []byte
+		switch rr := rr.(type) {
+		case *dns.A:
+			b = rr.A.To4()
+		case *dns.AAAA:
+			b = rr.AAAA
+		}
+		if ip, ok := netip.AddrFromSlice(b); ok {
+			out = append(out, ip)
 		}
 	}
 	return out
@@ -196,7 +283,7 @@ func (s *Stack) reverse(ctx context.Context, ip netip.Addr) string {
 	if err != nil {
 		return ""
 	}
-	rrs, err := s.resolve(ctx, arpa, dns.TypePTR)
+	rrs, err := s.resolve(ctx, s.resolver(), arpa, dns.TypePTR)
 	if err != nil {
 		return ""
 	}
@@ -210,9 +297,9 @@ func (s *Stack) reverse(ctx context.Context, ip netip.Addr) string {
 }
 
 // resolve answers the records of a type that name has, be it through CNAMEs.
-func (s *Stack) resolve(ctx context.Context, name string, typ uint16) ([]dns.RR, error) {
+func (s *Stack) resolve(ctx context.Context, conf *resolvConf, name string, typ uint16) ([]dns.RR, error) {
 	for links := 0; links <= maxChain; {
-		r, server, err := s.ask(ctx, name, typ)
+		r, server, err := s.ask(ctx, conf, name, typ)
 		if err != nil {
 			return nil, err
 		}
@@ -231,8 +318,11 @@ func (s *Stack) resolve(ctx context.Context, name string, typ uint16) ([]dns.RR,
 }
 
 func typeName(typ uint16) string {
-	if typ == dns.TypeA {
+	switch typ {
+	case dns.TypeA:
 		return "IPv4 address"
+	case dns.TypeAAAA:
+		return "IPv6 address"
 	}
 	return dns.TypeToString[typ] + " record"
 }
@@ -265,10 +355,9 @@ func follow(rrs []dns.RR, name string, typ uint16) (found []dns.RR, end string, 
 
 // ask puts one question to the servers in turn, as often as resolv.conf says,
 // and answers the first reply that says something about the name.
-func (s *Stack) ask(ctx context.Context, name string, typ uint16) (*dns.Msg, string, error) {
-	l := &s.lookups
-	servers, err := l.usable()
-	if err != nil {
+func (s *Stack) ask(ctx context.Context, conf *resolvConf, name string, typ uint16) (*dns.Msg, string, error) {
+	servers := conf.servers
+	if err := s.lookups.usable(conf); err != nil {
 		return nil, "", err
 	}
 	var failure *net.DNSError
@@ -278,13 +367,13 @@ func (s *Stack) ask(ctx context.Context, name string, typ uint16) (*dns.Msg, str
 		}
 	}
 	var plain, useless [maxServers]bool
-	for try := range l.conf.attempts {
+	for try := range conf.attempts {
 		for i, server := range servers {
 			if useless[i] {
 				continue
 			}
 			text := server.Addr().String()
-			wait, err := l.wait(ctx, (l.conf.attempts-try)*len(servers)-i)
+			wait, err := conf.wait(ctx, (conf.attempts-try)*len(servers)-i)
 			if err != nil {
 				note(&net.DNSError{UnwrapErr: err, Err: "no answer in time", Server: text, IsTimeout: errors.Is(err, context.DeadlineExceeded)})
 				return nil, "", failure
@@ -320,11 +409,11 @@ func rcodeName(rcode int) string {
 }
 
 // wait is how long the next of so many tries may take.
-func (l *lookups) wait(ctx context.Context, tries int) (time.Duration, error) {
+func (c *resolvConf) wait(ctx context.Context, tries int) (time.Duration, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	wait := l.conf.timeout
+	wait := c.timeout
 	if end, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(end)/time.Duration(tries))
 	}
@@ -390,13 +479,17 @@ func answer(b []byte, m *dns.Msg) (*dns.Msg, error) {
 
 // dialRandom connects a UDP socket of a random port.
 func (s *Stack) dialRandom(server netip.AddrPort) (net.Conn, error) {
-	to := protocol.AddrFrom(server.Addr(), server.Port())
+	to, err := s.scoped(protocol.AddrFrom(server.Addr(), server.Port()))
+	if err != nil {
+		return nil, err
+	}
+	udp := kind{typ: protocol.SockDgram, proto: protocol.ProtoUDP, family: to.Family}
 	for range 8 {
 		port := uint16(1<<15 + rand.N(1<<15))
-		c, err := s.dial(context.Background(), "udp4", protocol.AddrFrom(netip.IPv4Unspecified(), port), to)
+		c, err := s.dial(context.Background(), "udp", udp, protocol.AddrFrom(wildcard(to.Family), port), to)
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return c, err
 		}
 	}
-	return s.dial(context.Background(), "udp4", protocol.Addr{}, to)
+	return s.dial(context.Background(), "udp", udp, protocol.Addr{}, to)
 }

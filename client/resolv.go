@@ -6,10 +6,13 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"ionet/protocol"
 )
 
 // Bounds of a resolv.conf, those of resolver(5).
@@ -32,12 +35,40 @@ type resolvConf struct {
 	attempts int
 	timeout  time.Duration // for one answer
 	skipped  []string      // a sentence for each server that is not used
+	foreign  bool          // it is the host's
+}
+
+// with adds what routers have told: servers behind those of a file of the
+// stack's own and before those of the host's, search domains unless the stack's
+// own file has some.
+func (c *resolvConf) with(rows []protocol.ResolverRow) *resolvConf {
+	out := *c
+	out.servers, out.search = nil, nil
+	for _, r := range rows {
+		if ip, err := netip.ParseAddr(r.Server); err == nil {
+			out.servers = append(out.servers, netip.AddrPortFrom(ip, uint16(dnsPort)))
+		}
+		domain := strings.TrimSuffix(r.Search, ".")
+		if hostName(domain) && len(out.search) < maxSearch {
+			out.search = append(out.search, domain)
+		}
+	}
+	if c.foreign {
+		out.servers = append(out.servers, c.servers...)
+	} else {
+		out.servers = append(slices.Clone(c.servers), out.servers...)
+	}
+	if len(out.search) == 0 || !c.foreign && len(c.search) > 0 {
+		out.search = c.search
+	}
+	out.servers = out.servers[:min(len(out.servers), maxServers)]
+	return &out
 }
 
 // parseResolvConf reads the text of path. A foreign one is the host's: its
-// loopback addresses are the host's own, not the stack's.
+// loopback addresses, and those of its links, are the host's own, not the stack's.
 func parseResolvConf(text []byte, path string, foreign bool) resolvConf {
-	c := resolvConf{path: path, ndots: 1, attempts: 2, timeout: 5 * time.Second}
+	c := resolvConf{path: path, foreign: foreign, ndots: 1, attempts: 2, timeout: 5 * time.Second}
 	conf, err := dns.ClientConfigFromReader(bytes.NewReader(text))
 	if err != nil {
 		return c
@@ -54,10 +85,8 @@ func parseResolvConf(text []byte, path string, foreign bool) resolvConf {
 		switch {
 		case err != nil:
 			skip(server, "it is no address")
-		case foreign && (ip.IsLoopback() || ip.IsUnspecified()):
+		case foreign && (ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast()):
 			skip(server, "it is the host's own, which the stack cannot reach")
-		case !ip.Is4():
-			skip(server, "the stack has no IPv6 yet")
 		case len(c.servers) == maxServers:
 			skip(server, fmt.Sprintf("%d are enough", maxServers))
 		default:

@@ -15,12 +15,15 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"ionet/protocol"
 )
 
 func TestResolvConf(t *testing.T) {
 	const text = `# the host's
 nameserver 127.0.0.53
 nameserver ::1
+nameserver fe80::1%eth0
 nameserver 2001:db8::1
 nameserver ::ffff:10.0.0.1
 nameserver resolver.example
@@ -38,14 +41,15 @@ options ndots:2 timeout:100 attempts:99
 		return s
 	}
 	c := parseResolvConf([]byte(text), "/etc/resolv.conf", true)
-	if got, want := servers(c), []string{"10.0.0.1:53", "10.0.0.2:53", "10.0.0.3:53"}; !slices.Equal(got, want) {
+	if got, want := servers(c), []string{"[2001:db8::1]:53", "10.0.0.1:53", "10.0.0.2:53"}; !slices.Equal(got, want) {
 		t.Errorf("servers %v, want %v", got, want)
 	}
 	if want := []string{
 		"/etc/resolv.conf: name server 127.0.0.53 is skipped: it is the host's own, which the stack cannot reach",
 		"/etc/resolv.conf: name server ::1 is skipped: it is the host's own, which the stack cannot reach",
-		"/etc/resolv.conf: name server 2001:db8::1 is skipped: the stack has no IPv6 yet",
+		"/etc/resolv.conf: name server fe80::1%eth0 is skipped: it is the host's own, which the stack cannot reach",
 		"/etc/resolv.conf: name server resolver.example is skipped: it is no address",
+		"/etc/resolv.conf: name server 10.0.0.3 is skipped: 3 are enough",
 		"/etc/resolv.conf: name server 10.0.0.4 is skipped: 3 are enough",
 	}; !slices.Equal(c.skipped, want) {
 		t.Errorf("skipped\n%s\nwant\n%s", strings.Join(c.skipped, "\n"), strings.Join(want, "\n"))
@@ -53,9 +57,39 @@ options ndots:2 timeout:100 attempts:99
 	if !slices.Equal(c.search, []string{"example", "sub.example"}) || c.ndots != 2 || c.timeout != 30*time.Second || c.attempts != 5 {
 		t.Errorf("%+v", c)
 	}
-	// In the stack's own file 127.0.0.1 is the stack's lo0.
-	if c := parseResolvConf([]byte("nameserver 127.0.0.1"), "/alt/etc/resolv.conf", false); len(c.servers) != 1 || len(c.skipped) != 0 {
+	// In the stack's own file 127.0.0.1 is the stack's lo0, and en0 its interface.
+	if c := parseResolvConf([]byte("nameserver 127.0.0.1\nnameserver fe80::1%en0"), "/alt/etc/resolv.conf", false); len(c.servers) != 2 || len(c.skipped) != 0 {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestRoutersServers: what routers have told stands behind what is written in
+// the stack's own file, and before what the host's says.
+func TestRoutersServers(t *testing.T) {
+	told := []protocol.ResolverRow{{Server: "fe80::53%en0"}, {Server: "2001:db8::53"}, {Search: "told.example."}, {Search: "a..b"}, {Server: "frob"}}
+	for _, tt := range []struct {
+		text            string
+		foreign         bool
+		servers, search string
+	}{
+		{"nameserver 10.0.0.1\nsearch own.example", false, "10.0.0.1 fe80::53%en0 2001:db8::53", "own.example"},
+		{"nameserver 10.0.0.1\nnameserver 10.0.0.2", false, "10.0.0.1 10.0.0.2 fe80::53%en0", "told.example"},
+		{"nameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch hosts.example", true, "fe80::53%en0 2001:db8::53 10.0.0.1", "told.example"},
+		{"", true, "fe80::53%en0 2001:db8::53", "told.example"},
+	} {
+		c := parseResolvConf([]byte(tt.text), "resolv.conf", tt.foreign)
+		before := slices.Clone(c.servers)
+		var servers []string
+		all := c.with(told)
+		for _, s := range all.servers {
+			servers = append(servers, s.Addr().String())
+		}
+		if got := strings.Join(servers, " "); got != tt.servers || strings.Join(all.search, " ") != tt.search {
+			t.Errorf("%q, foreign %v: %s, %v", tt.text, tt.foreign, got, all.search)
+		}
+		if !slices.Equal(c.servers, before) {
+			t.Errorf("%q: what is told stays", tt.text)
+		}
 	}
 }
 
@@ -89,13 +123,14 @@ func TestNamesFiles(t *testing.T) {
 		l.load(prefix, root)
 		return l
 	}
-	if l := load(); l.local("static") != nil || len(l.conf.servers) != 0 {
+	ours := func(l *lookups, name string) []netip.Addr { return l.local(name, true, false) }
+	if l := load(); ours(l, "static") != nil || len(l.conf.servers) != 0 {
 		t.Errorf("from nothing: %+v", l.conf)
 	}
 	write(root+"/etc/hosts", "192.0.2.1 static\n192.0.2.2 theirs\n::1 six\n")
 	write(root+"/etc/resolv.conf", "nameserver 127.0.0.53\nnameserver 192.0.2.53\n")
 	l := load()
-	if got := l.local("static"); len(got) != 1 || got[0] != netip.MustParseAddr("192.0.2.1") || len(l.conf.servers) != 1 || len(l.conf.skipped) != 1 {
+	if got := ours(l, "static"); len(got) != 1 || got[0] != netip.MustParseAddr("192.0.2.1") || len(l.conf.servers) != 1 || len(l.conf.skipped) != 1 {
 		t.Errorf("the host's: %v, %+v", got, l.conf)
 	}
 	// What is skipped is said once, and not before somebody asks.
@@ -104,20 +139,23 @@ func TestNamesFiles(t *testing.T) {
 	slog.SetDefault(slog.New(slog.NewTextHandler(&said, nil)))
 	defer slog.SetDefault(old)
 	for range 2 {
-		if _, err := l.usable(); err != nil {
+		if err := l.usable(&l.conf); err != nil {
 			t.Error(err)
 		}
 	}
 	if n := strings.Count(said.String(), "127.0.0.53"); n != 1 {
 		t.Errorf("said %d times: %s", n, &said)
 	}
+	if got := l.local("localhost", true, true); len(got) != 2 || got[0] != netip.IPv6Loopback() || len(ours(l, "x.localhost")) != 1 {
+		t.Errorf("localhost: %v", got)
+	}
 	write(prefix+"/etc/hosts", "192.0.2.9 static\n")
 	write(prefix+"/etc/resolv.conf", "nameserver 127.0.0.1\n")
 	l = load()
-	if got := l.local("static"); len(got) != 1 || got[0] != netip.MustParseAddr("192.0.2.9") {
+	if got := ours(l, "static"); len(got) != 1 || got[0] != netip.MustParseAddr("192.0.2.9") {
 		t.Errorf("the stack's own hosts first: %v", got)
 	}
-	if got := l.local("theirs"); len(got) != 1 || len(l.local("six")) != 0 {
+	if got := ours(l, "theirs"); len(got) != 1 || len(ours(l, "six")) != 0 || len(l.local("six", false, true)) != 1 || len(l.local("six", true, true)) != 1 {
 		t.Errorf("then the host's: %v", got)
 	}
 	if len(l.conf.servers) != 1 || l.conf.servers[0].Addr().String() != "127.0.0.1" {
@@ -126,7 +164,7 @@ func TestNamesFiles(t *testing.T) {
 	if err := errors.Join(os.Remove(prefix+"/etc/resolv.conf"), syscall.Mkfifo(prefix+"/etc/resolv.conf", 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := load().usable(); err == nil { // and does not hang
+	if l = load(); l.usable(&l.conf) == nil { // and does not hang
 		t.Error("a pipe was read")
 	}
 }
@@ -152,7 +190,7 @@ func FuzzResolvConf(f *testing.F) {
 			t.Fatalf("%+v", c)
 		}
 		for _, s := range c.servers {
-			if !s.Addr().Is4() || s.Addr().IsLoopback() {
+			if s.Addr().IsLoopback() || s.Addr().IsLinkLocalUnicast() || s.Addr().Is4In6() {
 				t.Fatalf("server %v", s)
 			}
 		}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"os"
@@ -97,11 +98,14 @@ func (d *deadline) why() error {
 	return os.ErrDeadlineExceeded
 }
 
-// Socket is a socket of the stack.
+// Socket is a socket of the stack. Addresses of one link have the index of
+// their interface as zone here ("fe80::1%2"), and of a socket of AF_INET6 those of IPv4 are
+// mapped (::ffff:10.0.0.1), in and out.
 type Socket struct {
-	s    *Stack
-	id   uint32
-	read *deadline
+	s      *Stack
+	id     uint32
+	family int
+	read   *deadline
 }
 
 // Socket makes a socket of the family of the door that s was opened at,
@@ -115,9 +119,12 @@ func (s *Stack) SocketFamily(af, typ, proto int) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Socket{s: s, read: newDeadline()}
+	k := &Socket{s: s, family: cmp.Or(af, s.family), read: newDeadline()}
 	return k, protocol.ParseU32(b, &k.id)
 }
+
+// Family is AF_INET or AF_INET6 (protocol's numbers).
+func (k *Socket) Family() int { return k.family }
 
 // do is one request about the socket.
 func (k *Socket) do(t protocol.Type, payload []byte) ([]byte, error) {

@@ -62,8 +62,12 @@ func (k *Socket) accept(network string) (*TCPConn, error) {
 		return nil, k.closed(r.err)
 	}
 	a, err := protocol.ParseAccepted(r.payload)
-	child := &Socket{s: k.s, id: a.ID, read: newDeadline()}
-	return newTCPConn(child, network, r, a.Peer, a.Local, err)
+	return newTCPConn(k.child(a.ID), network, r, a.Peer, a.Local, err)
+}
+
+// child is a socket that k, which listens, has brought forth.
+func (k *Socket) child(id uint32) *Socket {
+	return &Socket{s: k.s, id: id, family: k.family, read: newDeadline()}
 }
 
 // newTCPConn takes the descriptor over.
@@ -88,8 +92,7 @@ func newTCPConn(k *Socket, network string, r reply, peer, local protocol.Addr, e
 		_ = c.Close()
 		return nil, errors.New("the stack sent a descriptor that is no local socket")
 	}
-	return &TCPConn{k: k, data: data, network: network,
-		local: net.TCPAddrFromAddrPort(local.AddrPort()), peer: net.TCPAddrFromAddrPort(peer.AddrPort())}, nil
+	return &TCPConn{k: k, data: data, network: network, local: kindTCP.netAddr(k.s.named(local)), peer: kindTCP.netAddr(k.s.named(peer))}, nil
 }
 
 // Read is net.Conn; at the end of the stream io.EOF.

@@ -135,7 +135,7 @@ func TestPacketConn(t *testing.T) {
 	if _, err := s.ListenPacket("udp", "10.9.8.7:0"); !errors.Is(err, syscall.EADDRNOTAVAIL) {
 		t.Errorf("a foreign address: %v", err)
 	}
-	for _, network := range []string{"tcp", "udp6", "ip4:frob", "ip4:256"} {
+	for _, network := range []string{"tcp", "udp5", "udp46", "udp:17", "ip4:frob", "ip4:256", "ip6"} {
 		if _, err := s.ListenPacket(network, ":0"); err == nil {
 			t.Errorf("network %s was taken", network)
 		}

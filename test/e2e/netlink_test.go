@@ -111,6 +111,7 @@ func TestNetlinkTables(t *testing.T) {
 	addrs, err := tables.Addrs()
 	same("addresses", addrs, []netlink.Addr{
 		{Index: 1, Label: "lo0", Prefix: pfx("127.0.0.1/8"), Flags: unix.IFA_F_PERMANENT, Scope: unix.RT_SCOPE_HOST},
+		{Index: 1, Label: "lo0", Prefix: pfx("::1/128"), Flags: unix.IFA_F_PERMANENT, Scope: unix.RT_SCOPE_HOST},
 		{Index: 2, Label: "en0", Prefix: pfx("10.0.0.1/24"), Broadcast: ip("10.0.0.255"), Flags: unix.IFA_F_PERMANENT},
 		{Index: 2, Label: "en0", Prefix: pfx("10.0.0.4/32"), Flags: unix.IFA_F_PERMANENT},
 		{Index: 2, Label: "en0", Prefix: pfx("10.1.0.1/16"), Broadcast: ip("10.1.255.255"), Flags: unix.IFA_F_PERMANENT},
@@ -234,7 +235,7 @@ func TestNetlinkAnswers(t *testing.T) {
 	for _, c := range []struct {
 		ask, row uint16
 		rows     int
-	}{{unix.RTM_GETLINK, unix.RTM_NEWLINK, 2}, {unix.RTM_GETADDR, unix.RTM_NEWADDR, 4}, {unix.RTM_GETROUTE, unix.RTM_NEWROUTE, 9},
+	}{{unix.RTM_GETLINK, unix.RTM_NEWLINK, 2}, {unix.RTM_GETADDR, unix.RTM_NEWADDR, 5}, {unix.RTM_GETROUTE, unix.RTM_NEWROUTE, 9},
 		{unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, 2}, {unix.RTM_GETRULE, unix.RTM_NEWRULE, 2}} {
 		want := append(slices.Repeat([]uint16{c.row}, c.rows), unix.NLMSG_DONE)
 		if types, errno := ask(c.ask); !slices.Equal(types, want) || errno != 0 {
