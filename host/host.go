@@ -39,6 +39,7 @@ type Config struct {
 	Memory           int64 // octets of packet buffers; 0: the default
 	ReuseportUnicast bool
 	NoCache          bool
+	V4Only           bool // no IPv6 at all
 	Burst            int  // frames that one call into the engine takes; 0: DefaultBurst
 	SystemRandom     bool // every random number from the system, not from a generator that it seeds
 	// Real-time priorities (SCHED_RR) of the threads that receive and of the
@@ -131,7 +132,7 @@ func New(c Config) (*Stack, error) {
 	h.resolver = net.Resolver{PreferGo: true, Dial: h.dialServer}
 	e, err := stack.New(stack.Config{
 		Log: c.Log, Now: h.Now, Rand32: random(c.SystemRandom), Earlier: h.earlier,
-		Memory: c.Memory, ReuseportUnicast: c.ReuseportUnicast, NoCache: c.NoCache,
+		Memory: c.Memory, ReuseportUnicast: c.ReuseportUnicast, NoCache: c.NoCache, V4Only: c.V4Only,
 	})
 	if err != nil {
 		return nil, err

@@ -226,6 +226,13 @@ func (sk *sock) send(p []byte) (n int, err error) {
 		return 0, err
 	}
 	m := socket.Msg{Addr: a, Data: pm.Data, Flags: int(pm.Flags)}
+	wishes, err := protocol.Controls(pm.Control)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range wishes {
+		m.Control = append(m.Control, socket.Cmsg(c))
+	}
 	sk.c.s.eng.Call(func(w *netif.Work) { n, err = sk.so.Send(w, &m) })
 	return n, err
 }

@@ -36,8 +36,13 @@ func newEngine(log *slog.Logger, p paths, o *Options, t *TCPIP) (*engine, error)
 	}
 	e := &engine{Stack: h, log: log, prefix: p.prefix, drivers: map[string]mounted{}}
 	e.setKern(t)
-	if t.Forward {
-		_, err = h.Engine().Env.MIB.Set("net.inet.ip.forwarding", "1")
+	for _, f := range []struct {
+		on   bool
+		node string
+	}{{t.Forward, "net.inet.ip.forwarding"}, {t.Forward6, "net.inet6.ip6.forwarding"}} {
+		if f.on && err == nil {
+			_, err = h.Engine().Env.MIB.Set(f.node, "1")
+		}
 	}
 	if err != nil {
 		h.Close()
@@ -47,7 +52,7 @@ func newEngine(log *slog.Logger, p paths, o *Options, t *TCPIP) (*engine, error)
 }
 
 func hostConfig(log *slog.Logger, o *Options, t *TCPIP) host.Config {
-	c := host.Config{Log: log, ReuseportUnicast: t.ReusePortUnicast, NoCache: !t.Cache || o.NoCache,
+	c := host.Config{Log: log, V4Only: t.Module == "tcpip-v4", ReuseportUnicast: t.ReusePortUnicast, NoCache: !t.Cache || o.NoCache,
 		Burst: t.RecvCtxt / minContext, SystemRandom: t.Random}
 	if t.RxPrioGiven {
 		c.InputPriority = t.RxPrio

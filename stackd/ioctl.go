@@ -60,6 +60,9 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 		}
 		return nil, s.alias(ifp, &a, a.Flags&protocol.AliasFirst != 0)
 	}
+	if req == protocol.SIOCAADDRCTLPOLICY || req == protocol.SIOCDADDRCTLPOLICY {
+		return nil, s.policy(req, arg)
+	}
 	r, err := protocol.ParseIfReq(req, arg)
 	if err != nil {
 		return nil, err
@@ -100,6 +103,8 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 		return nil, eng.SetMTU(ifp, int(min(r.Value, 1<<30)), s.maxMTU(ifp))
 	case protocol.SIOCGIFMETRIC:
 		r.Value = uint32(ifp.Metric())
+	case protocol.SIOCSNDINFO:
+		return nil, s.setND(ifp, r)
 	case protocol.SIOCSIFMETRIC:
 		eng.SetMetric(ifp, int(int32(r.Value)))
 		return nil, nil
@@ -170,6 +175,11 @@ func (s *server) alias(ifp *netif.Interface, q *protocol.AliasReq, inPlace bool)
 		return errf(unix.EAFNOSUPPORT, "an interface cannot have an address of family %d", q.Addr.Family)
 	}
 	spec := stack.AddrSpec{Addr: q.Addr.IP.WithZone("")}
+	if spec.Addr.Is6() {
+		if err := inet6Spec(&spec, q); err != nil {
+			return err
+		}
+	}
 	switch {
 	case q.Mask.Family == 0 && spec.Addr.Is4():
 		spec.Bits = protocol.ClassBits(spec.Addr)
@@ -182,7 +192,7 @@ func (s *server) alias(ifp *netif.Interface, q *protocol.AliasReq, inPlace bool)
 	}
 	if q.Brd.IP.IsValid() {
 		if ifp.Flags()&netif.FlagPointToPoint != 0 {
-			spec.Dst = q.Brd.IP
+			spec.Dst = q.Brd.IP.WithZone("")
 		} else {
 			spec.Broadcast = q.Brd.IP
 		}

@@ -255,6 +255,10 @@ func recordKey(r record) (key string, makes, undoes bool) {
 		req := rd.U32()
 		switch req {
 		case protocol.SIOCADDMULTI, protocol.SIOCDELMULTI: // of each group its own
+		case protocol.SIOCAADDRCTLPOLICY, protocol.SIOCDADDRCTLPOLICY:
+			if p, err := protocol.ParseAddrPolicy(r.body[4:]); err == nil {
+				return fmt.Sprintf("policy %v", p.Prefix), req == protocol.SIOCAADDRCTLPOLICY, req == protocol.SIOCDADDRCTLPOLICY
+			}
 		case protocol.SIOCAIFADDR:
 			if a, err := protocol.ParseAliasReq(r.body[4:]); err == nil {
 				return fmt.Sprintf("addr %s %v", a.Name, a.Addr.IP), true, false

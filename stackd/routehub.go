@@ -123,7 +123,7 @@ func (r *routeHub) message(m route.Message) {
 	}
 	rm := routeMessage(&m.Route, m.Err == 0)
 	rm.Type, rm.PID, rm.Seq, rm.Errno = int(m.Type), int(m.PID), int(m.Seq), m.Err
-	rm.Author = protocol.AddrFrom(m.Author, 0)
+	rm.Author = sockaddr(m.Author)
 	r.push(protocol.AppendMessage(nil, &rm), except)
 }
 
@@ -156,9 +156,9 @@ func (r *routeHub) event(e stack.Event) {
 	case stack.IfChanged:
 		m = r.s.ifMessage(e.If)
 	case stack.AddrAdded:
-		m = addrMessage(protocol.RTMNewAddr, e.If, e.Addr)
+		m = r.s.addrMessage(protocol.RTMNewAddr, e.If, e.Addr)
 	case stack.AddrRemoved:
-		m = addrMessage(protocol.RTMDelAddr, e.If, e.Addr)
+		m = r.s.addrMessage(protocol.RTMDelAddr, e.If, e.Addr)
 	default:
 		return
 	}
@@ -250,13 +250,16 @@ func (s *server) ifMessage(ifp *netif.Interface) *protocol.IfMessage {
 	return &protocol.IfMessage{Index: int(ifp.Index), Flags: ifp.Flags(), Name: ifp.Name, Type: ifp.Type, LinkAddr: l, Data: d}
 }
 
-func addrMessage(typ int, ifp *netif.Interface, a *netif.Addr) *protocol.AddrMessage {
+func (s *server) addrMessage(typ int, ifp *netif.Interface, a *netif.Addr) *protocol.AddrMessage {
 	m := &protocol.AddrMessage{Type: typ, Index: int(ifp.Index), Flags: a.Flags, Metric: ifp.Metric(), Ifp: protocol.LinkAddrOf(linkAddr(ifp)),
-		Addr: protocol.AddrFrom(a.Addr, 0), Bits: a.Bits}
+		Addr: sockaddr(a.Addr), Bits: a.Bits}
+	if a.Addr.Is6() {
+		m.Flags = flags6(a, s.eng.Now())
+	}
 	m.Netmask = protocol.MaskAddr(m.Addr.Family, a.Bits)
 	switch {
 	case a.Dst.IsValid():
-		m.Brd = protocol.AddrFrom(a.Dst, 0)
+		m.Brd = sockaddr(a.Dst)
 	case a.Broadcast.IsValid():
 		m.Brd = protocol.AddrFrom(a.Broadcast, 0)
 	}
@@ -269,7 +272,7 @@ func routeMessage(r *route.Route, done bool) protocol.RouteMessage {
 	if !done {
 		m.Flags &^= protocol.RTFDone
 	}
-	m.Dst = protocol.AddrFrom(r.Dst.Addr(), 0)
+	m.Dst = sockaddr(r.Dst.Addr())
 	if !r.Host && r.Flags&protocol.RTFHost == 0 {
 		m.Netmask, m.NetmaskBits = protocol.MaskAddr(m.Dst.Family, r.Dst.Bits()), r.Dst.Bits()
 	}
@@ -278,7 +281,7 @@ func routeMessage(r *route.Route, done bool) protocol.RouteMessage {
 	}
 	switch {
 	case r.Gateway.IsValid():
-		m.Gateway = protocol.AddrFrom(r.Gateway, 0)
+		m.Gateway = sockaddr(r.Gateway)
 	case r.If != nil:
 		m.Gateway = protocol.LinkAddrOf(protocol.LinkAddr{Index: int(r.If.Index), Type: r.If.Type})
 	}

@@ -3,6 +3,7 @@ package stackd
 import (
 	"encoding/binary"
 	"net/netip"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -11,7 +12,9 @@ import (
 	"ionet/protocol"
 	"ionet/stack/arp"
 	"ionet/stack/netif"
+	"ionet/stack/packet"
 	"ionet/stack/route"
+	"ionet/stack/socket"
 )
 
 // routeFrame serves a frame of the door 17: one or several routing messages.
@@ -162,7 +165,7 @@ const userFlags = protocol.RTFUp | protocol.RTFGateway | protocol.RTFHost | prot
 // op is a message as an operation of the table.
 func (c *conn) op(m *protocol.RouteMessage) (route.Op, error) {
 	op := route.Op{Kind: route.Kind(m.Type), PID: c.opPID(), Seq: int32(m.Seq)}
-	dst, host, err := destination(m)
+	dst, host, err := c.s.destination(m)
 	if err != nil {
 		return op, err
 	}
@@ -178,7 +181,7 @@ func (c *conn) op(m *protocol.RouteMessage) (route.Op, error) {
 			return op, err
 		}
 	case m.Gateway.IP.IsValid():
-		s.Gateway = m.Gateway.IP.WithZone("")
+		s.Gateway = c.s.inside(m, m.Gateway.IP)
 	case m.Type == protocol.RTMAdd:
 		return op, unix.EINVAL
 	}
@@ -188,7 +191,7 @@ func (c *conn) op(m *protocol.RouteMessage) (route.Op, error) {
 		}
 	}
 	if m.Ifa.IP.IsValid() {
-		s.Src = m.Ifa.IP.WithZone("")
+		s.Src = c.s.inside(m, m.Ifa.IP)
 	}
 	if m.Genmask.IP.IsValid() {
 		s.GenMask = m.Genmask.IP
@@ -209,10 +212,10 @@ func (c *conn) opPID() int32 {
 
 // destination is a message's prefix; a mask with holes is EINVAL, a family
 // that the stack does not speak EAFNOSUPPORT.
-func destination(m *protocol.RouteMessage) (p netip.Prefix, host bool, err error) {
-	ip := m.Dst.IP.WithZone("")
+func (s *server) destination(m *protocol.RouteMessage) (p netip.Prefix, host bool, err error) {
+	ip := s.inside(m, m.Dst.IP)
 	switch {
-	case m.Dst.Family == protocol.AFInet6:
+	case ip.Is6() && s.eng.Engine().Inet6 == nil:
 		return p, false, unix.EAFNOSUPPORT
 	case !ip.IsValid():
 		return p, false, unix.EINVAL
@@ -222,6 +225,24 @@ func destination(m *protocol.RouteMessage) (p netip.Prefix, host bool, err error
 		return p, false, unix.EINVAL
 	}
 	return netip.PrefixFrom(ip, m.NetmaskBits).Masked(), false, nil
+}
+
+// inside is an address of a message as the engine has it. One of a link is of
+// that which its scope names, else of the interface that the message does.
+func (s *server) inside(m *protocol.RouteMessage, ip netip.Addr) netip.Addr {
+	index, _ := strconv.ParseUint(ip.Zone(), 10, 32)
+	ip = ip.WithZone("")
+	if !packet.IsLinkScoped(ip) {
+		return ip
+	}
+	for _, a := range []*protocol.Addr{&m.Ifp, &m.Gateway} {
+		if index == 0 && a.Family == protocol.AFLink {
+			if ifp, err := linkIf(&s.eng.Engine().Env.Ifs, a.Link); err == nil {
+				index = uint64(ifp.Index)
+			}
+		}
+	}
+	return packet.Scoped(ip, uint32(index))
 }
 
 func linkIf(ifs *netif.Table, l protocol.LinkAddr) (*netif.Interface, error) {
@@ -276,7 +297,7 @@ func (c *conn) metrics(m *protocol.RouteMessage, dst netip.Prefix) *route.Metric
 
 // lock serves RTM_LOCK: it sets the locks of the metrics that Inits names.
 func (c *conn) lock(m *protocol.RouteMessage) error {
-	dst, host, err := destination(m)
+	dst, host, err := c.s.destination(m)
 	if err != nil {
 		return err
 	}
@@ -293,11 +314,11 @@ func (c *conn) lock(m *protocol.RouteMessage) error {
 		Spec: route.Spec{Dst: dst, Host: host, Flags: r.Flags, Metrics: &x}}})[0]
 }
 
-// neighbour serves what concerns an ARP entry and not the table: messages
-// with RTF_LLINFO, and the deletion of a host that only ARP knows.
+// neighbour serves what concerns a neighbour and not the table: messages with
+// RTF_LLINFO, and the deletion of a host that only ARP or ND knows.
 func (rb *routeBatch) neighbour(m *protocol.RouteMessage, raw []byte) bool {
 	eng := rb.c.s.eng.Engine()
-	dst, host, err := destination(m)
+	dst, host, err := rb.c.s.destination(m)
 	if err != nil {
 		return false
 	}
@@ -327,6 +348,8 @@ func (rb *routeBatch) neighbour(m *protocol.RouteMessage, raw []byte) bool {
 			if ifp, err = linkIf(&eng.Env.Ifs, m.Gateway.Link); err != nil {
 				break
 			}
+		} else if _, index := packet.Unscoped(dst.Addr()); index != 0 {
+			ifp = eng.Env.Ifs.ByIndex(index)
 		}
 		var flags uint8
 		if full {
@@ -348,12 +371,12 @@ func (rb *routeBatch) neighbour(m *protocol.RouteMessage, raw []byte) bool {
 	return true
 }
 
-// get serves RTM_GET: an ARP entry, else the route that packets take; with
+// get serves RTM_GET: a neighbour, else the route that packets take; with
 // a netmask exactly that route.
 func (rb *routeBatch) get(m *protocol.RouteMessage, raw []byte) {
 	s := rb.c.s
 	eng := s.eng.Engine()
-	dst, host, err := destination(m)
+	dst, host, err := s.destination(m)
 	var out protocol.RouteMessage
 	switch {
 	case err != nil:
@@ -361,12 +384,12 @@ func (rb *routeBatch) get(m *protocol.RouteMessage, raw []byte) {
 		var r route.Route
 		if r, err = eng.Routes.GetExact(dst); err == nil {
 			out = routeMessage(&r, true)
-			rb.complete(&out, &r)
+			rb.complete(&out, &r, dst.Addr())
 		}
 	default:
 		if n, ok := s.neighbour(dst.Addr()); ok {
 			out = s.neighbourMessage(&n)
-			rb.complete(&out, &route.Route{Spec: route.Spec{If: n.If}})
+			rb.complete(&out, &route.Route{Spec: route.Spec{If: n.If}}, n.IP)
 			break
 		}
 		if m.Flags&protocol.RTFLLInfo != 0 {
@@ -376,7 +399,7 @@ func (rb *routeBatch) get(m *protocol.RouteMessage, raw []byte) {
 		var r route.Route
 		if r, err = eng.Routes.Get(dst.Addr()); err == nil {
 			out = routeMessage(&r, true)
-			rb.complete(&out, &r)
+			rb.complete(&out, &r, dst.Addr())
 			if mtu, ok := eng.Cache.MTU(dst.Addr(), s.eng.Now()); ok {
 				out.Metrics.MTU, out.Inits = uint64(mtu), out.Inits|protocol.RTVMTU
 			}
@@ -393,9 +416,10 @@ func (rb *routeBatch) get(m *protocol.RouteMessage, raw []byte) {
 	rb.add(protocol.AppendMessage(nil, &out))
 }
 
-// complete adds the interface with its address and its MTU where the route
-// has none, which a dump leaves out.
-func (rb *routeBatch) complete(m *protocol.RouteMessage, r *route.Route) {
+// complete adds what a dump leaves out: the interface with its MTU where the
+// route has none, and its address, in inet6 the one that packets to dst leave
+// with.
+func (rb *routeBatch) complete(m *protocol.RouteMessage, r *route.Route, dst netip.Addr) {
 	if r.If == nil {
 		return
 	}
@@ -404,6 +428,11 @@ func (rb *routeBatch) complete(m *protocol.RouteMessage, r *route.Route) {
 		m.Metrics.MTU, m.Inits = uint64(r.If.MTU()), m.Inits|protocol.RTVMTU
 	}
 	src := r.Src
+	if dst.Is6() {
+		if best, err := rb.c.s.eng.Engine().Inet6.Source(&socket.Flow{Dst: dst}); err == nil {
+			src = best
+		}
+	}
 	if !src.IsValid() {
 		for _, a := range r.If.Addrs() {
 			if a.Addr.Is4() == m.Dst.IP.Is4() {
@@ -412,5 +441,5 @@ func (rb *routeBatch) complete(m *protocol.RouteMessage, r *route.Route) {
 			}
 		}
 	}
-	m.Ifa = protocol.AddrFrom(src, 0)
+	m.Ifa = sockaddr(src)
 }

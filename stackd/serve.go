@@ -130,7 +130,11 @@ func (d *daemon) start(stderr io.Writer, foreground bool) (err error) {
 			s.journal.replay(s)
 		}
 	}
-	for _, family := range []int{protocol.AFInet, protocol.AFRoute} {
+	families := []int{protocol.AFInet, protocol.AFInet6, protocol.AFRoute}
+	if d.eng.Engine().Inet6 == nil {
+		families = []int{protocol.AFInet, protocol.AFRoute}
+	}
+	for _, family := range families {
 		if err := s.listen(d.paths.door(family), family, ""); err != nil {
 			return err
 		}

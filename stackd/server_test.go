@@ -308,9 +308,9 @@ func TestRouteAnswers(t *testing.T) {
 	if err != nil || m.Metrics.MTU != 900 {
 		t.Errorf("get with an MTU: %+v, %v", m, err)
 	}
-	add.Dst, add.Netmask, add.Gateway = inet("2001:db8::"), protocol.MaskAddr(protocol.AFInet6, 32), inet("fe80::1")
+	add.Dst, add.Netmask, add.Gateway = inet("2001:db8::"), protocol.MaskAddr(protocol.AFInet6, 32), inet("2001:db8:1::1")
 	_, err = r.Request(add)
-	want(t, err, unix.EAFNOSUPPORT)
+	want(t, err, unix.ENETUNREACH)
 }
 
 func TestRoutes(t *testing.T) {
@@ -693,7 +693,7 @@ func TestExternalARPIsNoRoute(t *testing.T) {
 	if _, err := r.Request(m); err != nil {
 		t.Fatal(err)
 	}
-	for m, err := range s.Dump(protocol.DumpRoutes, 0, 0) {
+	for m, err := range s.Dump(protocol.DumpRoutes, protocol.AFInet, 0) {
 		if err != nil {
 			t.Fatal(err)
 		}

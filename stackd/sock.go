@@ -257,6 +257,10 @@ func (sk *sock) serve(w *netif.Work, r *waiter) bool {
 	}
 	b := frames.Get().(*[]byte)
 	*b = sk.appendMsg(protocol.AppendReply((*b)[:0], r.h), &m)
+	if len(*b) > protocol.MaxFrame { // headers that are told of twice, by the old names too
+		m.Control, m.Flags = nil, m.Flags|protocol.MsgCtrunc
+		*b = sk.appendMsg(protocol.AppendReply((*b)[:0], r.h), &m)
+	}
 	sk.c.send(*b)
 	frames.Put(b)
 	return true
@@ -303,11 +307,15 @@ func (sk *sock) appendMsg(b []byte, m *socket.Msg) []byte {
 		}
 	}
 	out.Control = protocol.AppendAncillary(nil, a)
+	for _, c := range m.Control {
+		out.Control = protocol.AppendControl(out.Control, protocol.Control(c))
+	}
 	return protocol.AppendMsg(b, out)
 }
 
-// want reports whether an option of the network's level is on.
-func (sk *sock) want(name int) bool { return sk.wants&(1<<name) != 0 }
+// want reports whether an option of IPv4's level is on. What a socket of
+// IPv6 asks for the engine tells by itself.
+func (sk *sock) want(name int) bool { return sk.wants&(1<<name) != 0 && sk.so.Family == socket.AFInet }
 
 // noteOption keeps what the client wants as control messages, so that
 // a datagram costs no look-up of options, and the sizes that a stream's
@@ -334,19 +342,18 @@ func (sk *sock) noteOption(level, name int, value []byte) {
 	}
 }
 
+// protoAddr is an address of a socket of a family; with none the wildcard.
 func protoAddr(family int, a socket.Addr) protocol.Addr {
-	if !a.IP.IsValid() {
-		switch family {
-		case socket.AFInet:
-			a.IP = netip.IPv4Unspecified()
-		case socket.AFInet6:
-			a.IP = netip.IPv6Unspecified()
-		}
+	out := protocol.Addr{Family: family, IP: a.IP, Port: a.Port}
+	switch {
+	case !a.IP.IsValid() && family == socket.AFInet6:
+		out.IP = netip.IPv6Unspecified()
+	case !a.IP.IsValid():
+		out.IP = netip.IPv4Unspecified()
+	case a.Scope != 0:
+		out.IP = a.IP.WithZone(strconv.Itoa(int(a.Scope)))
 	}
-	if a.Scope != 0 && a.IP.Is6() {
-		a.IP = a.IP.WithZone(strconv.Itoa(int(a.Scope)))
-	}
-	return protocol.AddrFrom(a.IP, a.Port)
+	return out
 }
 
 // sockAddr is a client's address for a socket call of that family. Family 0

@@ -54,6 +54,10 @@ func (s *server) table(name, arg, only string) ([]any, error) {
 			rows = append(rows, groupRow(g))
 		}
 		return rows, nil
+	case protocol.TableND:
+		return s.ndRows(arg, only)
+	case protocol.TablePolicy:
+		return s.policyRows(), nil
 	case protocol.TableOptions:
 		var rows []any
 		for _, r := range s.info.rows {
@@ -104,11 +108,16 @@ func (s *server) interfaceRow(ifp *netif.Interface) protocol.InterfaceRow {
 	if d := s.eng.Device(ifp.Name); d != nil {
 		r.Media = media(d.Info().Rate)
 	}
+	now := s.eng.Now()
 	for _, a := range ifp.Addrs() {
 		row := protocol.AddressRow{Family: "inet", Address: scoped(a.Addr, ifp.Name), Bits: a.Bits, Alias: a.Alias,
 			Tentative: a.Tentative, Duplicated: a.Duplicated, Flags: a.Flags}
 		if a.Addr.Is6() {
-			row.Family = "inet6"
+			row.Family, row.Flags = "inet6", flags6(a, now)
+			row.Preferred, row.Valid = left(a.Preferred, now), left(a.Valid, now)
+			if packet.IsLinkScoped(a.Addr) {
+				row.Scope = int(ifp.Index)
+			}
 		}
 		if a.Broadcast.IsValid() {
 			row.Broadcast = a.Broadcast.String()
@@ -132,18 +141,29 @@ func media(rate uint64) string {
 	return "Ethernet autoselect (" + strconv.FormatUint(rate/1e6, 10) + "baseTX full-duplex)"
 }
 
+// scoped is an address of the engine's as people read it.
 func scoped(a netip.Addr, ifname string) string {
 	if packet.IsLinkScoped(a) {
+		a, _ = packet.Unscoped(a)
 		return a.WithZone(ifname).String()
 	}
 	return a.String()
 }
 
+// readable is scoped where the interface is known from the address alone.
+func (s *server) readable(a netip.Addr) string {
+	plain, index := packet.Unscoped(a)
+	if ifp := s.eng.Engine().Env.Ifs.ByIndex(index); ifp != nil {
+		return plain.WithZone(ifp.Name).String()
+	}
+	return plain.String()
+}
+
 func (s *server) socketRows() []any {
 	var rows []any
 	for _, i := range s.eng.Engine().SocketTable() {
-		r := protocol.SocketRow{Proto: i.Proto, Family: "inet", RecvQ: i.RecvQ, SendQ: i.SendQ, Local: star(i.Local), LPort: int(i.Local.Port),
-			Foreign: star(i.Foreign), FPort: int(i.Foreign.Port), State: i.State, PCB: strconv.FormatUint(i.ID, 16), PID: i.Cred.PID, UID: i.Cred.UID}
+		r := protocol.SocketRow{Proto: i.Proto, Family: "inet", RecvQ: i.RecvQ, SendQ: i.SendQ, Local: s.star(i.Local), LPort: int(i.Local.Port),
+			Foreign: s.star(i.Foreign), FPort: int(i.Foreign.Port), State: i.State, PCB: strconv.FormatUint(i.ID, 16), PID: i.Cred.PID, UID: i.Cred.UID}
 		if i.Family == socket.AFInet6 {
 			r.Family = "inet6"
 		}
@@ -152,11 +172,11 @@ func (s *server) socketRows() []any {
 	return rows
 }
 
-func star(a socket.Addr) string {
-	if !a.IP.IsValid() || a.IP.IsUnspecified() {
+func (s *server) star(a socket.Addr) string {
+	if !a.IP.IsValid() || a.IP.Unmap().IsUnspecified() {
 		return "*"
 	}
-	return a.IP.String()
+	return s.readable(packet.Scoped(a.IP, a.Scope))
 }
 
 func (s *server) counterRows(proto string) []any {
@@ -174,11 +194,10 @@ func (s *server) neighbourRows() []any {
 	var rows []any
 	now := s.eng.Now()
 	for _, n := range s.eng.Engine().Neighbours() {
-		ip, _ := packet.Unscoped(n.IP)
-		r := protocol.NeighbourRow{Family: "inet", Address: scoped(ip, n.If.Name), Interface: n.If.Name, Use: n.Use,
+		r := protocol.NeighbourRow{Family: "inet", Address: scoped(n.IP, n.If.Name), Interface: n.If.Name, Use: n.Use,
 			State: n.State, Router: n.IsRouter, Probes: n.Probes,
 			Permanent: n.Flags&arp.Permanent != 0, Published: n.Flags&arp.Published != 0, ProxyOnly: n.Flags&arp.ProxyOnly != 0}
-		if ip.Is6() {
+		if n.IP.Is6() {
 			r.Family = "inet6"
 		}
 		if n.Known {
@@ -239,10 +258,7 @@ func tablePage(rows []any, cursor uint64, room int) (b []byte, next uint64, err 
 // groupRow is a membership as tools print it: a group of one link with its
 // interface.
 func groupRow(g membership.Info) protocol.GroupRow {
-	name := func(a netip.Addr) string {
-		ip, _ := packet.Unscoped(a)
-		return scoped(ip, g.If.Name)
-	}
+	name := func(a netip.Addr) string { return scoped(a, g.If.Name) }
 	r := protocol.GroupRow{Interface: g.If.Name, Group: name(g.Group), Refs: g.Members, Mode: "exclude"}
 	if g.Include {
 		r.Mode = "include"

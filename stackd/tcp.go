@@ -29,7 +29,14 @@ func (s *server) tcpDrop(value string) error {
 		if err != nil || a.Port() == 0 {
 			return errf(unix.EINVAL, "%s: %q is no address with a port", protocol.SysctlTCPDrop, w)
 		}
-		ends[i] = socket.Addr{IP: a.Addr().Unmap(), Port: a.Port()}
+		ends[i] = socket.Addr{IP: a.Addr().Unmap().WithZone(""), Port: a.Port()}
+		if zone := a.Addr().Zone(); zone != "" {
+			ifp := s.eng.Engine().Env.Ifs.ByName(zone)
+			if ifp == nil {
+				return errf(unix.ENXIO, "%s: there is no interface %s", protocol.SysctlTCPDrop, zone)
+			}
+			ends[i].Scope = ifp.Index
+		}
 	}
 	var err error
 	s.eng.Call(func(w *netif.Work) { err = s.eng.Engine().TCP.Drop(w, ends[0], ends[1]) })
