@@ -1,9 +1,7 @@
 package host
 
 import (
-	"fmt"
 	"net"
-	"net/netip"
 	"sync"
 
 	"ionet/stack/netif"
@@ -23,10 +21,12 @@ func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
 	if err != nil {
 		return 0, nil, c.opError("read", "recvfrom", err)
 	}
-	return len(m.Data), c.kind.addrOrAny(m.Addr), nil
+	return len(m.Data), c.h.addrOrAny(c.kind, m.Addr), nil
 }
 
-// ReadMsg reads a datagram with its ancillary data. Errors are bare.
+// ReadMsg reads a datagram with its ancillary data. Addresses are those of
+// socket calls: a scope in the place of a zone, on a socket of IPv6 those of IPv4
+// mapped. Errors are bare.
 func (c *Conn) ReadMsg(b []byte) (socket.Msg, error) { return c.recv(b) }
 
 // Read is net.Conn.
@@ -50,24 +50,24 @@ func (c *Conn) recv(b []byte) (socket.Msg, error) {
 
 // WriteTo is net.PacketConn.
 func (c *Conn) WriteTo(b []byte, to net.Addr) (int, error) {
-	m := socket.Msg{Data: b}
-	switch a := to.(type) {
-	case *net.UDPAddr:
-		ap := a.AddrPort()
-		m.Addr = socket.Addr{IP: ap.Addr().Unmap(), Port: ap.Port()}
-	case *net.IPAddr:
-		ip, _ := netip.AddrFromSlice(a.IP)
-		m.Addr = socket.Addr{IP: ip.Unmap()}
-	default:
-		return 0, &net.OpError{Op: "write", Net: c.network, Source: c.local, Err: fmt.Errorf("an address of type %T", to)}
+	a, err := c.h.netAddr(to)
+	if err != nil {
+		return 0, &net.OpError{Op: "write", Net: c.network, Source: c.local, Err: err}
 	}
-	n, err := c.send(m)
+	n, err := c.send(socket.Msg{Data: b, Addr: mapped(c.so.Family, a)})
 	if err != nil {
 		e := c.opError("write", "sendto", err).(*net.OpError)
 		e.Addr = to
 		return n, e
 	}
 	return n, nil
+}
+
+// WriteMsg sends a datagram with wishes for it alone (Msg.Control), to the peer
+// if it has no address; else as ReadMsg.
+func (c *Conn) WriteMsg(m socket.Msg) (int, error) {
+	m.Addr = mapped(c.so.Family, m.Addr)
+	return c.send(m)
 }
 
 // Write is net.Conn.

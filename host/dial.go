@@ -2,12 +2,15 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
-	"time"
 
+	"ionet/addrsel"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
@@ -16,54 +19,134 @@ import (
 var self = socket.Cred{UID: os.Getuid(), PID: os.Getpid(), Super: true}
 
 // kind is what a network's name stands for.
-type kind struct{ typ, proto int }
+type kind struct {
+	typ, proto int
+	family     int // 0: either
+}
 
-// The kinds of sockets that have names.
-var (
-	kindTCP  = kind{socket.Stream, packet.ProtoTCP}
-	kindUDP  = kind{socket.Dgram, packet.ProtoUDP}
-	kindICMP = kind{socket.Raw, packet.ProtoICMP}
-)
+// tcpOf is the kind of a stream socket.
+func tcpOf(so *socket.Socket) kind { return kind{socket.Stream, packet.ProtoTCP, so.Family} }
+
+// raw says that ports have no part in it.
+func (k kind) raw() bool { return k.typ == socket.Raw }
+
+// protocols are those of raw sockets that have names.
+var protocols = map[string]int{"icmp": packet.ProtoICMP, "ipv6-icmp": packet.ProtoICMPv6, "icmp6": packet.ProtoICMPv6}
 
 func kindOf(network string) (kind, error) {
-	switch network {
-	case "tcp", "tcp4":
-		return kindTCP, nil
-	case "udp", "udp4":
-		return kindUDP, nil
-	case "ip4:icmp":
-		return kindICMP, nil
+	name, of, _ := strings.Cut(network, ":")
+	var k kind
+	switch {
+	case strings.HasSuffix(name, "4"):
+		k.family = socket.AFInet
+	case strings.HasSuffix(name, "6"):
+		k.family = socket.AFInet6
 	}
-	return kind{}, net.UnknownNetworkError(network)
+	switch name {
+	case "tcp", "tcp4", "tcp6":
+		k.typ, k.proto = socket.Stream, packet.ProtoTCP
+	case "udp", "udp4", "udp6":
+		k.typ, k.proto = socket.Dgram, packet.ProtoUDP
+	case "ip4", "ip6":
+		k.typ = socket.Raw
+		var ok bool
+		if k.proto, ok = protocols[of]; !ok {
+			n, err := strconv.ParseUint(of, 10, 8)
+			if err != nil {
+				return kind{}, net.UnknownNetworkError(network)
+			}
+			k.proto = int(n)
+		}
+		return k, nil
+	}
+	if k.typ == 0 || of != "" {
+		return kind{}, net.UnknownNetworkError(network)
+	}
+	return k, nil
 }
 
 // addr is an address of the kind as package net shows it; nil: none.
-func (k kind) addr(a socket.Addr) net.Addr {
+func (h *Stack) addr(k kind, a socket.Addr) net.Addr {
 	if !a.IP.IsValid() && a.Port == 0 {
 		return nil
 	}
-	return k.addrOrAny(a)
+	return h.addrOrAny(k, a)
 }
 
 // addrOrAny is addr with the wildcard address for none.
-func (k kind) addrOrAny(a socket.Addr) net.Addr {
+func (h *Stack) addrOrAny(k kind, a socket.Addr) net.Addr {
 	ip := a.IP
 	if !ip.IsValid() {
-		ip = netip.IPv4Unspecified()
+		ip = wildcard(k.family)
 	}
-	switch k {
-	case kindTCP:
+	if a.Scope != 0 {
+		ip = ip.WithZone(h.zone(a.Scope))
+	}
+	switch k.typ {
+	case socket.Stream:
 		return net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, a.Port))
-	case kindUDP:
+	case socket.Dgram:
 		return net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, a.Port))
 	}
-	return &net.IPAddr{IP: ip.AsSlice()}
+	return &net.IPAddr{IP: ip.AsSlice(), Zone: ip.Zone()}
 }
 
-// Dial connects to an address of one of the networks "tcp", "tcp4", "udp",
-// "udp4" and "ip4:icmp". The host of "host:port" is an address or a name, and
-// this stack when it is empty. Connections are *[TCPConn] or *[Conn]; errors
-// are those of package net: a *net.OpError.
+// zone is an interface as people name it, or its number when it has gone.
+func (h *Stack) zone(index uint32) string {
+	if ifp := h.engine.Env.Ifs.ByIndex(index); ifp != nil {
+		return ifp.Name
+	}
+	return strconv.FormatUint(uint64(index), 10)
+}
+
+// scoped is an address as calls of sockets have it: the zone, a name or a
+// number, becomes the scope. Zones of names that the stack has not are a
+// *net.AddrError.
+func (h *Stack) scoped(ip netip.Addr, port uint16) (socket.Addr, error) {
+	a := socket.Addr{IP: ip.Unmap().WithZone(""), Port: port}
+	zone := ip.Zone()
+	if zone == "" || a.IP.Is4() {
+		return a, nil
+	}
+	if ifp := h.engine.Env.Ifs.ByName(zone); ifp != nil {
+		a.Scope = ifp.Index
+	} else if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
+		a.Scope = uint32(n)
+	} else {
+		return a, &net.AddrError{Err: "there is no interface " + zone, Addr: ip.String()}
+	}
+	return a, nil
+}
+
+// mapped is an address for a socket of a family: on one of IPv6 those of IPv4
+// are ::ffff:a.b.c.d (RFC 3493 §3.7).
+func mapped(family int, a socket.Addr) socket.Addr {
+	if family == socket.AFInet6 && a.IP.Is4() {
+		a.IP = netip.AddrFrom16(a.IP.As16())
+	}
+	return a
+}
+
+func wildcard(family int) netip.Addr {
+	if family == socket.AFInet6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+func loopback(family int) netip.Addr {
+	if family == socket.AFInet6 {
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+// Dial connects to an address of one of the networks "tcp", "udp", both also
+// with a 4 or a 6 behind them, "ip4:icmp" and "ip6:ipv6-icmp" (or a number). The
+// host of "host:port" is an address, whose zone is an interface of the stack,
+// or a name, and this stack when it is empty. Of several addresses the next is
+// tried beside one that is slow to answer (RFC 8305). Connections are
+// *[TCPConn] or *[Conn]; errors are those of package net: a *net.OpError.
 func (h *Stack) Dial(network, address string) (net.Conn, error) {
 	return h.DialContext(context.Background(), network, address)
 }
@@ -88,54 +171,71 @@ func (h *Stack) dial(ctx context.Context, network, local, address string) (net.C
 	if err == nil {
 		to, err = h.resolve(ctx, k, address)
 	}
+	if err == nil {
+		to, err = reachable(k, from, to, address)
+	}
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: mapContext(err)}
 	}
-	var first error
-	for i, a := range to {
-		if !a.IP.IsValid() || a.IP.IsUnspecified() {
-			a.IP = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		}
-		c, err := h.dialOne(ctx, network, k, from, a, len(to)-i)
+	return addrsel.Race(ctx, len(to), func(ctx context.Context, i int) (net.Conn, error) {
+		c, err := h.dialOne(ctx, network, k, from, to[i])
 		if err == nil {
 			return c, nil
 		}
-		op := &net.OpError{Op: "dial", Net: network, Addr: k.addr(a), Err: mapContext(err)}
+		op := &net.OpError{Op: "dial", Net: network, Addr: h.addr(k, to[i]), Err: mapContext(err)}
 		if len(from) > 0 {
-			op.Source = k.addr(from[0])
+			op.Source = h.addr(k, from[0])
 		}
-		if first == nil {
-			first = op
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, first
+		return nil, op
+	}, func(c net.Conn) { _ = c.Close() })
 }
 
-// dialOne dials one address when so many are left to try. Of the time that is
-// left it takes its part.
-func (h *Stack) dialOne(ctx context.Context, network string, k kind, from []socket.Addr, to socket.Addr, tries int) (net.Conn, error) {
-	if end, ok := ctx.Deadline(); ok && tries > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, max(time.Until(end)/time.Duration(tries), 2*time.Second))
-		defer cancel()
+// reachable are those of the addresses that can be dialled by a network and
+// from an address, in the order in which they are tried; this stack's own for
+// none.
+func reachable(k kind, from, to []socket.Addr, address string) ([]socket.Addr, error) {
+	family := k.family
+	if family == 0 && len(from) > 0 && from[0].IP.IsValid() && !from[0].IP.IsUnspecified() {
+		family = socket.FamilyOf(from[0].IP)
 	}
+	var out []socket.Addr
+	for _, a := range to {
+		switch {
+		case !a.IP.IsValid():
+			a.IP = loopback(family)
+		case a.IP.IsUnspecified():
+			a.IP = loopback(socket.FamilyOf(a.IP))
+		}
+		if family == 0 || socket.FamilyOf(a.IP) == family {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		return nil, &net.AddrError{Err: "no suitable address found", Addr: address}
+	}
+	return addrsel.Interleave(out, func(a socket.Addr) bool { return a.IP.Is6() }), nil
+}
+
+func (h *Stack) dialOne(ctx context.Context, network string, k kind, from []socket.Addr, to socket.Addr) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	k.family = socket.FamilyOf(to.IP)
 	so, err := h.socket(k)
 	if err != nil {
 		return nil, err
 	}
 	if len(from) > 0 {
-		if err := h.bind(so, from[0]); err != nil {
+		a := from[0]
+		if !a.IP.IsValid() || socket.FamilyOf(a.IP) != k.family { // any address
+			a = socket.Addr{IP: wildcard(k.family), Port: a.Port}
+		}
+		if err := h.bind(so, a); err != nil {
 			h.Call(so.Close)
 			return nil, err
 		}
 	}
-	if k == kindTCP {
+	if k.typ == socket.Stream {
 		return h.connectTCP(ctx, so, network, to)
 	}
 	h.Call(func(w *netif.Work) { err = so.Connect(w, to) })
@@ -146,9 +246,9 @@ func (h *Stack) dialOne(ctx context.Context, network string, k kind, from []sock
 	return h.datagrams(so, k, network)
 }
 
-// socket makes a socket of a kind.
+// socket makes a socket of a kind, whose family is said.
 func (h *Stack) socket(k kind) (so *socket.Socket, err error) {
-	h.Call(func(w *netif.Work) { so, err = h.engine.Socket(w, socket.AFInet, k.typ, k.proto, self) })
+	h.Call(func(w *netif.Work) { so, err = h.engine.Socket(w, k.family, k.typ, k.proto, self) })
 	return so, syscallError("socket", err)
 }
 
@@ -160,8 +260,9 @@ func (h *Stack) bind(so *socket.Socket, a socket.Addr) (err error) {
 // datagrams makes a connection of a socket that is bound or connected; on an
 // error the socket is closed.
 func (h *Stack) datagrams(so *socket.Socket, k kind, network string) (*Conn, error) {
+	k.family = so.Family
 	c := &Conn{kind: k}
-	c.local, c.remote = k.addrOrAny(so.Local()), k.addr(so.Peer())
+	c.local, c.remote = h.addrOrAny(k, so.Local()), h.addr(k, so.Peer())
 	if err := c.start(h, so, network); err != nil {
 		h.Call(so.Close)
 		return nil, err
@@ -205,14 +306,14 @@ var _ net.Error = timedOut{}
 // empty host is invalid.
 func (h *Stack) resolve(ctx context.Context, k kind, address string) ([]socket.Addr, error) {
 	host, port := address, 0
-	if k != kindICMP {
+	if !k.raw() {
 		var service string
 		var err error
 		if host, service, err = net.SplitHostPort(address); err != nil {
 			return nil, err
 		}
 		name := "udp"
-		if k == kindTCP {
+		if k.typ == socket.Stream {
 			name = "tcp"
 		}
 		if port, err = net.LookupPort(name, service); err != nil {
@@ -225,25 +326,28 @@ func (h *Stack) resolve(ctx context.Context, k kind, address string) ([]socket.A
 	ips := make([]netip.Addr, 1)
 	var err error
 	if ips[0], err = netip.ParseAddr(host); err != nil {
-		if ips, err = h.Resolver().LookupNetIP(ctx, "ip4", host); err != nil {
+		if ips, err = h.lookup(ctx, k.family, host); err != nil {
 			return nil, err
 		}
 	}
 	out := make([]socket.Addr, len(ips))
 	for i, ip := range ips {
-		out[i] = socket.Addr{IP: ip.Unmap(), Port: uint16(port)}
+		if out[i], err = h.scoped(ip, uint16(port)); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
 
-// Resolver looks names up as package net does, from the files of the system
-// and by DNS, but asks over the stack's own sockets; Dial uses it. The servers
-// are Config.NameServers in turn, or else those of the system's resolv.conf.
-func (h *Stack) Resolver() *net.Resolver { return &h.resolver }
-
-func (h *Stack) dialServer(ctx context.Context, network, address string) (net.Conn, error) {
-	if s := h.conf.NameServers; len(s) > 0 {
-		address = s[int(h.lookups.Add(1)-1)%len(s)].String()
+// netAddr is the reverse of addr.
+func (h *Stack) netAddr(to net.Addr) (socket.Addr, error) {
+	switch a := to.(type) {
+	case *net.UDPAddr:
+		ap := a.AddrPort()
+		return h.scoped(ap.Addr(), ap.Port())
+	case *net.IPAddr:
+		ip, _ := netip.AddrFromSlice(a.IP)
+		return h.scoped(ip.WithZone(a.Zone), 0)
 	}
-	return h.DialContext(ctx, network, address)
+	return socket.Addr{}, fmt.Errorf("an address of type %T", to)
 }

@@ -70,7 +70,7 @@ type Stack struct {
 
 	endpoints endpoints
 	resolver  net.Resolver
-	lookups   atomic.Uint32 // whose turn it is among the name servers
+	failures  failures
 }
 
 type device struct {

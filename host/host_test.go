@@ -53,7 +53,8 @@ func balanced(t testing.TB, h *host.Stack) {
 	books.of[t] = append(books.of[t], h)
 }
 
-// station brings up a stack with one address on a segment in memory.
+// station brings up a stack on a segment in memory: 10.0.0.n, 2001:db8::n and
+// fe80::n.
 func station(t testing.TB, seg *wire.Segment, n byte) *host.Stack {
 	t.Helper()
 	return stationOf(t, seg, n, host.Config{})
@@ -75,9 +76,16 @@ func stationOf(t testing.TB, seg *wire.Segment, n byte, c host.Config) *host.Sta
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = h.Engine().AddAddr(ifp, stack.AddrSpec{Addr: netip.AddrFrom4([4]byte{10, 0, 0, n}), Bits: 8})
-	if err != nil {
-		t.Fatal(err)
+	specs := []stack.AddrSpec{{Addr: netip.AddrFrom4([4]byte{10, 0, 0, n}), Bits: 8}}
+	if !c.V4Only {
+		for _, net := range [][4]byte{{0xfe, 0x80}, {0x20, 0x01, 0x0d, 0xb8}} {
+			specs = append(specs, stack.AddrSpec{Addr: netip.AddrFrom16([16]byte{0: net[0], 1: net[1], 2: net[2], 3: net[3], 15: n}), Bits: 64, Flags: netif.AddrNoDAD})
+		}
+	}
+	for _, a := range specs {
+		if err := h.Engine().AddAddr(ifp, a); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return h
 }

@@ -28,15 +28,17 @@ type ListenConfig struct {
 	KeepAliveConfig net.KeepAliveConfig
 }
 
-// Listen opens a TCP listener: networks "tcp" and "tcp4". An address without
-// host is every one of the stack; port 0 is any that is free.
+// Listen opens a TCP listener: networks "tcp", "tcp4" and "tcp6". As in package
+// net an address without host, or of zeros, is every one of the stack, with
+// "tcp" of both families; port 0 is any that is free.
 func (h *Stack) Listen(network, address string) (net.Listener, error) {
 	lc := ListenConfig{Stack: h}
 	return lc.Listen(context.Background(), network, address)
 }
 
-// ListenPacket opens a datagram socket: networks "udp", "udp4" with an address
-// "host:port", and "ip4:icmp" with an address or "".
+// ListenPacket opens a datagram socket: networks "udp", "udp4" and "udp6" with
+// an address "host:port", as in Listen, and "ip4:icmp" and "ip6:ipv6-icmp" (or
+// a number) with an address or "".
 func (h *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
 	lc := ListenConfig{Stack: h}
 	return lc.ListenPacket(context.Background(), network, address)
@@ -46,7 +48,7 @@ func (h *Stack) ListenPacket(network, address string) (net.PacketConn, error) {
 // listener is a *[TCPListener].
 func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	k, err := kindOf(network)
-	if err == nil && k != kindTCP {
+	if err == nil && k.typ != socket.Stream {
 		err = net.UnknownNetworkError(network)
 	}
 	var so *socket.Socket
@@ -61,14 +63,14 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 		}
 		lc.Stack.Call(so.Close)
 	}
-	return nil, &net.OpError{Op: "listen", Net: network, Addr: k.addr(a), Err: mapContext(err)}
+	return nil, &net.OpError{Op: "listen", Net: network, Addr: lc.Stack.addr(k, a), Err: mapContext(err)}
 }
 
 // ListenPacket is [Stack.ListenPacket] with options; ctx ends the look-up of
 // a name. The connection is a *[Conn].
 func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	k, err := kindOf(network)
-	if err == nil && k == kindTCP {
+	if err == nil && k.typ == socket.Stream {
 		err = net.UnknownNetworkError(network)
 	}
 	var so *socket.Socket
@@ -82,7 +84,7 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 			return c, nil
 		}
 	}
-	return nil, &net.OpError{Op: "listen", Net: network, Addr: k.addr(a), Err: mapContext(err)}
+	return nil, &net.OpError{Op: "listen", Net: network, Addr: lc.Stack.addr(k, a), Err: mapContext(err)}
 }
 
 // bound makes a socket that has the options and the address.
@@ -92,14 +94,24 @@ func (lc *ListenConfig) bound(ctx context.Context, k kind, network, address stri
 	if err != nil {
 		return nil, socket.Addr{}, err
 	}
-	so, err := h.socket(k)
+	a := as[0]
+	for _, b := range as {
+		if b.IP.Is4() { // a name means that, as in package net
+			a = b
+			break
+		}
+	}
+	if k.family != 0 && a.IP.IsValid() && socket.FamilyOf(a.IP) != k.family {
+		return nil, a, &net.AddrError{Err: "no suitable address found", Addr: address}
+	}
+	so, at, err := h.socketFor(k, a)
 	if err != nil {
-		return nil, as[0], err
+		return nil, a, err
 	}
 	for _, o := range []struct {
 		name int
 		on   bool
-	}{{socket.SOReuseAddr, lc.ReuseAddr || k == kindTCP}, {socket.SOReusePort, lc.ReusePort}} {
+	}{{socket.SOReuseAddr, lc.ReuseAddr || k.typ == socket.Stream}, {socket.SOReusePort, lc.ReusePort}} {
 		if o.on && err == nil {
 			h.Call(func(w *netif.Work) { err = so.SetOption(w, socket.LevelSocket, o.name, socket.Value32(1)) })
 			err = syscallError("setsockopt", err)
@@ -109,13 +121,45 @@ func (lc *ListenConfig) bound(ctx context.Context, k kind, network, address stri
 		err = lc.Control(network, address, so)
 	}
 	if err == nil {
-		err = h.bind(so, as[0])
+		err = h.bind(so, at)
 	}
 	if err != nil {
 		h.Call(so.Close)
-		return nil, as[0], err
+		return nil, a, err
 	}
-	return so, as[0], nil
+	return so, a, nil
+}
+
+// socketFor makes a socket for an address, and answers the address that it is
+// to be bound to. Where the network leaves the family open, any address is one
+// socket of IPv6 that takes both, unless the stack has no IPv6.
+func (h *Stack) socketFor(k kind, a socket.Addr) (*socket.Socket, socket.Addr, error) {
+	any := !a.IP.IsValid() || a.IP.IsUnspecified()
+	only6 := k.family == socket.AFInet6
+	switch {
+	case k.family != 0:
+	case !any || a.IP.Is6():
+		k.family = socket.FamilyOf(a.IP)
+	case h.engine.Inet6 != nil:
+		k.family = socket.AFInet6
+	default:
+		k.family = socket.AFInet
+	}
+	if any {
+		a.IP = wildcard(k.family)
+	}
+	so, err := h.socket(k)
+	if err == nil && any && k.family == socket.AFInet6 && !k.raw() {
+		on := 0
+		if only6 {
+			on = 1
+		}
+		h.Call(func(w *netif.Work) { err = so.SetOption(w, levelIPv6, ipv6V6Only, socket.Value32(on)) })
+		if err = syscallError("setsockopt", err); err != nil {
+			h.Call(so.Close)
+		}
+	}
+	return so, a, err
 }
 
 // TCPListener accepts TCP connections, with the methods of a *net.TCPListener.
@@ -139,7 +183,7 @@ func (lc *ListenConfig) listenTCP(so *socket.Socket, network string) (*TCPListen
 	}
 	l := new(TCPListener)
 	if err == nil {
-		l.ep.local = kindTCP.addrOrAny(so.Local())
+		l.ep.local = h.addrOrAny(tcpOf(so), so.Local())
 		err = l.ep.start(h, so, network)
 	}
 	if err != nil {

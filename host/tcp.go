@@ -20,7 +20,7 @@ type TCPConn struct{ endpoint }
 // closed.
 func (h *Stack) newTCP(so *socket.Socket, network string) (*TCPConn, error) {
 	c := new(TCPConn)
-	c.local, c.remote = kindTCP.addrOrAny(so.Local()), kindTCP.addrOrAny(so.Peer())
+	c.local, c.remote = h.addrOrAny(tcpOf(so), so.Local()), h.addrOrAny(tcpOf(so), so.Peer())
 	if err := c.start(h, so, network); err != nil {
 		h.Call(so.Close)
 		return nil, err
@@ -44,7 +44,7 @@ func (h *Stack) connectTCP(ctx context.Context, so *socket.Socket, network strin
 		_ = c.Close()
 		return nil, syscallError("connect", err)
 	}
-	c.local, c.remote = kindTCP.addrOrAny(so.Local()), kindTCP.addrOrAny(so.Peer())
+	c.local, c.remote = h.addrOrAny(tcpOf(so), so.Local()), h.addrOrAny(tcpOf(so), so.Peer())
 	return c, nil
 }
 

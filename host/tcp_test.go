@@ -39,7 +39,7 @@ func TestConnConforms(t *testing.T) {
 		name    string
 		b       *host.Stack
 		address string
-	}{{"wire", b, "10.0.0.2:0"}, {"lo0", a, "127.0.0.1:0"}} {
+	}{{"wire", b, "10.0.0.2:0"}, {"lo0", a, "127.0.0.1:0"}, {"wire over IPv6", b, "[2001:db8::2]:0"}, {"link-local", b, "[fe80::2%en0]:0"}, {"lo0 over IPv6", a, "[::1]:0"}} {
 		t.Run(tc.name, func(t *testing.T) {
 			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
 				x, y := dialed(t, a, tc.b, tc.address)
@@ -53,17 +53,21 @@ func TestConnConforms(t *testing.T) {
 func TestBothWaysAtOnce(t *testing.T) {
 	seg := wire.NewSegment()
 	a, b := station(t, seg, 1), station(t, seg, 2)
-	x, y := dialed(t, a, b, "10.0.0.2:0")
-	defer x.Close()
-	defer y.Close()
-	streams.BothWays(t, x, y, 32<<20)
+	for _, address := range []string{"10.0.0.2:0", "[2001:db8::2]:0"} {
+		x, y := dialed(t, a, b, address)
+		defer x.Close()
+		defer y.Close()
+		streams.BothWays(t, x, y, 32<<20)
+	}
 }
 
 func TestRefusedAndReset(t *testing.T) {
 	seg := wire.NewSegment()
 	a, b := station(t, seg, 1), station(t, seg, 2)
-	if _, err := a.Dial("tcp", "10.0.0.2:9"); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("dialling a port where nobody listens: %v, want ECONNREFUSED", err)
+	for _, address := range []string{"10.0.0.2:9", "[2001:db8::2]:9", "[fe80::2%en0]:9"} {
+		if _, err := a.Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("dialling a port where nobody listens, %s: %v, want ECONNREFUSED", address, err)
+		}
 	}
 	x, y := dialed(t, a, b, "10.0.0.2:0")
 	defer y.Close()

@@ -17,6 +17,9 @@ const (
 	tcpKeepIdle  = 3
 	tcpKeepIntvl = 5
 	tcpKeepCnt   = 6
+
+	levelIPv6  = 41
+	ipv6V6Only = 27
 )
 
 func (c *TCPConn) set(level, name int, value []byte) error {
