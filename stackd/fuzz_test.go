@@ -30,19 +30,33 @@ func fuzzServer(f *testing.F) *server {
 }
 
 func FuzzFrame(f *testing.F) {
-	// 1 is a datagram socket, 2 a stream, 3 one that listens.
-	for id := range uint32(3) {
+	// 1 is a datagram socket, 2 a stream, 3 one that listens; 4 to 6 of IPv6: datagrams, echoes, raw ICMPv6.
+	for id := range uint32(6) {
 		for typ := range protocol.Type(26) {
 			h := protocol.AppendHeader(nil, protocol.Header{Type: typ, ID: id + 1})
 			f.Add(append(slices.Clip(h), 2, 0, 0, 0), false)
 			f.Add(append(slices.Clip(h), 0, 0, 0, 0, 100, 0, 0, 0), false)
 			f.Add(append(slices.Clip(h), protocol.MsgOOB, 0, 0, 0, 1, 0, 0, 0), false)
 			f.Add(protocol.AppendSockaddr(slices.Clip(h), inet("127.0.0.1:9")), false)
+			f.Add(protocol.AppendSockaddr(slices.Clip(h), inet("[fe80::1%1]:9")), false)
 		}
+		h := protocol.AppendHeader(nil, protocol.Header{Type: protocol.TypeSend, ID: id + 1})
+		wishes := protocol.AppendControl(nil, protocol.Control{Level: protocol.ProtoIPv6, Type: protocol.IPv6HopLimit, Data: []byte{7, 0, 0, 0}})
+		wishes = protocol.AppendControl(wishes, protocol.Control{Level: protocol.ProtoIPv6, Type: protocol.IPv6HopOpts, Data: []byte{0, 0, 1, 4, 0, 0, 0, 0}})
+		f.Add(protocol.AppendMsg(h, protocol.Msg{Addr: inet("[::1]:9"), Control: wishes, Data: make([]byte, 8)}), false)
+		h = protocol.AppendHeader(nil, protocol.Header{Type: protocol.TypeSetsockopt, ID: id + 1})
+		f.Add(protocol.AppendSockOpt(h, protocol.SockOpt{Level: protocol.ProtoIPv6, Name: protocol.IPv6RecvPktInfo, Value: []byte{1, 0, 0, 0}}), false)
 	}
 	f.Add(protocol.AppendHelloRequest(protocol.AppendHeader(nil, protocol.Header{Type: protocol.TypeHello})), false)
 	m := protocol.RouteMessage{Type: protocol.RTMAdd, Dst: inet("10.0.0.0"), Netmask: inet("255.0.0.0"), Gateway: inet("127.0.0.1")}
 	f.Add(protocol.AppendMessage(nil, &m), true)
+	m = protocol.RouteMessage{Type: protocol.RTMAdd, Flags: protocol.RTFLLInfo | protocol.RTFHost, Dst: inet("fe80::9%1"), Gateway: protocol.LinkAddrOf(protocol.LinkAddr{Len: 6})}
+	f.Add(protocol.AppendMessage(nil, &m), true)
+	req := protocol.AppendHeader(nil, protocol.Header{Type: protocol.TypeIoctl})
+	alias := protocol.AliasReq{Name: "lo0", Addr: inet("2001:db8::1"), Timed: true, Preferred: 1, Valid: 2}
+	f.Add(protocol.AppendIoctl(slices.Clip(req), protocol.SIOCAIFADDR, protocol.AppendAliasReq(nil, alias)), false)
+	f.Add(protocol.AppendIoctl(slices.Clip(req), protocol.SIOCAADDRCTLPOLICY, make([]byte, 44)), false)
+	f.Add(protocol.AppendIoctl(slices.Clip(req), protocol.SIOCSNDINFO, protocol.AppendIfReq(nil, protocol.IfReq{Name: "lo0", Value: 3})), false)
 	s := fuzzServer(f)
 	f.Fuzz(func(t *testing.T, b []byte, onRoute bool) {
 		if len(b) > protocol.MaxFrame || len(b) == 0 {
@@ -63,6 +77,11 @@ func FuzzFrame(f *testing.F) {
 		} else {
 			for _, typ := range []byte{protocol.SockDgram, protocol.SockStream, protocol.SockStream} {
 				if _, err := c.newSocket([]byte{typ, 0, 0, 0}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, kind := range [][2]uint16{{protocol.SockDgram, 0}, {protocol.SockDgram, protocol.ProtoICMPv6}, {protocol.SockRaw, protocol.ProtoICMPv6}} {
+				if _, err := c.newSocket(protocol.AppendSocket(nil, kind[0], kind[1], protocol.AFInet6)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -114,10 +133,12 @@ func FuzzStream(f *testing.F) {
 		// Octets that are no request.
 		{stepRaw, 0, 4, 3, 1, 2, 3, stepRaw, 2, 4, 5, 1, 0, 0, 0, 0, stepRaw, 4, 5, 0},
 	} {
-		f.Add(script)
+		f.Add(script, false)
+		f.Add(script, true)
 	}
 	for _, script := range keptScripts(f, "testdata/fuzzstream.txt") {
-		f.Add(script)
+		f.Add(script, false)
+		f.Add(script, true)
 	}
 	s := fuzzServer(f)
 	for name, v := range map[string]string{"net.inet.tcp.maxtimewait": "0", "net.inet.ip.anonportmin": "1024"} {
@@ -125,11 +146,15 @@ func FuzzStream(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
-	f.Fuzz(func(t *testing.T, script []byte) {
+	f.Fuzz(func(t *testing.T, script []byte, six bool) {
 		if len(script) > 1000 {
 			return
 		}
-		p := newPlayer(t, s)
+		family := protocol.AFInet
+		if six {
+			family = protocol.AFInet6
+		}
+		p := newPlayer(t, s, family)
 		p.play(script)
 		p.leave()
 	})

@@ -383,3 +383,133 @@ func TestDump6(t *testing.T) {
 	}
 	t.Error("a cursor never grows old")
 }
+
+func TestPolicies(t *testing.T) {
+	s, _ := on6(t)
+	policies := func() (all []string) {
+		t.Helper()
+		rows, err := client.Table[protocol.PolicyRow](s, protocol.TablePolicy, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range rows {
+			all = append(all, fmt.Sprint(r.Prefix, " ", r.Precedence, " ", r.Label))
+		}
+		return all
+	}
+	before := policies()
+	if len(before) != 9 || !slices.Contains(before, "::ffff:0.0.0.0/96 35 4") {
+		t.Errorf("RFC 6724's table is %q", before)
+	}
+	p := protocol.AddrPolicy{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Precedence: 99, Label: 7}
+	if err := s.AddPolicy(p); err != nil {
+		t.Fatal(err)
+	}
+	p.Precedence = 98
+	if err := s.AddPolicy(p); err != nil {
+		t.Fatal(err)
+	}
+	if got := policies(); len(got) != 10 || !slices.Contains(got, "::ffff:10.0.0.0/104 98 7") {
+		t.Errorf("with one more: %q", got)
+	}
+	if err := s.DelPolicy(p); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s.DelPolicy(p), unix.ESRCH)
+	if got := policies(); !slices.Equal(got, before) {
+		t.Errorf("without it: %q", got)
+	}
+}
+
+func TestNDInfo(t *testing.T) {
+	s, _ := on6(t)
+	row := func() protocol.NDIfRow {
+		t.Helper()
+		rows, err := client.Table[protocol.NDIfRow](s, protocol.TableND, "en0")
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("%+v, %v", rows, err)
+		}
+		return rows[0]
+	}
+	r := protocol.NDIfRow{Interface: "en0", LinkMTU: 1500, MaxMTU: 1500, CurHopLimit: 64, BaseReachable: 30000, Reachable: 30000, Retrans: 1000,
+		Flags: protocol.ND6IFFPerformNUD | protocol.ND6IFFAcceptRtAdv}
+	if got := row(); got != r {
+		t.Errorf("%+v, want %+v", got, r)
+	}
+	if err := s.SetNDFlags("en0", protocol.ND6IFFPreferSource, protocol.ND6IFFPerformNUD); err != nil {
+		t.Fatal(err)
+	}
+	if got := row().Flags; got != protocol.ND6IFFPreferSource|protocol.ND6IFFAcceptRtAdv {
+		t.Errorf("flags %#x", got)
+	}
+	want(t, s.SetNDFlags("en0", 0x80, 0), unix.EINVAL)
+	want(t, s.SetNDFlags("en9", 1, 0), unix.ENXIO)
+	_, err := client.Table[protocol.NDIfRow](s, protocol.TableND, "en9")
+	want(t, err, unix.ENXIO)
+}
+
+// TestTCPDrop6: the ends as netstat has them, scope and all.
+func TestTCPDrop6(t *testing.T) {
+	s, _ := on6(t)
+	add6(t, s, "fe80::1/64")
+	l, err := s.Listen("tcp", "[fe80::1%en0]:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := s.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	rows, err := client.Table[protocol.SocketRow](s, protocol.TableSockets, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := netip.MustParseAddrPort(c.LocalAddr().String()).Port()
+	if !slices.ContainsFunc(rows, func(r protocol.SocketRow) bool {
+		return r.Family == "inet6" && r.Local == "fe80::1%en0" && r.LPort == int(port) && r.Foreign == "fe80::1%en0" && r.FPort == 80 && r.State == "ESTABLISHED"
+	}) {
+		t.Errorf("sockets: %+v", rows)
+	}
+	drop := func(foreign string) error {
+		_, err := s.SetSysctl(protocol.SysctlTCPDrop, c.LocalAddr().String()+" "+foreign)
+		return err
+	}
+	want(t, drop("[fe80::1%en9]:80"), unix.ENXIO)
+	want(t, drop("[fe80::1]:80"), unix.ESRCH)
+	if err := drop("[fe80::1%en0]:80"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("it is connected still")
+	}
+}
+
+// TestForward6: the option makes a router of the stack.
+func TestForward6(t *testing.T) {
+	for _, c := range []struct{ options, forwarding string }{{"", "0"}, {"forward6,", "1"}} {
+		s := open(t, daemonWith(t, c.options))
+		if v, err := s.Sysctl("net.inet6.ip6.forwarding"); v != c.forwarding || err != nil {
+			t.Errorf("%q: net.inet6.ip6.forwarding is %s, %v", c.options, v, err)
+		}
+	}
+}
+
+// TestCompactPolicies: of the policies in the journal only what counts is kept.
+func TestCompactPolicies(t *testing.T) {
+	p := func(req uint32, prefix string, precedence int) record {
+		arg := protocol.AppendAddrPolicy(nil, protocol.AddrPolicy{Prefix: netip.MustParsePrefix(prefix), Precedence: precedence})
+		return record{recIoctl, append(protocol.AppendU32(nil, req), arg...)}
+	}
+	recs := []record{
+		p(protocol.SIOCAADDRCTLPOLICY, "fc00::/7", 1),
+		p(protocol.SIOCAADDRCTLPOLICY, "fc00::/7", 2),
+		p(protocol.SIOCAADDRCTLPOLICY, "fc00::/8", 3),
+		p(protocol.SIOCDADDRCTLPOLICY, "fc00::/8", 0),
+		p(protocol.SIOCDADDRCTLPOLICY, "::/0", 0), // one that was there from the beginning
+	}
+	if got := compacted(recs); len(got) != 2 || &got[0].body[0] != &recs[1].body[0] || &got[1].body[0] != &recs[4].body[0] {
+		t.Errorf("%d of %d are kept", len(got), len(recs))
+	}
+}

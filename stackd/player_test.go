@@ -73,16 +73,17 @@ var stepOptions = [][2]int{
 	{protocol.SolSocket, protocol.SoSndBuf}, {protocol.SolSocket, protocol.SoRcvBuf}, {protocol.SolSocket, protocol.SoSndLowat},
 	{protocol.SolSocket, protocol.SoRcvLowat}, {protocol.SolSocket, protocol.SoSndTimeo}, {protocol.SolSocket, protocol.SoRcvTimeo},
 	{protocol.SolSocket, protocol.SoKeepAlive}, {protocol.SolSocket, protocol.SoReuseAddr}, {protocol.ProtoTCP, protocol.TCPNoDelay},
+	{protocol.ProtoIPv6, protocol.IPv6V6Only},
 }
 
-func newPlayer(t testing.TB, s *server) *player {
+func newPlayer(t testing.TB, s *server, family int) *player {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	u := &quota{clients: 1}
 	p := &player{t: t, s: s, fd: fds[1], asked: map[uint32]protocol.Type{}, buf: make([]byte, 256<<10),
-		c: &conn{s: s, fd: fds[0], family: protocol.AFInet, user: u, super: true, greets: true, busy: true, socks: map[uint32]*sock{}, caps: map[uint32]*capture{}}}
+		c: &conn{s: s, fd: fds[0], family: family, user: u, super: true, greets: true, busy: true, socks: map[uint32]*sock{}, caps: map[uint32]*capture{}}}
 	s.mu.Lock()
 	s.users[0] = u
 	s.conns[p.c] = struct{}{}
@@ -97,8 +98,8 @@ func newPlayer(t testing.TB, s *server) *player {
 		}
 	}
 	p.ask(protocol.TypeListen, 3, protocol.AppendU32(nil, 5))
-	p.port = protoAddr(protocol.AFInet, p.c.socks[3].so.Local())
-	p.port.IP = inet("127.0.0.1").IP
+	p.port = protoAddr(family, p.c.socks[3].so.Local())
+	p.port.IP = inet(map[int]string{protocol.AFInet: "127.0.0.1", protocol.AFInet6: "::1"}[family]).IP
 	p.ask(protocol.TypeAccept, 3, nil)
 	p.ask(protocol.TypeConnect, 4, protocol.AppendSockaddr(nil, p.port))
 	for p.hear(); len(p.ends) < 2; p.hear() {
@@ -159,7 +160,8 @@ func (p *player) payload(typ protocol.Type) []byte {
 	case protocol.TypeCancel:
 		return protocol.AppendU32(some, p.tag-uint32(p.next()%8))
 	case protocol.TypeSocket:
-		return protocol.AppendSocket(some, uint16(p.next()%4), 0, 0)
+		n := p.next()
+		return protocol.AppendSocket(some, uint16(n%4), 0, []uint16{0, 0, protocol.AFInet, protocol.AFInet6}[n>>6])
 	case protocol.TypeConnect, protocol.TypeBind:
 		return protocol.AppendSockaddr(some, p.addr())
 	case protocol.TypeSend:

@@ -29,18 +29,23 @@ func skipStreams() {
 // TestConn runs nettest's dialogues over two connected UDP sockets.
 func TestConn(t *testing.T) {
 	s := start(t).open()
-	nettest.TestConn(t, func() (a, b net.Conn, stop func(), err error) {
-		a, b, err = pair(s)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		return a, b, func() { _ = a.Close(); _ = b.Close() }, nil
-	})
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		t.Run(host, func(t *testing.T) {
+			nettest.TestConn(t, func() (a, b net.Conn, stop func(), err error) {
+				a, b, err = pair(s, host)
+				if err != nil {
+					return nil, nil, nil, err
+				}
+				return a, b, func() { _ = a.Close(); _ = b.Close() }, nil
+			})
+		})
+	}
 }
 
 // pair are two UDP sockets connected with each other.
-func pair(s *client.Stack) (a, b net.Conn, err error) {
-	free, err := s.ListenPacket("udp", "127.0.0.1:0")
+func pair(s *client.Stack, host string) (a, b net.Conn, err error) {
+	any := net.JoinHostPort(host, "0")
+	free, err := s.ListenPacket("udp", any)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -48,7 +53,7 @@ func pair(s *client.Stack) (a, b net.Conn, err error) {
 	if err := free.Close(); err != nil {
 		return nil, nil, err
 	}
-	if a, err = s.DialFrom("udp", "127.0.0.1:0", to); err != nil {
+	if a, err = s.DialFrom("udp", any, to); err != nil {
 		return nil, nil, err
 	}
 	if b, err = s.DialFrom("udp", to, a.LocalAddr().String()); err != nil {
@@ -59,7 +64,7 @@ func pair(s *client.Stack) (a, b net.Conn, err error) {
 }
 
 func TestPingPong(t *testing.T) {
-	a, b, err := pair(start(t).open())
+	a, b, err := pair(start(t).open(), "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,16 +17,22 @@ import (
 	"ionet/test/streams"
 )
 
-// neighbours are two daemons on a wire, 10.0.0.1 and 10.0.0.2.
+// neighbours are two daemons on a wire, 10.0.0.1 and 10.0.0.2, which are
+// 2001:db8::1 and 2001:db8::2, fe80::1 and fe80::2 too.
 func neighbours(t *testing.T) (d [2]*daemon, s [2]*client.Stack) {
 	t.Helper()
 	segment := t.TempDir()
 	for i := range d {
 		d[i] = start(t, "-dwire", "path="+segment)
 		s[i] = d[i].open()
-		a := protocol.AliasReq{Addr: inet("10.0.0." + itoa(i+1)), Mask: protocol.MaskAddr(protocol.AFInet, 24)}
-		if err := s[i].AddAddr("en0", a); err != nil {
-			t.Fatal(err)
+		for _, a := range []protocol.AliasReq{
+			{Addr: inet("10.0.0." + itoa(i+1)), Mask: protocol.MaskAddr(protocol.AFInet, 24)},
+			{Addr: inet("2001:db8::" + itoa(i+1)), Mask: protocol.MaskAddr(protocol.AFInet6, 64), Flags: protocol.IN6IFFNoDAD},
+			{Addr: inet("fe80::" + itoa(i+1)), Mask: protocol.MaskAddr(protocol.AFInet6, 64), Flags: protocol.IN6IFFNoDAD},
+		} {
+			if err := s[i].AddAddr("en0", a); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return d, s
@@ -57,7 +63,10 @@ func TestStreamConforms(t *testing.T) {
 		name    string
 		b       *client.Stack
 		address string
-	}{{"wire", s[1], "10.0.0.2:0"}, {"lo0", s[0], "127.0.0.1:0"}} {
+	}{
+		{"wire", s[1], "10.0.0.2:0"}, {"lo0", s[0], "127.0.0.1:0"},
+		{"wire over IPv6", s[1], "[2001:db8::2]:0"}, {"link-local", s[1], "[fe80::2%en0]:0"}, {"lo0 over IPv6", s[0], "[::1]:0"},
+	} {
 		t.Run(tc.name, func(t *testing.T) {
 			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
 				x, y := connected(t, s[0], tc.b, tc.address)
@@ -72,10 +81,12 @@ func TestStreamConforms(t *testing.T) {
 func TestStreamBothWays(t *testing.T) {
 	d, s := neighbours(t)
 	before := [2]gauges{d[0].measure(), d[1].measure()}
-	x, y := connected(t, s[0], s[1], "10.0.0.2:0")
-	streams.BothWays(t, x, y, 64<<20)
-	x.Close()
-	y.Close()
+	for _, address := range []string{"10.0.0.2:0", "[2001:db8::2]:0"} {
+		x, y := connected(t, s[0], s[1], address)
+		streams.BothWays(t, x, y, 64<<20)
+		x.Close()
+		y.Close()
+	}
 	for i := range d {
 		until(t, "the descriptors are back", func() bool { return d[i].measure().FDs <= before[i].FDs })
 	}
@@ -83,8 +94,10 @@ func TestStreamBothWays(t *testing.T) {
 
 func TestStreamErrors(t *testing.T) {
 	_, s := neighbours(t)
-	if _, err := s[0].Dial("tcp", "10.0.0.2:9"); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("dialling a port where nobody listens: %v, want ECONNREFUSED", err)
+	for _, address := range []string{"10.0.0.2:9", "[2001:db8::2]:9", "[fe80::2%en0]:9", "[fe80::2%2]:9"} {
+		if _, err := s[0].Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("dialling a port where nobody listens, %s: %v, want ECONNREFUSED", address, err)
+		}
 	}
 	if _, err := s[0].Dial("tcp", "10.2:9"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("the same by the short form of its address: %v, want ECONNREFUSED", err)
@@ -137,6 +150,10 @@ func TestStreamHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	streams.HTTP(t, l, "http://10.0.0.2/", s[0].DialContext)
+	if l, err = s[1].Listen("tcp", ":80"); err != nil {
+		t.Fatal(err)
+	}
+	streams.HTTP(t, l, "http://[2001:db8::2]/", s[0].DialContext)
 }
 
 // Clients vanish at every moment: while they connect, accept, write into what
