@@ -153,7 +153,7 @@ func TestPacketConn(t *testing.T) {
 // TestDeadlines: of those who wait, by now and later, and of writes.
 func TestDeadlines(t *testing.T) {
 	s := start(t).open()
-	a, b, err := pair(s)
+	a, b, err := pair(s, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
