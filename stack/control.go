@@ -117,6 +117,7 @@ func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
 	s.Inet.Detach(ifp)
 	if s.Inet6 != nil {
 		s.Inet6.Detach(ifp)
+		s.Auto.Detach(ifp)
 	}
 	s.Env.Ifs.Remove(ifp) // from here on no route to it can be made
 	s.Routes.DeleteInterface(ifp)

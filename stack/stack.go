@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"ionet/stack/arp"
+	"ionet/stack/autoconf"
 	"ionet/stack/ether"
 	"ionet/stack/inet"
 	"ionet/stack/inet6"
@@ -60,6 +61,7 @@ type Stack struct {
 	Inet   *inet.Inet
 	Inet6  *inet6.Inet6 // nil: V4Only
 	ND     *nd6.ND      // with Inet6
+	Auto   *autoconf.Autoconf
 	UDP    *udp.UDP
 	TCP    *tcp.TCP
 	Ping   *ping.Ping
@@ -144,7 +146,7 @@ func (s *Stack) assemble6(env *netif.Env) {
 	s.Raw.Over6(s.Inet6)
 	s.Ping.Over6(s.Inet6)
 	s.Inet6.SetEcho(s.Ping)
-	s.Inet6.AddrChanged = s.addrChanged
+	s.autoconf(env)
 }
 
 func (s *Stack) newLoop(name string) *netif.Interface {
@@ -183,6 +185,7 @@ func (s *Stack) Close() {
 	s.Inet.Close(w)
 	if s.Inet6 != nil {
 		s.Inet6.Close(w)
+		s.Auto.Close()
 	}
 	w.End()
 }

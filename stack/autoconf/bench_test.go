@@ -247,8 +247,10 @@ func (b *bench) count(name string) uint64 {
 
 func (b *bench) scoped(ip netip.Addr) netip.Addr { return packet.Scoped(ip, b.en0.Index) }
 
+// unreachable has NUD find a router silent.
 func (b *bench) unreachable(ip netip.Addr) {
-	b.work(func(w *netif.Work) { b.RouterUnreachable(w, b.en0, b.scoped(ip)) })
+	delete(b.nd.known, b.scoped(ip))
+	b.work(func(w *netif.Work) { b.RouterGone(w, b.en0, b.scoped(ip)) })
 }
 
 // fakeInet keeps addresses, and asks for duplicates for a while.

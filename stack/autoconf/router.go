@@ -192,38 +192,32 @@ func (l *link) lookForRouters(now int64) {
 	}
 }
 
-// RouterUnreachable tells that the neighbour ip does not answer any more: another
-// router is chosen if there is one (RFC 4861 §7.3.3).
-func (a *Autoconf) RouterUnreachable(w *netif.Work, ifp *netif.Interface, ip netip.Addr) {
+// RouterGone tells that the neighbour ip does not answer any more, or, if it is
+// known, that it says it is no router (nd6). In the first case another router is
+// chosen if there is one (RFC 4861 §7.3.3), in the second it is forgotten
+// (§7.2.5).
+func (a *Autoconf) RouterGone(w *netif.Work, ifp *netif.Interface, ip netip.Addr) {
+	resigned := a.nd.Reachable(ifp, ip)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := a.find(ifp)
 	if l == nil {
 		return
 	}
-	if r := l.router(ip); r != nil {
-		w.Count(cntUnreachable)
-		r.down = w.Now
-		l.lookForRouters(w.Now)
-		a.changed(w)
-	}
-}
-
-// RouterResigned tells that the neighbour ip says it is no router (RFC 4861
-// §7.2.5).
-func (a *Autoconf) RouterResigned(w *netif.Work, ifp *netif.Interface, ip netip.Addr) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	l := a.find(ifp)
-	if l == nil {
+	r := l.router(ip)
+	switch {
+	case r == nil:
 		return
-	}
-	if r := l.router(ip); r != nil {
+	case resigned:
 		l.resign(w.Now, r)
 		l.forget(r)
 		l.rearm(w.Now)
-		a.changed(w)
+	default:
+		w.Count(cntUnreachable)
+		r.down = w.Now
+		l.lookForRouters(w.Now)
 	}
+	a.changed(w)
 }
 
 // FlushRouters forgets every router (ndp -R). A control call.

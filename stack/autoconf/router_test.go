@@ -103,7 +103,8 @@ func TestRouterBecomesAHost(t *testing.T) {
 	b := start(t)
 	b.hear(r1, say(time.Hour, day(netA)))
 	b.hear(r2, say(time.Hour))
-	b.work(func(w *netif.Work) { b.RouterResigned(w, b.en0, b.scoped(r1)) })
+	b.nd.known[b.scoped(r1)] = true
+	b.work(func(w *netif.Work) { b.RouterGone(w, b.en0, b.scoped(r1)) })
 	b.wantRoutes(via2, "2001:db8:a::/64 en0")
 	if rs := b.Routers(); len(rs) != 1 || rs[0].Addr != b.scoped(r2) {
 		t.Errorf("routers %+v", rs)

@@ -15,10 +15,10 @@ const (
 	solicitMax      = 3600 * second // SOLICITATION_MAX_RT (RFC 7559 §2)
 )
 
-// RFC 4861 §6.3.7 has a second here, against hosts that come up all at once;
-// three neighbours' worth of it is spread enough, and who plugs in a cable
-// waits less.
-var nodeDelay = mib.Int("net.inet6.ip6.rtsol_delay", 100, "Longest random delay before the first router solicitation, in milliseconds (ionet's own).", mib.Range(0, 1000))
+// RFC 4861 §6.3.7 has a second here, against hosts that come up all at once. On
+// links of today a twentieth spreads them enough, and who plugs in a cable has
+// an address that much sooner.
+var nodeDelay = mib.Int("net.inet6.ip6.rtsol_delay", 50, "Longest random delay before the first router solicitation, in milliseconds (ionet's own).", mib.Range(0, 1000))
 
 var allRouters = netip.MustParseAddr("ff02::2")
 

@@ -347,6 +347,7 @@ func TestHeard(t *testing.T) {
 
 func TestRouterMessagesGoToAutoconf(t *testing.T) {
 	r := rig(t)
+	r.ND.SetRouter(nil)
 	r.Counts("nd6", "router message ignored", func() {
 		r.Send(message(t, Peer, "fe80::2", "ff02::1", &ndp.RouterAdvertisement{}))
 	})

@@ -68,7 +68,8 @@ func New(t testing.TB, opts ...func(*stack.Config)) *Rig {
 	return r
 }
 
-// Dual is an option of New and Bare: the stack has IPv6 too.
+// Dual is an option of New and Bare: the stack has IPv6 too, but its addresses
+// are given by hand until [Rig.Autoconf].
 func Dual(c *stack.Config) { c.V4Only = false }
 
 // Bare makes a rig without an Ethernet interface.
@@ -90,8 +91,25 @@ func Bare(t testing.TB, opts ...func(*stack.Config)) *Rig {
 	if six {
 		s.Ether.ResolveWith(true, OnBench{})
 	}
+	if !c.V4Only {
+		r.Sysctl("net.inet6.ip6.auto_linklocal", "0")
+		r.Sysctl("net.inet6.ip6.accept_rtadv", "0")
+	}
 	t.Cleanup(r.settle)
 	return r
+}
+
+// Autoconf has en0 come up as it does out of the box: with a link-local address,
+// and looking for routers.
+func (r *Rig) Autoconf() {
+	r.Helper()
+	r.Sysctl("net.inet6.ip6.auto_linklocal", "1")
+	r.Sysctl("net.inet6.ip6.accept_rtadv", "1")
+	for _, f := range [][2]uint32{{0, netif.FlagUp}, {netif.FlagUp, 0}} {
+		if err := r.SetFlags(r.If, f[0], f[1]); err != nil {
+			r.Fatal(err)
+		}
+	}
 }
 
 // AddIf adds an interface; addr "" for none.
@@ -124,6 +142,9 @@ func (r *Rig) Addr(ifp *netif.Interface, addr string) {
 func (r *Rig) settle() {
 	for _, s := range r.socks {
 		s.Close()
+	}
+	if r.Auto != nil { // asks for routers for ever
+		r.Auto.Close()
 	}
 	r.Pass(26 * time.Hour) // as long as a neighbour that nobody uses is kept
 	if n := r.Env.Pool.Bufs(); n != 0 {

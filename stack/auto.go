@@ -1,0 +1,52 @@
+package stack
+
+import (
+	"ionet/stack/autoconf"
+	"ionet/stack/mib"
+	"ionet/stack/nd6"
+	"ionet/stack/netif"
+)
+
+// autoconf introduces autoconfiguration to IPv6 and to neighbour discovery.
+func (s *Stack) autoconf(env *netif.Env) {
+	s.Auto = autoconf.New(env, s.Routes, s.Inet6, neighbours{s.ND})
+	s.ND.SetRouter(s.Auto)
+	s.ND.RouterGone = s.Auto.RouterGone
+	s.Inet6.Started, s.Inet6.Up, s.Inet6.Duplicate = s.Auto.InterfaceUp, s.Auto.Ready, s.Auto.Duplicate
+	s.Inet6.AddrChanged = func(a *netif.Addr, added bool) {
+		s.addrChanged(a, added)
+		s.Auto.AddrChanged(a, added)
+	}
+	env.MIB.OnChange(mib.Lookup("net.inet6.ip6.forwarding"), func(old, on int64) error {
+		if old != on {
+			s.Auto.ForwardingChanged(on != 0)
+		}
+		return nil
+	})
+}
+
+// neighbours is neighbour discovery as autoconfiguration sees it.
+type neighbours struct{ *nd6.ND }
+
+// AcceptsRA is autoconf.ND.
+func (n neighbours) AcceptsRA(ifp *netif.Interface) bool {
+	return n.IfInfo(ifp).Flags&nd6.AcceptRtAdv != 0
+}
+
+// Learn is autoconf.ND.
+func (n neighbours) Learn(w *netif.Work, ifp *netif.Interface, p autoconf.Parameters) {
+	n.SetIfInfo(w, ifp, func(i *nd6.IfInfo) {
+		if p.HopLimit != 0 {
+			i.HopLimit = p.HopLimit
+		}
+		if p.Reachable != 0 {
+			i.BaseReachable = p.Reachable
+		}
+		if p.Retrans != 0 {
+			i.Retrans = p.Retrans
+		}
+		if p.MTU != 0 {
+			i.LinkMTU = int(p.MTU)
+		}
+	})
+}
