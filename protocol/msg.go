@@ -411,3 +411,14 @@ func ParseAddr(b []byte) (Addr, error) {
 	a := r.Addr()
 	return a, r.Close()
 }
+
+// ICMP6Pass is the value of ICMP6_FILTER that lets those types through and no
+// others (RFC 3542 §3.2): type t is bit t%32 of the little-endian word t/32,
+// which is bit t%8 of octet t/8.
+func ICMP6Pass(types ...byte) []byte {
+	filter := make([]byte, 32)
+	for _, t := range types {
+		filter[t/8] |= 1 << (t % 8)
+	}
+	return filter
+}

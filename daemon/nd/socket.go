@@ -66,14 +66,7 @@ func Open(sock string, types ...byte) (*Socket, error) {
 }
 
 func (s *Socket) prepare(types []byte) error {
-	var filter [32]byte // a bit set keeps a type away (RFC 3542 §3.2)
-	for i := range filter {
-		filter[i] = 0xff
-	}
-	for _, t := range types {
-		filter[t/8] &^= 1 << (t % 8)
-	}
-	if err := s.k.SetOption(protocol.ProtoICMPv6, protocol.ICMP6Filter, filter[:]); err != nil {
+	if err := s.k.SetOption(protocol.ProtoICMPv6, protocol.ICMP6Filter, protocol.ICMP6Pass(types...)); err != nil {
 		return fmt.Errorf("ICMP6_FILTER: %s", protocol.Strerror(err))
 	}
 	for _, o := range []struct {

@@ -101,14 +101,8 @@ func (l *socketLink) prepare(o *options, to netip.Addr, index int) error {
 	if l.echo || o.verbose {
 		return nil
 	}
-	// What is told without -v; a bit that is set keeps a type away.
-	filter := make([]byte, 32)
-	for i := range filter {
-		filter[i] = 0xff
-	}
-	for _, t := range []int{unreachable, tooBig, timeExceeded, paramProblem, echoReply, niReply} {
-		filter[t/32*4+t%32/8] &^= 1 << (t % 8) // words of 32 bits, little-endian
-	}
+	// What is told without -v.
+	filter := protocol.ICMP6Pass(unreachable, tooBig, timeExceeded, paramProblem, echoReply, niReply)
 	if err := l.socket.SetOption(protocol.ProtoICMPv6, protocol.ICMP6Filter, filter); err != nil {
 		return sentence("setsockopt(ICMP6_FILTER): %s", protocol.Strerror(err))
 	}

@@ -94,14 +94,14 @@ func open6(s *client.Stack, o *options, to, source netip.Addr, zone func(string)
 
 // filter6 passes errors and echo replies, or all that is not about neighbours.
 func filter6(all bool) []byte {
-	f := make([]byte, 32) // a bit set keeps a type away (RFC 3542 §3.2)
+	var pass []byte
 	for t := range 256 {
 		failed := t >= icmp6Unreachable && t <= icmp6Problem
-		if !failed && t != icmp6Reply && (!all || t >= 133 && t <= 137) {
-			f[t/8] |= 1 << (t % 8)
+		if failed || t == icmp6Reply || all && (t < 133 || t > 137) {
+			pass = append(pass, byte(t))
 		}
 	}
-	return f
+	return protocol.ICMP6Pass(pass...)
 }
 
 // data is the probe number seq as the socket takes it.
