@@ -315,7 +315,9 @@ func TestEverySysctlHasAnEffect(t *testing.T) {
 		}
 		t.Run(n.Name, func(t *testing.T) {
 			for i, want := range []string{e.was, e.now} {
-				r := rig.New(t, func(c *stack.Config) { c.V4Only = !strings.HasPrefix(n.Name, "net.inet6.") && n.Name != "kern.hostname" }, logging)
+				r := rig.New(t, func(c *stack.Config) {
+					c.V4Only = !strings.HasPrefix(n.Name, "net.inet6.") && n.Name != "kern.hostname"
+				}, logging)
 				for _, kv := range strings.Fields(e.with) {
 					k, v, _ := strings.Cut(kv, "=")
 					r.Sysctl(k, v)
