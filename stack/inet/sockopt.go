@@ -2,6 +2,7 @@ package inet
 
 import (
 	"encoding/binary"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -67,6 +68,16 @@ func (in *Inet) NewOptions(so *socket.Socket) socket.NetOptions {
 	o := &Options{in: in, so: so, mcastTTL: 1, mcastLoop: true, recv: map[int]bool{}}
 	o.groups.Init(in.groups)
 	return o
+}
+
+// Inherit is socket.NetOptions.
+func (o *Options) Inherit(so *socket.Socket) socket.NetOptions {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := &Options{in: o.in, so: so, options: o.options, firstHop: o.firstHop, tos: o.tos, ttl: o.ttl, dontFrag: o.dontFrag,
+		portRange: o.portRange, mcastTTL: o.mcastTTL, mcastLoop: o.mcastLoop, mcastIf: o.mcastIf, recv: maps.Clone(o.recv)}
+	n.groups.Init(o.in.groups)
+	return n
 }
 
 // HdrIncl reports IP_HDRINCL.

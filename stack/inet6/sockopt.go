@@ -93,6 +93,17 @@ func (in *Inet6) NewOptions(so *socket.Socket) socket.NetOptions {
 	return o
 }
 
+// Inherit is socket.NetOptions. Extension headers are never written to once
+// they are there, so both sockets may have them.
+func (o *Options) Inherit(so *socket.Socket) socket.NetOptions {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := &Options{in: o.in, so: so, hops: o.hops, mcastHops: o.mcastHops, mcastLoop: o.mcastLoop, mcastIf: o.mcastIf,
+		portRange: o.portRange, label: o.label, wishes: o.wishes, ext: o.ext, recv: o.recv}
+	n.groups.Init(o.in.groups.Set)
+	return n
+}
+
 // LowPorts reports IPV6_PORTRANGE_LOW.
 func (o *Options) LowPorts() bool {
 	o.mu.Lock()

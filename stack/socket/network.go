@@ -126,6 +126,9 @@ type NetOptions interface {
 	TooBig(w *netif.Work, dst Addr, mtu int)
 	// Accepts reports whether a packet to group dst from src concerns the socket.
 	Accepts(dst, src netip.Addr, ifindex uint32) bool
+	// Inherit are the options that a connection begins with which a socket with
+	// these has accepted: the same, but no groups. so is its socket.
+	Inherit(so *Socket) NetOptions
 	// Close leaves the groups.
 	Close(w *netif.Work)
 }
@@ -211,6 +214,10 @@ func (o *bothOptions) Control(f *Flow, c []Cmsg) error { return o.to(f.Dst).Cont
 // Describe asks the options of IPv6 alone: they know what to tell of a packet
 // of IPv4.
 func (o *bothOptions) Describe(pkt *packet.Buf, m *Msg) { o.v6.Describe(pkt, m) }
+
+func (o *bothOptions) Inherit(so *Socket) NetOptions {
+	return &bothOptions{v6: o.v6.Inherit(so), v4: o.v4.Inherit(so)}
+}
 
 func (o *bothOptions) TooBig(w *netif.Work, dst Addr, mtu int) { o.to(dst.IP).TooBig(w, dst, mtu) }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"ionet/stack/inet"
+	"ionet/stack/inet6"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
@@ -89,6 +91,36 @@ func TestOptionsAreInherited(t *testing.T) {
 		t.Error("it is not kept alive")
 	}
 	r.Sent()
+}
+
+// Options of the network's level are inherited too, and are the connection's own
+// from then on.
+func TestNetworkOptionsAreTheConnectionsOwn(t *testing.T) {
+	level, name := inet.LevelIP, inet.IPTOS
+	if Over6() {
+		level, name = inet6.LevelIPv6, inet6.IPv6TClass
+	}
+	class := func(s *Socket) int {
+		t.Helper()
+		v, err := s.Option(level, name)
+		is(t, "the class", err, nil)
+		n, _ := socket.Int32(v)
+		return n
+	}
+	r := New(t)
+	l := r.Listen(":80", 5)
+	is(t, "a class of traffic", l.Set(level, name, socket.Value32(8)), nil)
+	r.Knock(bare)
+	first, err := l.Accept()
+	is(t, "accept", err, nil)
+	is(t, "another for a connection", first.Set(level, name, socket.Value32(16)), nil)
+	r.End("10.0.0.2:5001", "10.0.0.1:80").Knock(bare)
+	second, err := l.Accept()
+	is(t, "accept", err, nil)
+	r.Sent()
+	if got := [3]int{class(l), class(first), class(second)}; got != [3]int{8, 16, 8} {
+		t.Errorf("listener, first and second connection have %d", got)
+	}
 }
 
 // A server whose old connections live on may be started anew with

@@ -469,7 +469,10 @@ func (c *conn) inherit(lis *conn) {
 	defer lis.mu.Unlock()
 	c.on(lis.flags & (fNoDelay | fNoPush | fSndFixed | fRcvFixed))
 	c.snd.hiwat, c.rcv.hiwat = lis.snd.hiwat, lis.rcv.hiwat
-	c.userMSS, c.opts = lis.userMSS, lis.opts
+	c.userMSS = lis.userMSS
+	if lis.opts != nil {
+		c.opts = lis.opts.Inherit(c.So)
+	}
 	if lis.more != nil && lis.more.keep != nil {
 		c.rare().keep = lis.more.keep
 	}
