@@ -461,6 +461,10 @@ func (n *Net) Close() error {
 		for _, s := range nd.socks {
 			s.Close()
 		}
+		// Who hears of no router asks for ever (RFC 7559).
+		if _, err := nd.Env.MIB.Set("net.inet6.ip6.accept_rtadv", "0"); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	n.Run(calm)
 	for _, nd := range n.nodes {

@@ -124,8 +124,11 @@ func New(c Config) (*Stack, error) {
 		return nil, fmt.Errorf("stack: lo0: %w", err)
 	}
 	if s.Inet6 != nil {
-		if err := s.AddAddr(s.Lo, AddrSpec{Addr: netip.IPv6Loopback(), Bits: 128}); err != nil {
-			return nil, fmt.Errorf("stack: lo0: %w", err)
+		local := netip.AddrFrom16([16]byte{0xfe, 0x80, 15: 1})
+		for _, a := range []AddrSpec{{Addr: netip.IPv6Loopback(), Bits: 128}, {Addr: local, Bits: 64}} {
+			if err := s.AddAddr(s.Lo, a); err != nil {
+				return nil, fmt.Errorf("stack: lo0: %w", err)
+			}
 		}
 	}
 	return s, nil

@@ -16,7 +16,8 @@ func TestMainJobSecondStack(t *testing.T) {
 	alt := filepath.Join(u.Dir, "alt")
 	u.Ionet(alt, "-i1", "-ptcpip", "prefix="+alt)
 	out := u.At(alt).Must("ifconfig", "-a")
-	want := "lo0: flags=8009<UP,LOOPBACK,MULTICAST> mtu 33228\n\tinet 127.0.0.1 netmask 0xff000000\n"
+	want := "lo0: flags=8009<UP,LOOPBACK,MULTICAST> mtu 33228\n\tinet 127.0.0.1 netmask 0xff000000\n" +
+		"\tinet6 ::1 prefixlen 128\n\tinet6 fe80::1%lo0 prefixlen 64 scopeid 0x1\n"
 	if out != want {
 		t.Errorf("ifconfig -a:\n%swant\n%s", out, want)
 	}

@@ -43,7 +43,7 @@ func newOffice(t *testing.T, serve, reach []int) office {
 		o.left[p] = j.Says(fmt.Sprintf(`msg=listening via=-L to=10\.0\.0\.1:%d address=(\S+)\n`, p))[1]
 	}
 	for _, p := range serve {
-		j.Says(fmt.Sprintf(`msg=listening via=-R to=\S+ address=0\.0\.0\.0:%d\n`, p))
+		j.Says(fmt.Sprintf(`msg=listening via=-R to=\S+ address=\[::\]:%d\n`, p))
 	}
 	return o
 }

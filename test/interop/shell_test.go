@@ -26,7 +26,7 @@ func TestShellCarriesAFile(t *testing.T) {
 			word = []string{"nc"}
 		}
 		l := b.Begin(nil, name, append(word, "-lvd", "1234")...)
-		l.Says(`Listening on 0\.0\.0\.0 1234\n`)
+		l.Says(`Listening on :: 1234\n`)
 		file := bytes.Repeat(pattern, 8)
 		c := a.Begin(bytes.NewReader(file), name, append(word, "-N", "10.0.0.2", "1234")...)
 		if s := c.Wait(); s != 0 || c.Err.String() != "" {
@@ -148,7 +148,7 @@ func TestProxyForCurl(t *testing.T) {
 	p := a.Begin(nil, "ionet", "proxy", "-v", "--listen", "127.0.0.1:0", "-L", "0:www.stack:80", "-R", "8080:"+h.Addr().String())
 	at := p.Says(`msg=listening serves="SOCKS5, HTTP" address=(\S+)\n`)[1]
 	left := p.Says(`msg=listening via=-L to=\S+ address=(\S+)\n`)[1]
-	p.Says(`msg=listening via=-R to=\S+ address=0\.0\.0\.0:8080\n`)
+	p.Says(`msg=listening via=-R to=\S+ address=\[::\]:8080\n`)
 	body := filepath.Join(a.Dir, "body")
 	if err := os.WriteFile(body, pattern, 0o644); err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestShellDropsAConnection(t *testing.T) {
 	}
 	defer in.Close()
 	defer typed.Close()
-	listens := regexp.MustCompile(`(?m)^tcp        0      0  \*\.1234                 \*\.\*                    LISTEN$`)
+	listens := regexp.MustCompile(`(?m)^tcp6       0      0  \*\.1234                 \*\.\*                    LISTEN$`)
 	if out := b.Must("netstat", "-an"); !listens.MatchString(out) {
 		t.Errorf("netstat -an lacks the listener:\n%s", out)
 	}
