@@ -157,7 +157,7 @@ func TestFilter6(t *testing.T) {
 		f := filter6(all)
 		var passed []string
 		for typ := range 256 {
-			if f[typ/8]&(1<<(typ%8)) == 0 {
+			if f[typ/8]&(1<<(typ%8)) != 0 {
 				passed = append(passed, strconv.Itoa(typ))
 			}
 		}
