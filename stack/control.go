@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"ionet/stack/gif"
 	"ionet/stack/membership"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -120,6 +121,7 @@ func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
 		s.Auto.Detach(ifp)
 	}
 	s.Env.Ifs.Remove(ifp) // from here on no route to it can be made
+	s.Gif.Destroy(ifp)
 	s.Routes.DeleteInterface(ifp)
 	s.publish(Event{Kind: IfDeparted, If: ifp})
 	return nil
@@ -192,10 +194,14 @@ func (s *Stack) LinkState(ifp *netif.Interface, up bool) {
 // MinMTU is the smallest MTU of an interface (RFC 791).
 const MinMTU = 72
 
-// SetMTU changes the MTU, from MinMTU to max. EINVAL.
+// SetMTU changes the MTU, from MinMTU to max, or as a tunnel takes it. EINVAL.
 func (s *Stack) SetMTU(ifp *netif.Interface, n, max int) error {
-	if n < MinMTU || n > max {
-		return fmt.Errorf("mtu %d: %s takes %d to %d: %w", n, ifp.Name, MinMTU, max, syscall.EINVAL)
+	min := MinMTU
+	if ifp.Type == netif.TypeGIF || ifp.Type == netif.TypeSTF {
+		min, max = gif.MinMTU, gif.MaxMTU
+	}
+	if n < min || n > max {
+		return fmt.Errorf("mtu %d: %s takes %d to %d: %w", n, ifp.Name, min, max, syscall.EINVAL)
 	}
 	ifp.SetMTU(n)
 	s.Inet.Invalidate()
@@ -255,6 +261,9 @@ func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
 	defer s.ctl.Unlock()
 	if ifp.Gone() {
 		return syscall.ENXIO
+	}
+	if err := s.Gif.CheckAddr(ifp, a.Addr); err != nil {
+		return err
 	}
 	was := ifp.Flags()
 	n := netif.Addr{Addr: a.Addr, Bits: a.Bits, Broadcast: a.Broadcast, Dst: a.Dst}

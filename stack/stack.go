@@ -19,6 +19,7 @@ import (
 	"ionet/stack/arp"
 	"ionet/stack/autoconf"
 	"ionet/stack/ether"
+	"ionet/stack/gif"
 	"ionet/stack/inet"
 	"ionet/stack/inet6"
 	"ionet/stack/loop"
@@ -62,6 +63,7 @@ type Stack struct {
 	Inet6  *inet6.Inet6 // nil: V4Only
 	ND     *nd6.ND      // with Inet6
 	Auto   *autoconf.Autoconf
+	Gif    *gif.Gif
 	UDP    *udp.UDP
 	TCP    *tcp.TCP
 	Ping   *ping.Ping
@@ -116,6 +118,7 @@ func New(c Config) (*Stack, error) {
 	if !c.V4Only {
 		s.assemble6(env)
 	}
+	s.tunnels(env)
 
 	if err := env.Ifs.Add(s.Lo); err != nil {
 		return nil, err

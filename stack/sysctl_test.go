@@ -310,6 +310,9 @@ func TestEverySysctlHasAnEffect(t *testing.T) {
 			e, ok = inet6Effects[n.Name]
 		}
 		if !ok {
+			e, ok = gifEffects[n.Name]
+		}
+		if !ok {
 			t.Errorf("%s: no effect of it is known here", n.Name)
 			continue
 		}
@@ -331,7 +334,7 @@ func TestEverySysctlHasAnEffect(t *testing.T) {
 			}
 		})
 	}
-	for _, name := range slices.Concat(slices.Collect(maps.Keys(effects)), slices.Collect(maps.Keys(tcpEffects)), slices.Collect(maps.Keys(ndEffects)), slices.Collect(maps.Keys(inet6Effects))) {
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(effects)), slices.Collect(maps.Keys(tcpEffects)), slices.Collect(maps.Keys(ndEffects)), slices.Collect(maps.Keys(inet6Effects)), slices.Collect(maps.Keys(gifEffects))) {
 		if mib.Lookup(name) == nil {
 			t.Errorf("%s is no node any more", name)
 		}

@@ -102,6 +102,11 @@ func (in *Inet) maybeRedirect(w *netif.Work, p *packet.Buf, h packet.IPv4, rc *s
 		uint32(gw[0])<<24|uint32(gw[1])<<16|uint32(gw[2])<<8|uint32(gw[3]))
 }
 
+// TooBig answers a packet, DF set, that a tunnel takes only up to mtu.
+func (in *Inet) TooBig(w *netif.Work, p *packet.Buf, mtu int) {
+	in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachNeedFrag, uint32(mtu))
+}
+
 // HostUnreachable answers a packet from elsewhere whose next hop is silent.
 func (in *Inet) HostUnreachable(w *netif.Work, p *packet.Buf) {
 	in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachHost, 0)

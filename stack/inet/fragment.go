@@ -51,7 +51,7 @@ func (in *Inet) fragment(w *netif.Work, pkt *packet.Buf, ifp *netif.Interface, n
 		v.SetChecksum()
 		f.MarkL3(0)
 		f.MarkL4(len(fh))
-		f.Flags, f.RcvIf, f.Csum = pkt.Flags, pkt.RcvIf, packet.CsumVerified
+		f.Flags, f.Nest, f.RcvIf, f.Csum = pkt.Flags, pkt.Nest, pkt.RcvIf, packet.CsumVerified
 		w.Count(cntFragsOut)
 		if err := ifp.Output(w, ifp, f, nexthop); err != nil && first == nil {
 			first = err

@@ -77,6 +77,13 @@ type RawSink interface {
 	ControlInput(w *netif.Work, c socket.Control, src, dst netip.Addr, transport []byte)
 }
 
+// Chooser is an [Upper] that leaves packets of its protocol to nobody (a tunnel's).
+type Chooser interface {
+	// Wants reports whether Input is to have pkt, whose window begins at the
+	// transport header; L3 and L4 are marked. It only looks at it.
+	Wants(pkt *packet.Buf) bool
+}
+
 // Neighbours is what IPv4 asks of the link's address resolution.
 type Neighbours interface {
 	// Probe asks for another owner of ip n times, calls done, and announces ip.
@@ -95,6 +102,7 @@ type Inet struct {
 	lo     *netif.Interface
 	neigh  Neighbours
 	upper  [256]Upper
+	picky  [256]Chooser
 	raw    RawSink
 	echo   Upper
 	log    *slog.Logger
@@ -155,8 +163,12 @@ func (in *Inet) SetRaw(r RawSink) { in.raw = r }
 // ControlInput and Knows are asked about ICMP messages of ours.
 func (in *Inet) SetEcho(u Upper) { in.echo = u }
 
-// Handle registers the protocol with number proto.
-func (in *Inet) Handle(proto uint8, u Upper) { in.upper[proto] = u }
+// Handle registers the protocol with number proto. What a [Chooser] does not want
+// is answered as an unknown protocol is.
+func (in *Inet) Handle(proto uint8, u Upper) {
+	in.upper[proto] = u
+	in.picky[proto], _ = u.(Chooser)
+}
 
 // Close gives back what waits for a packet that will not come any more.
 func (in *Inet) Close(w *netif.Work) { in.reass.Drain(w) }

@@ -140,8 +140,11 @@ func (in *Inet) local(w *netif.Work, p *packet.Buf, h packet.IPv4) {
 	p.MarkL4(n)
 	if u := in.upper[proto]; u != nil {
 		p.TrimFront(n)
-		u.Input(w, p)
-		return
+		if c := in.picky[proto]; c == nil || c.Wants(p) {
+			u.Input(w, p)
+			return
+		}
+		p.RestoreL3()
 	}
 	if wanted {
 		p.Free()

@@ -304,6 +304,12 @@ func (in *Inet) Source(f *socket.Flow) (netip.Addr, error) {
 	return f.Route.Src, nil
 }
 
+// PathMTU is the largest packet that the way of a flow takes whole.
+func (in *Inet) PathMTU(f *socket.Flow) (int, error) {
+	err := in.resolve(f)
+	return f.Route.MTU, err
+}
+
 // PathMTUs is socket.Network.
 func (in *Inet) PathMTUs() bool { return in.env.MIB.On(nodeMTUDisc) }
 

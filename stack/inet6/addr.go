@@ -113,7 +113,7 @@ func (in *Inet6) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 	}
 	n := int(in.env.MIB.Int(nodeDADCount))
 	a.Duplicated = a.Flags&netif.AddrDuplicated != 0
-	a.Tentative = !a.Duplicated && n > 0 && ifp.Type == netif.TypeEther && in.nd != nil && a.Flags&(netif.AddrAnycast|netif.AddrNoDAD) == 0
+	a.Tentative = !a.Duplicated && n > 0 && asks(ifp) && in.nd != nil && a.Flags&(netif.AddrAnycast|netif.AddrNoDAD) == 0
 	a.Flags &^= netif.AddrTentative | netif.AddrDuplicated
 	if a.Tentative && in.env.MIB.On(nodeOptimistic) && (a.Addr.IsLinkLocalUnicast() || a.Flags&(netif.AddrAutoconf|netif.AddrTemporary|netif.AddrStable) != 0) {
 		a.Flags |= netif.AddrOptimistic // not what somebody types, who may err (RFC 4429 §3.1)
@@ -147,6 +147,12 @@ func (in *Inet6) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 		in.probe(&a)
 	}
 	return nil
+}
+
+// asks reports whether there may be other owners of an address on the link of ifp: on an
+// Ethernet, and at the far end of a tunnel (in6if_do_dad).
+func asks(ifp *netif.Interface) bool {
+	return ifp.Type == netif.TypeEther || ifp.Type == netif.TypeGIF
 }
 
 // changeAddr gives an address other flags, lifetimes, or another prefix length.
@@ -211,7 +217,7 @@ func (in *Inet6) put(ifp *netif.Interface, old, a *netif.Addr) {
 func (in *Inet6) probe(a *netif.Addr) {
 	w := in.env.Begin(in.env.Now())
 	defer w.End()
-	if in.nd == nil || a.If.Type != netif.TypeEther || a.Duplicated {
+	if in.nd == nil || !asks(a.If) || a.Duplicated {
 		in.ready(w, a)
 		return
 	}
@@ -365,7 +371,7 @@ func (in *Inet6) InterfaceDown(ifp *netif.Interface) {
 	in.gen.Add(1)
 	w := in.env.Begin(in.env.Now())
 	defer w.End()
-	if in.nd != nil && ifp.Type == netif.TypeEther {
+	if in.nd != nil && asks(ifp) {
 		for _, a := range ifp.Addrs() {
 			if a.Addr.Is6() && a.Tentative {
 				in.nd.Forget(ifp, a.Addr)

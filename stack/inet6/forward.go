@@ -69,12 +69,18 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 		_, at, _, _ := transport(h)
 		p.MarkL4(at)
 	}
+	back := rc.If.Index == p.RcvIf && !rc.Local
+	if back && rc.If.Flags()&netif.FlagPointToPoint != 0 && in.onLink(rc.If, dst) { // it would go to and fro (RFC 4443 §3.1)
+		in.sendError(w, p, packet.ICMP6Unreach, packet.ICMP6UnreachAddr, 0)
+		w.Drop(p, cntCantFwd)
+		return
+	}
 	if !p.Fits(rc.MTU) {
 		in.sendError(w, p, packet.ICMP6TooBig, 0, uint32(rc.MTU))
 		w.Drop(p, cntCantFwd)
 		return
 	}
-	if rc.If.Index == p.RcvIf && !rc.Local && in.nd != nil && in.env.MIB.On(nodeRedirect) {
+	if back && rc.If.Type == netif.TypeEther && in.nd != nil && in.env.MIB.On(nodeRedirect) {
 		w.Count(cntRedirSent)
 		in.nd.SendRedirect(w, rc.If, p, rc.NextHop)
 	}
@@ -84,6 +90,11 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 	}
 	w.Count(cntForward)
 	_ = rc.If.Output(w, rc.If, p, rc.NextHop) // the sender learns of a dead neighbour by ICMPv6, from nd6's time-out
+}
+
+// TooBig answers a packet that a tunnel takes only up to mtu.
+func (in *Inet6) TooBig(w *netif.Work, p *packet.Buf, mtu int) {
+	in.sendError(w, p, packet.ICMP6TooBig, 0, uint32(mtu))
 }
 
 // AddrUnreachable answers a packet from elsewhere whose next hop is silent.

@@ -44,7 +44,7 @@ func (in *Inet6) fragment(w *netif.Work, pkt *packet.Buf, ifp *netif.Interface, 
 		h.SetPayloadLen(f.Len() - packet.IPv6Len)
 		f.MarkL3(0)
 		f.MarkL4(hlen + packet.FragmentLen)
-		f.Flags, f.RcvIf, f.Csum = pkt.Flags, pkt.RcvIf, packet.CsumVerified
+		f.Flags, f.Nest, f.RcvIf, f.Csum = pkt.Flags, pkt.Nest, pkt.RcvIf, packet.CsumVerified
 		w.Count(cntFragsOut)
 		if err := ifp.Output(w, ifp, f, nexthop); err != nil && first == nil {
 			first = err

@@ -66,6 +66,13 @@ type RawSink interface {
 	ControlInput(w *netif.Work, c socket.Control, src, dst netip.Addr, transport []byte)
 }
 
+// Chooser is an [Upper] that leaves packets of its protocol to nobody (a tunnel's).
+type Chooser interface {
+	// Wants reports whether Input is to have pkt, whose window begins at the
+	// transport header; L3 and L4 are marked. It only looks at it.
+	Wants(pkt *packet.Buf) bool
+}
+
 // Neighbours is neighbour discovery (nd6).
 type Neighbours interface {
 	// Input takes over a message of types 133 to 137; the window begins at the
@@ -97,6 +104,7 @@ type Inet6 struct {
 	lo     *netif.Interface
 	nd     Neighbours
 	upper  [256]Upper
+	picky  [256]Chooser
 	raw    RawSink
 	echo   Upper
 	log    *slog.Logger
@@ -167,8 +175,12 @@ func (in *Inet6) SetRaw(r RawSink) { in.raw = r }
 // ControlInput and Knows are asked about ICMPv6 messages of ours.
 func (in *Inet6) SetEcho(u Upper) { in.echo = u }
 
-// Handle registers the protocol with number proto.
-func (in *Inet6) Handle(proto uint8, u Upper) { in.upper[proto] = u }
+// Handle registers the protocol with number proto. What a [Chooser] does not want
+// is answered as an unknown protocol is.
+func (in *Inet6) Handle(proto uint8, u Upper) {
+	in.upper[proto] = u
+	in.picky[proto], _ = u.(Chooser)
+}
 
 // Close gives back what waits for a packet that will not come any more.
 func (in *Inet6) Close(w *netif.Work) { in.reass.Drain(w) }

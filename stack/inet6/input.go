@@ -118,7 +118,7 @@ func (in *Inet6) local(w *netif.Work, ifp *netif.Interface, p *packet.Buf, h pac
 		in.icmpInput(w, ifp, p, x.fragmented)
 		return
 	}
-	if u := in.upper[x.next]; u != nil {
+	if u, c := in.upper[x.next], in.picky[x.next]; u != nil && (c == nil || c.Wants(p)) {
 		u.Input(w, p)
 		return
 	}

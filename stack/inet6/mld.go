@@ -103,9 +103,9 @@ func (g *groups) query(w *netif.Work, ifp *netif.Interface, m packet.MLD, dst ne
 type mldMessages Inet6
 
 // Reported is all groups but that of all nodes, and those that no router has to do
-// with: of scope 0 or of this host (RFC 3810 §6). lo0 has no routers.
+// with: of scope 0 or of this host (RFC 3810 §6). lo0 has no routers, and stf0 no groups.
 func (*mldMessages) Reported(ifp *netif.Interface, ip netip.Addr) bool {
-	return ifp.Flags()&netif.FlagLoopback == 0 && scopeOf(ip) > scopeInterface && unscoped(ip) != allNodes
+	return ifp.Flags()&(netif.FlagLoopback|netif.FlagMulticast) == netif.FlagMulticast && scopeOf(ip) > scopeInterface && unscoped(ip) != allNodes
 }
 
 // Room is membership.Messages: a report is in no fragments.

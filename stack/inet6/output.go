@@ -390,6 +390,12 @@ func (in *Inet6) PortRange(low bool) (min, max uint16) {
 	return uint16(v.Int(lo)), uint16(v.Int(hi))
 }
 
+// PathMTU is the largest packet that the way of a flow takes whole.
+func (in *Inet6) PathMTU(f *socket.Flow) (int, error) {
+	err := in.resolve(f)
+	return f.Route.MTU, err
+}
+
 // PathMTUs is socket.Network: IPv6 always learns them (RFC 8201).
 func (in *Inet6) PathMTUs() bool { return true }
 

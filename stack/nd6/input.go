@@ -143,11 +143,12 @@ func (nd *ND) duplicate(w *netif.Work, ifp *netif.Interface, ip netip.Addr) {
 	nd.log(w, slog.LevelError, "nd6: duplicate address: another station uses an address of ours", "address", plain(ip), "interface", ifp.Name)
 }
 
-// linkAddress is what a link-address option says; nil: there is none. ok is
+// linkAddress is what a link-address option says; nil: there is none, or the link
+// has no addresses (RFC 4213 §3.8). ok is
 // false when it can be no station's address, or is our own.
 func linkAddress(ifp *netif.Interface, opts []byte, typ uint8) (mac *netif.MAC, ok bool) {
 	o := packet.FindNDOption(opts, typ)
-	if o == nil {
+	if o == nil || !linked(ifp) {
 		return nil, true
 	}
 	if len(o) != 8 {

@@ -43,6 +43,13 @@ func (nd *ND) send(w *netif.Work, ifp *netif.Interface, p *packet.Buf, src, dst 
 	packet.PutIPv6(b, 0, 0, len(b)-packet.IPv6Len, packet.ProtoICMPv6, 255, src, dst)
 	packet.ICMP6(b[packet.IPv6Len:]).SetChecksum(src, dst)
 	p.Csum = packet.CsumVerified
+	if !linked(ifp) {
+		if dst.IsMulticast() {
+			p.Flags |= packet.FlagMulticast
+		}
+		_ = ifp.Output(w, ifp, p, dst) // whoever asks, asks again
+		return
+	}
 	var mac netif.MAC
 	switch {
 	case via != nil:
@@ -58,6 +65,10 @@ func (nd *ND) send(w *netif.Work, ifp *netif.Interface, p *packet.Buf, src, dst 
 	}
 	nd.link.Send(w, ifp, p, mac, packet.EtherIPv6)
 }
+
+// linked reports whether stations on the link of ifp have addresses there: a tunnel's
+// have none, and so no cache, and no options to tell them by (RFC 4213 §3.8).
+func linked(ifp *netif.Interface) bool { return ifp.Type == netif.TypeEther }
 
 // sourceFor is the address to ask with (RFC 4861 §7.2.2): want, if it is ours on
 // ifp, else a link-local one, else any. None that may turn out to be another's:
@@ -122,7 +133,11 @@ func (nd *ND) answer(w *netif.Work, a answer) {
 			return
 		}
 	}
-	p, b := nd.compose(w, packet.NeighborAdvLen+8)
+	n := packet.NeighborAdvLen
+	if linked(a.ifp) {
+		n += 8
+	}
+	p, b := nd.compose(w, n)
 	if p == nil {
 		return
 	}
@@ -130,7 +145,9 @@ func (nd *ND) answer(w *netif.Work, a answer) {
 		a.flags |= packet.NAFlagRouter
 	}
 	packet.PutNeighbor(b, packet.ICMP6NeighborAdv, a.flags, a.target)
-	packet.AppendNDLink(b[packet.NeighborAdvLen:], packet.NDOptTargetLink, a.mac)
+	if linked(a.ifp) {
+		packet.AppendNDLink(b[packet.NeighborAdvLen:], packet.NDOptTargetLink, a.mac)
+	}
 	w.Count(cntAdvOut)
 	nd.send(w, a.ifp, p, src, a.to, a.via)
 }

@@ -38,6 +38,8 @@ const (
 const (
 	TypeEther = 0x6
 	TypeLoop  = 0x18
+	TypeSTF   = 0xd7 // 6to4
+	TypeGIF   = 0xf0 // a generic tunnel
 )
 
 // MAC is a 48-bit link address.
@@ -209,11 +211,11 @@ func New(c Config) *Interface {
 // Flags are the IFF_* bits.
 func (ifp *Interface) Flags() uint32 { return ifp.flags.Load() }
 
-// Up reports whether the interface is up and its driver works. lo0 has no
-// driver and, as on BSD, does not show RUNNING.
+// Up reports whether the interface is up and its driver works. lo0 and stf0 have
+// no driver and, as on BSD, do not show RUNNING.
 func (ifp *Interface) Up() bool {
 	f := ifp.flags.Load()
-	return f&FlagUp != 0 && f&(FlagRunning|FlagLoopback) != 0
+	return f&FlagUp != 0 && (f&(FlagRunning|FlagLoopback) != 0 || ifp.Type == TypeSTF)
 }
 
 // SetFlags clears the bits of clear, then sets those of set, and answers the
@@ -307,6 +309,13 @@ func (ifp *Interface) editTaps(f func([]Tap) []Tap) {
 
 // TapIn shows received frames to the captures.
 func (ifp *Interface) TapIn(w *Work, burst []*packet.Buf) { ifp.tap(w, burst, false) }
+
+// TapOut shows the captures what an interface without a driver sends.
+func (ifp *Interface) TapOut(w *Work, pkt *packet.Buf) {
+	for _, t := range *ifp.taps.Load() {
+		t.Tap(w.Now, ifp, pkt.Bytes(), true)
+	}
+}
 
 func (ifp *Interface) tap(w *Work, burst []*packet.Buf, out bool) {
 	for _, t := range *ifp.taps.Load() {

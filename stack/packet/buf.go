@@ -71,6 +71,7 @@ type Buf struct {
 	GSO        GSOType
 	Csum       CsumState
 	Flags      uint8
+	Nest       uint8 // tunnels that the packet is in by now
 	class      uint8
 	free       bool
 	pool       *Pool
@@ -219,7 +220,7 @@ func (b *Buf) Free() { b.pool.put(b) }
 // checksum state and segment size where the windows are alike.
 func (b *Buf) CopyMeta(src *Buf) {
 	d := int32(b.off - src.off)
-	b.Time, b.RcvIf, b.Flags = src.Time, src.RcvIf, src.Flags
+	b.Time, b.RcvIf, b.Flags, b.Nest = src.Time, src.RcvIf, src.Flags, src.Nest
 	b.Csum, b.csumStart, b.CsumOffset = src.Csum, src.csumStart+d, src.CsumOffset
 	b.GSO, b.GSOSize = src.GSO, src.GSOSize
 	b.l3, b.l4 = src.l3+d, src.l4+d

@@ -67,6 +67,7 @@ var plan = map[string][]string{
 	"ionet/stack/autoconf":  protocolRoom("ionet/stack/neigh", "ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/bpf":       protocolRoom(),
 	"ionet/stack/ether":     protocolRoom(),
+	"ionet/stack/gif":       protocolRoom("ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/inet":      protocolRoom("ionet/stack/membership", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/inet6":     protocolRoom("ionet/stack/membership", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/loop":      protocolRoom(),
