@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,7 +138,7 @@ type effect struct {
 
 const unreach = "10.0.0.1 > 10.0.0.2 unreach "
 
-var effects = map[string]effect{
+var inetEffects = map[string]effect{
 	"kern.maxsockets": {"16", "", func(r *rig.Rig) string {
 		n := 0
 		for ; n < 20; n++ {
@@ -295,23 +294,15 @@ var effects = map[string]effect{
 // Every node that can be written does something: each is changed, and what
 // shows is compared before and after.
 func TestEverySysctlHasAnEffect(t *testing.T) {
+	effects := map[string]effect{}
+	for _, m := range []map[string]effect{inetEffects, tcpEffects, ndEffects, inet6Effects, autoconfEffects, gifEffects} {
+		maps.Copy(effects, m)
+	}
 	for _, n := range mib.Nodes("") {
 		if n.ReadOnly {
 			continue
 		}
 		e, ok := effects[n.Name]
-		if !ok {
-			e, ok = tcpEffects[n.Name]
-		}
-		if !ok {
-			e, ok = ndEffects[n.Name]
-		}
-		if !ok {
-			e, ok = inet6Effects[n.Name]
-		}
-		if !ok {
-			e, ok = gifEffects[n.Name]
-		}
 		if !ok {
 			t.Errorf("%s: no effect of it is known here", n.Name)
 			continue
@@ -334,7 +325,7 @@ func TestEverySysctlHasAnEffect(t *testing.T) {
 			}
 		})
 	}
-	for _, name := range slices.Concat(slices.Collect(maps.Keys(effects)), slices.Collect(maps.Keys(tcpEffects)), slices.Collect(maps.Keys(ndEffects)), slices.Collect(maps.Keys(inet6Effects)), slices.Collect(maps.Keys(gifEffects))) {
+	for name := range effects {
 		if mib.Lookup(name) == nil {
 			t.Errorf("%s is no node any more", name)
 		}
