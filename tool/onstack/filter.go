@@ -38,12 +38,8 @@ var always = []int{
 	unix.SYS_SENDMSG, unix.SYS_RECVMSG, unix.SYS_SENDMMSG, unix.SYS_RECVMMSG,
 }
 
-// rtgenLen is the length of struct nlmsghdr with a struct rtgenmsg; nobody's is
-// nobody.
-const (
-	rtgenLen = unix.NLMSG_HDRLEN + 4
-	nobody   = 1<<32 - 1
-)
+// rtgenLen is the length of struct nlmsghdr with a struct rtgenmsg.
+const rtgenLen = unix.NLMSG_HDRLEN + 4
 
 const (
 	allow  = unix.SECCOMP_RET_ALLOW
@@ -89,14 +85,15 @@ func program(files bool) []bpf.Instruction {
 	for _, c := range []struct {
 		nr            int
 		flags, length uint32
-	}{{unix.SYS_SENDTO, unix.MSG_OOB, rtgenLen}, {unix.SYS_RECVFROM, unix.MSG_OOB | unix.MSG_ERRQUEUE, nobody}} {
+	}{{unix.SYS_SENDTO, unix.MSG_OOB, rtgenLen}, {unix.SYS_RECVFROM, unix.MSG_OOB | unix.MSG_ERRQUEUE, 1}} {
 		when(c.nr,
 			bpf.LoadAbsolute{Off: offArg(4), Size: 4},
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 7},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 8},
 			bpf.LoadAbsolute{Off: offArg(4) + 4, Size: 4},
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 5},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 6},
 			bpf.LoadAbsolute{Off: offArg(3), Size: 4},
-			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: c.flags, SkipTrue: 3},
+			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: c.flags, SkipTrue: 4},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 2},
 			bpf.LoadAbsolute{Off: offArg(2), Size: 4},
 			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.length, SkipTrue: 1},
 			bpf.RetConstant{Val: allow},

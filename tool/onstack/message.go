@@ -140,6 +140,25 @@ func (k *sock) carries() bool {
 	return k.state == connected
 }
 
+// unreadable reports whether a stream's pair has nothing to do with what a program
+// wants to receive, and what is answered instead: the error of a connect, once,
+// and then an end.
+func (k *sock) unreadable() (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.state == connected || k.state == connecting:
+		return false, nil
+	case k.state == failed:
+		err := k.err
+		k.err, k.state = nil, fresh
+		return true, err
+	case k.state == fresh && k.over:
+		return true, nil
+	}
+	return true, unix.ENOTCONN
+}
+
 // send sends one message and answers its length.
 func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) {
 	if k.isStream() {
@@ -267,7 +286,8 @@ func (sv *supervisor) sendmmsg(c *call, k *sock) error {
 	return c.answer(count)
 }
 
-// recvfrom serves recvfrom(2) for who wants the address, or out-of-band data.
+// recvfrom serves recvfrom(2) for who wants the address, or out-of-band data, or
+// one octet.
 func (sv *supervisor) recvfrom(c *call, k *sock) error {
 	m := msghdr{iov: [][2]uint64{{c.args[1], c.args[2]}}}
 	return sv.recvOne(c, k, c.arg(3), c.args[4] != 0, func(fd int) (int, error) {
@@ -341,10 +361,13 @@ func (sv *supervisor) recvOne(c *call, k *sock, flags int, named bool, receive f
 		return unix.EAGAIN
 	case stream && flags&unix.MSG_OOB != 0: // not in the pair, and nobody waits for it
 		return c.finish(receive(-1))
-	case stream && !k.carries():
-		return unix.ENOTCONN
-	case stream && (!named || flags&unix.MSG_WAITALL != 0): // the other end's name is told to who waits for all
-		return c.proceed()
+	case stream:
+		if so, err := k.unreadable(); so {
+			return c.finish(0, err)
+		}
+		if !named || flags&unix.MSG_WAITALL != 0 || !k.carries() { // the other end's name is told to who waits for all
+			return c.proceed()
+		}
 	}
 	fd, err := c.descriptor(k)
 	if err != nil {

@@ -334,6 +334,49 @@ static void not_used_yet(void)
 	say("setsockopt", setsockopt(unused(), IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)));
 }
 
+/* One octet is what some want in order to see whether a stream is connected. */
+static void one_octet(void)
+{
+	struct sockaddr_in a = closed(), b = black();
+	char o = 0;
+	say("of an unused one", recv(unused(), &o, 1, 0));
+	int s = unused();
+	must("bind", bind(s, SA(a)));
+	say("of a bound one", recv(s, &o, 1, 0));
+	int l = listener(&a);
+	say("of a listener", recv(l, &o, 1, 0));
+	int c = unused();
+	must("connect", connect(c, SA(a)));
+	until(l, POLLIN);
+	say("of a listener with somebody", recv(l, &o, 1, 0));
+	int d = ok("accept", accept(l, NULL, NULL));
+	must("write", write(d, "x", 1));
+	say("of a connected one", recv(c, &o, 1, 0));
+	say("which is", o);
+	close(d);
+	say("of one at its end", recv(c, &o, 1, 0));
+	s = must("socket", socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+	say("connect", connect(s, SA(b)));
+	say("of one on its way", recv(s, &o, 1, 0));
+	a = closed();
+	s = must("socket", socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0));
+	say("connect", connect(s, SA(a)));
+	until(s, POLLOUT);
+	say("of one refused", recv(s, &o, 1, 0));
+	say("and once more", recv(s, &o, 1, 0));
+	int u = must("socket", socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0));
+	say("of datagrams", recv(u, &o, 1, 0));
+	a = address("127.0.0.1", 0);
+	socklen_t n = sizeof a;
+	must("bind", bind(u, SA(a)));
+	must("getsockname", getsockname(u, SA_OUT(a, n)));
+	must("sendto", sendto(u, "long", 4, 0, SA(a)));
+	until(u, POLLIN);
+	say("of a long datagram", recv(u, &o, 1, 0));
+	say("which is", o);
+	say("and no more", recv(u, &o, 1, 0));
+}
+
 static void wrong_arguments(void)
 {
 	struct sockaddr_in a;
@@ -475,7 +518,7 @@ static const struct test tests[] = {
 	{"timed out", timed_out}, {"receive times out", receive_times_out}, {"reset under read", reset_under_read},
 	{"reset asked for", reset_asked_for}, {"reset in a read", reset_in_a_read}, {"reset in a write", reset_in_a_write},
 	{"reset in a full write", reset_in_a_full_write},
-	{"not connected", not_connected}, {"not used yet", not_used_yet}, {"wrong arguments", wrong_arguments}, {"end of peer", end_of_peer},
+	{"not connected", not_connected}, {"not used yet", not_used_yet}, {"one octet", one_octet}, {"wrong arguments", wrong_arguments}, {"end of peer", end_of_peer},
 	{"datagram refused", datagram_refused},
 	{"datagram refused, unseen", datagram_refused_unseen}, {"not connected, unseen", not_connected_unseen}, {"listener shut", listener_shut}, {"listener gone", listener_gone}, {0},
 };
