@@ -199,4 +199,6 @@ func udp6(src, dst string, n int) []byte {
 	return b
 }
 
+func said(ip string) netip.Addr { return netip.MustParseAddr(ip) }
+
 func count(r *rig.Rig, name string) uint64 { return rig.Counter(r.Stack, "gif", name) }
