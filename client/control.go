@@ -133,6 +133,28 @@ func (s *Stack) Cloners() ([]string, error) {
 	return strings.Fields(r.Text), err
 }
 
+// SetTunnel says between which addresses of one family a gif leads, and
+// DeleteTunnel takes them away (SIOCSIFPHYADDR, SIOCDIFPHYADDR). EINVAL: it is
+// no gif; EADDRNOTAVAIL: another one leads there, or it leads nowhere.
+func (s *Stack) SetTunnel(name string, src, dst protocol.Addr) error {
+	_, err := s.Ioctl(protocol.SIOCSIFPHYADDR, protocol.AppendAliasReq(nil, protocol.AliasReq{Name: name, Addr: src, Brd: dst}))
+	return err
+}
+
+// DeleteTunnel undoes SetTunnel.
+func (s *Stack) DeleteTunnel(name string) error {
+	_, err := s.IfReq(protocol.SIOCDIFPHYADDR, protocol.IfReq{Name: name})
+	return err
+}
+
+// Tunnel is where a gif leads; EADDRNOTAVAIL: nowhere.
+func (s *Stack) Tunnel(name string) (src, dst protocol.Addr, err error) {
+	if src, err = s.Addr(protocol.SIOCGIFPSRCADDR, name); err == nil {
+		dst, err = s.Addr(protocol.SIOCGIFPDSTADDR, name)
+	}
+	return src, dst, err
+}
+
 // IfIndex is the index of an interface; ENXIO.
 func (s *Stack) IfIndex(name string) (int, error) {
 	r, err := s.IfReq(protocol.SIOCGIFINDEX, protocol.IfReq{Name: name})

@@ -40,36 +40,40 @@ const (
 
 // Requests of TypeIoctl. The argument is an [IfReq] except where said.
 const (
-	SIOCSIFADDR    = iow | 12   // sets the first address, mask by class
-	SIOCSIFDSTADDR = iow | 14   //
-	SIOCSIFFLAGS   = iow | 16   // Flags, Mask
-	SIOCGIFFLAGS   = iowr | 17  //
-	SIOCSIFBRDADDR = iow | 19   //
-	SIOCSIFNETMASK = iow | 22   //
-	SIOCGIFMETRIC  = iowr | 23  // Value
-	SIOCSIFMETRIC  = iow | 24   // Value
-	SIOCDIFADDR    = iow | 25   // Addr
-	SIOCAIFADDR    = iowal | 26 // AliasReq
-	SIOCGIFADDR    = iowr | 33  //
-	SIOCGIFDSTADDR = iowr | 34  //
-	SIOCGIFBRDADDR = iowr | 35  //
-	SIOCGIFNETMASK = iowr | 37  //
-	SIOCADDMULTI   = iow | 49   // Addr
-	SIOCDELMULTI   = iow | 50   // Addr
-	SIOCGIFMEDIA   = iowr | 56  // Text
-	SIOCSIFLLADDR  = iow | 60   // Addr.Link; ionet's own
-	SIOCSRTSOL     = iow | 61   // solicit routers now, on one interface or, without a name, on all; ionet's own
-	SIOCSPFXFLUSH  = iow | 79   // forget the prefixes that routers have told of, and the addresses made of them
-	SIOCSRTRFLUSH  = iow | 80   // forget the default routers
-	SIOCSDEFIFACE  = iow | 85   // where to look for destinations while there is no router; no name: nowhere
-	SIOCGDEFIFACE  = iowr | 86  // Name
-	SIOCSNDINFO    = iow | 87   // Value, Mask: ND6_IFF_* (KAME's SIOCSIFINFO_FLAGS)
-	SIOCGIFINDEX   = iowr | 90  // Value of Name; without a name, Name of Value
-	SIOCIFGCLONERS = iowr | 120 // Text: the kinds, separated by blanks
-	SIOCIFDESTROY  = iow | 121  // Name
-	SIOCIFCREATE   = iowr | 122 // Name "gif" or "gif0"; the reply has the whole name
-	SIOCGIFMTU     = iowr | 126 // Value
-	SIOCSIFMTU     = iow | 127  // Value
+	SIOCSIFADDR     = iow | 12   // sets the first address, mask by class
+	SIOCSIFDSTADDR  = iow | 14   //
+	SIOCSIFFLAGS    = iow | 16   // Flags, Mask
+	SIOCGIFFLAGS    = iowr | 17  //
+	SIOCSIFBRDADDR  = iow | 19   //
+	SIOCSIFNETMASK  = iow | 22   //
+	SIOCGIFMETRIC   = iowr | 23  // Value
+	SIOCSIFMETRIC   = iow | 24   // Value
+	SIOCDIFADDR     = iow | 25   // Addr
+	SIOCAIFADDR     = iowal | 26 // AliasReq
+	SIOCGIFADDR     = iowr | 33  //
+	SIOCGIFDSTADDR  = iowr | 34  //
+	SIOCGIFBRDADDR  = iowr | 35  //
+	SIOCGIFNETMASK  = iowr | 37  //
+	SIOCADDMULTI    = iow | 49   // Addr
+	SIOCDELMULTI    = iow | 50   // Addr
+	SIOCGIFMEDIA    = iowr | 56  // Text
+	SIOCSIFLLADDR   = iow | 60   // Addr.Link; ionet's own
+	SIOCSRTSOL      = iow | 61   // solicit routers now, on one interface or, without a name, on all; ionet's own
+	SIOCSIFPHYADDR  = iowal | 70 // AliasReq: Addr and Brd are the source and the destination of a tunnel
+	SIOCGIFPSRCADDR = iowr | 71  // Addr; EADDRNOTAVAIL: the tunnel has none
+	SIOCGIFPDSTADDR = iowr | 72  //
+	SIOCDIFPHYADDR  = iow | 73   // takes both away
+	SIOCSPFXFLUSH   = iow | 79   // forget the prefixes that routers have told of, and the addresses made of them
+	SIOCSRTRFLUSH   = iow | 80   // forget the default routers
+	SIOCSDEFIFACE   = iow | 85   // where to look for destinations while there is no router; no name: nowhere
+	SIOCGDEFIFACE   = iowr | 86  // Name
+	SIOCSNDINFO     = iow | 87   // Value, Mask: ND6_IFF_* (KAME's SIOCSIFINFO_FLAGS)
+	SIOCGIFINDEX    = iowr | 90  // Value of Name; without a name, Name of Value
+	SIOCIFGCLONERS  = iowr | 120 // Text: the kinds, separated by blanks
+	SIOCIFDESTROY   = iow | 121  // Name
+	SIOCIFCREATE    = iowr | 122 // Name "gif" or "gif0"; the reply has the whole name
+	SIOCGIFMTU      = iowr | 126 // Value
+	SIOCSIFMTU      = iow | 127  // Value
 
 	SIOCAADDRCTLPOLICY = iowpo | 108 // AddrPolicy: into the table of RFC 6724 §2.1, in the place of one of the prefix
 	SIOCDADDRCTLPOLICY = iowpo | 109 // AddrPolicy, of which the prefix counts; ESRCH
@@ -138,7 +142,7 @@ func ParseIfReq(req uint32, b []byte) (IfReq, error) {
 	slot := b[IfNameLen:ifreqLen]
 	switch req {
 	case SIOCSIFADDR, SIOCSIFDSTADDR, SIOCSIFBRDADDR, SIOCSIFNETMASK, SIOCDIFADDR, SIOCGIFADDR, SIOCGIFDSTADDR,
-		SIOCGIFBRDADDR, SIOCGIFNETMASK, SIOCADDMULTI, SIOCDELMULTI, SIOCSIFLLADDR:
+		SIOCGIFBRDADDR, SIOCGIFNETMASK, SIOCGIFPSRCADDR, SIOCGIFPDSTADDR, SIOCADDMULTI, SIOCDELMULTI, SIOCSIFLLADDR:
 		var err error
 		if r.Addr, err = parseSlot(slot); err != nil {
 			return IfReq{}, err

@@ -52,6 +52,8 @@ type InterfaceRow struct {
 	Link       string       `json:"link,omitempty"` // link address
 	Media      string       `json:"media,omitempty"`
 	LinkUp     bool         `json:"link_up"`
+	TunnelSrc  string       `json:"tunnel_source,omitempty"` // where a gif leads, in the family of its outer packets
+	TunnelDst  string       `json:"tunnel_destination,omitempty"`
 	Addresses  []AddressRow `json:"addresses"`
 	InPackets  uint64       `json:"in_packets"`
 	InErrors   uint64       `json:"in_errors"`

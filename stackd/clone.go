@@ -10,15 +10,15 @@ import (
 )
 
 // cloners are the kinds of interface that ifconfig create makes: enN, a
-// station on the user's own segment N, and loN.
-var cloners = []string{"en", "lo"}
+// station on the user's own segment N, loN, gifN, a tunnel, and stfN, 6to4.
+var cloners = []string{"en", "gif", "lo", "stf"}
 
 // create makes the interface name, or the first free one of a kind, and
 // answers its name.
 func (s *server) create(name string) (string, error) {
 	kind, unit := netif.Unit(name)
 	if !slices.Contains(cloners, kind) {
-		return "", errf(unix.EINVAL, "%s: only en and lo interfaces can be created; mount adds a driver", name)
+		return "", errf(unix.EINVAL, "%s: only en, gif, lo and stf interfaces can be created; mount adds a driver", name)
 	}
 	if s.static {
 		return "", errf(unix.EPERM, "this io-net was started with -s: no interface comes or goes")
@@ -28,11 +28,15 @@ func (s *server) create(name string) (string, error) {
 		name = eng.Env.Ifs.FreeName(kind)
 		_, unit = netif.Unit(name)
 	}
-	if kind == "en" {
-		made, _, err := s.eng.mount("wire", fmt.Sprintf("lan=%d", unit))
-		return made, err
+	var err error
+	switch kind {
+	case "en":
+		name, _, err = s.eng.mount("wire", fmt.Sprintf("lan=%d", unit))
+	case "lo":
+		_, err = eng.AddLoopback(name)
+	default:
+		_, err = eng.AddTunnel(name)
 	}
-	_, err := eng.AddLoopback(name)
 	return name, err
 }
 

@@ -11,10 +11,10 @@ import (
 
 func TestCreateAndDestroy(t *testing.T) {
 	s := open(t, daemonFor(t))
-	if kinds, err := s.Cloners(); err != nil || !slices.Equal(kinds, []string{"en", "lo"}) {
+	if kinds, err := s.Cloners(); err != nil || !slices.Equal(kinds, []string{"en", "gif", "lo", "stf"}) {
 		t.Errorf("cloners %v, %v", kinds, err)
 	}
-	for _, c := range []struct{ ask, get, addr string }{{"lo", "lo1", "127.0.1.1"}, {"en3", "en3", "10.0.0.1"}, {"en", "en0", "11.0.0.1"}} {
+	for _, c := range []struct{ ask, get, addr string }{{"lo", "lo1", "127.0.1.1"}, {"en3", "en3", "10.0.0.1"}, {"en", "en0", "11.0.0.1"}, {"gif", "gif0", "12.0.0.1"}, {"gif7", "gif7", "12.0.1.1"}} {
 		name, err := s.CreateInterface(c.ask)
 		if err != nil || name != c.get {
 			t.Fatalf("create %s: %q, %v; want %s", c.ask, name, err, c.get)
@@ -28,10 +28,10 @@ func TestCreateAndDestroy(t *testing.T) {
 	}
 	_, err := s.CreateInterface("en3")
 	want(t, err, unix.EEXIST)
-	_, err = s.CreateInterface("gif0")
+	_, err = s.CreateInterface("ppp0")
 	want(t, err, unix.EINVAL)
 	want(t, s.DestroyInterface("lo0"), unix.EBUSY)
-	for _, name := range []string{"lo1", "en3", "en0"} {
+	for _, name := range []string{"lo1", "en3", "en0", "gif0", "gif7"} {
 		if err := s.DestroyInterface(name); err != nil {
 			t.Errorf("destroy %s: %v", name, err)
 		}

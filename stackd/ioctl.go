@@ -40,7 +40,7 @@ func changes(req uint32) bool {
 	switch req {
 	case protocol.SIOCGIFFLAGS, protocol.SIOCGIFMETRIC, protocol.SIOCGIFADDR, protocol.SIOCGIFDSTADDR, protocol.SIOCGIFBRDADDR,
 		protocol.SIOCGIFNETMASK, protocol.SIOCGIFMEDIA, protocol.SIOCIFGCLONERS, protocol.SIOCGIFMTU, protocol.SIOCGIFINDEX,
-		protocol.SIOCGDEFIFACE:
+		protocol.SIOCGDEFIFACE, protocol.SIOCGIFPSRCADDR, protocol.SIOCGIFPDSTADDR:
 		return false
 	}
 	return true
@@ -59,6 +59,9 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 			return nil, unix.ENXIO
 		}
 		return nil, s.alias(ifp, &a, a.Flags&protocol.AliasFirst != 0)
+	}
+	if req == protocol.SIOCSIFPHYADDR {
+		return nil, s.setTunnel(arg)
 	}
 	if req == protocol.SIOCAADDRCTLPOLICY || req == protocol.SIOCDADDRCTLPOLICY {
 		return nil, s.policy(req, arg)
@@ -103,6 +106,12 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 		return nil, eng.SetMTU(ifp, int(min(r.Value, 1<<30)), s.maxMTU(ifp))
 	case protocol.SIOCGIFMETRIC:
 		r.Value = uint32(ifp.Metric())
+	case protocol.SIOCGIFPSRCADDR, protocol.SIOCGIFPDSTADDR:
+		if r.Addr, err = s.tunnelEnd(req, ifp); err != nil {
+			return nil, err
+		}
+	case protocol.SIOCDIFPHYADDR:
+		return nil, eng.DeleteTunnel(ifp)
 	case protocol.SIOCSNDINFO:
 		return nil, s.setND(ifp, r)
 	case protocol.SIOCSIFMETRIC:

@@ -187,7 +187,7 @@ func compacted(recs []record) []record {
 			dead[at], dead[i] = true, true
 			delete(made, key)
 			delete(last, key)
-			if r.kind == recUmount {
+			if strings.HasPrefix(key, "if ") {
 				bury(recs[:i], dead, key)
 			}
 			continue
@@ -258,6 +258,18 @@ func recordKey(r record) (key string, makes, undoes bool) {
 		case protocol.SIOCAADDRCTLPOLICY, protocol.SIOCDADDRCTLPOLICY:
 			if p, err := protocol.ParseAddrPolicy(r.body[4:]); err == nil {
 				return fmt.Sprintf("policy %v", p.Prefix), req == protocol.SIOCAADDRCTLPOLICY, req == protocol.SIOCDADDRCTLPOLICY
+			}
+		case protocol.SIOCIFCREATE, protocol.SIOCIFDESTROY:
+			if a, err := protocol.ParseIfReq(req, r.body[4:]); err == nil {
+				return "if " + a.Name, req == protocol.SIOCIFCREATE, req == protocol.SIOCIFDESTROY
+			}
+		case protocol.SIOCSIFPHYADDR:
+			if a, err := protocol.ParseAliasReq(r.body[4:]); err == nil {
+				return "tunnel " + a.Name, true, false
+			}
+		case protocol.SIOCDIFPHYADDR:
+			if a, err := protocol.ParseIfReq(req, r.body[4:]); err == nil {
+				return "tunnel " + a.Name, false, true
 			}
 		case protocol.SIOCAIFADDR:
 			if a, err := protocol.ParseAliasReq(r.body[4:]); err == nil {

@@ -105,6 +105,7 @@ func (s *server) interfaceRow(ifp *netif.Interface) protocol.InterfaceRow {
 	if m := ifp.MAC(); m != (netif.MAC{}) {
 		r.Link = m.String()
 	}
+	s.tunnelRow(&r, ifp)
 	if d := s.eng.Device(ifp.Name); d != nil {
 		r.Media = media(d.Info().Rate)
 	}
