@@ -6,6 +6,7 @@ import (
 	"ionet/tool/capture"
 	"ionet/tool/cli"
 	"ionet/tool/env"
+	"ionet/tool/gifconfig"
 	"ionet/tool/ifconfig"
 	"ionet/tool/ifmcstat"
 	"ionet/tool/ip6addrctl"
@@ -40,6 +41,7 @@ var Commands = []*cli.Command{
 	&arp.Command,
 	&ndp.Command,
 	&ip6addrctl.Command,
+	&gifconfig.Command,
 	&ifmcstat.Command,
 	&sysctl.Command,
 	&nicinfo.Command,

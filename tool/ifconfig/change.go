@@ -62,15 +62,19 @@ func (c *command) step(r protocol.InterfaceRow, s Step) error {
 	name := c.o.Interface
 	switch s.Kind {
 	case SetFlags:
-		return request("SIOCSIFFLAGS", c.s.SetFlags(name, s.Set, s.Clear))
+		return Request("SIOCSIFFLAGS", c.s.SetFlags(name, s.Set, s.Clear))
 	case SetMTU:
-		return request("SIOCSIFMTU", c.s.SetMTU(name, s.Value))
+		return Request("SIOCSIFMTU", c.s.SetMTU(name, s.Value))
 	case SetMetric:
-		return request("SIOCSIFMETRIC", c.s.SetMetric(name, s.Value))
+		return Request("SIOCSIFMETRIC", c.s.SetMetric(name, s.Value))
 	case SetLink:
-		return request("SIOCSIFLLADDR", c.s.SetLinkAddr(name, s.Link))
+		return Request("SIOCSIFLLADDR", c.s.SetLinkAddr(name, s.Link))
+	case SetTunnel:
+		return c.tunnel(name, s.Ends)
+	case DeleteTunnel:
+		return Request("SIOCDIFPHYADDR", c.s.DeleteTunnel(name))
 	case Unsupported:
-		return request(s.Text, syscall.ENOTTY)
+		return Request(s.Text, syscall.ENOTTY)
 	}
 	return media(r, s)
 }
@@ -86,7 +90,7 @@ var (
 // itself, so that asking for what it has anyway succeeds and nothing else does.
 func media(r protocol.InterfaceRow, s Step) error {
 	if r.Media == "" {
-		return request("SIOCGIFMEDIA", syscall.ENOTTY)
+		return Request("SIOCGIFMEDIA", syscall.ENOTTY)
 	}
 	known := func(names []string, v string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, v) })
@@ -109,7 +113,7 @@ func media(r protocol.InterfaceRow, s Step) error {
 		has = s.Text == "0"
 	}
 	if !has {
-		return request("SIOCSIFMEDIA", syscall.EOPNOTSUPP)
+		return Request("SIOCSIFMEDIA", syscall.EOPNOTSUPP)
 	}
 	return nil
 }
@@ -164,7 +168,7 @@ func (c *command) add(r protocol.InterfaceRow) error {
 			return c.replace(req, row, old)
 		}
 	}
-	return request("SIOCAIFADDR", c.s.AddAddr(r.Name, req))
+	return Request("SIOCAIFADDR", c.s.AddAddr(r.Name, req))
 }
 
 // replace has the address take the place of old, which comes back when the
@@ -177,26 +181,28 @@ func (c *command) replace(req protocol.AliasReq, row protocol.AddressRow, old ne
 		}
 	}
 	if err := c.s.DelAddr(req.Name, was.Addr); err != nil && !errors.Is(err, syscall.EADDRNOTAVAIL) {
-		return request("SIOCDIFADDR", err)
+		return Request("SIOCDIFADDR", err)
 	}
 	err := c.s.AddAddr(req.Name, req)
 	if err == nil {
 		return nil
 	}
 	if back := c.s.AddAddr(req.Name, was); back != nil {
-		c.fail(fmt.Errorf("%v could not be given back: %w", old, request("SIOCAIFADDR", back)))
+		c.fail(fmt.Errorf("%v could not be given back: %w", old, Request("SIOCAIFADDR", back)))
 	}
-	return request("SIOCAIFADDR", err)
+	return Request("SIOCAIFADDR", err)
 }
 
 // address is a with its scope as the protocol has it: the interface's number.
-func (c *command) address(a netip.Addr) protocol.Addr {
-	if zone := a.Zone(); zone != "" {
-		if rows, err := c.s.Interfaces(zone); err == nil && len(rows) == 1 {
-			a = a.WithZone(fmt.Sprint(rows[0].Index))
-		}
+func (c *command) address(a netip.Addr) protocol.Addr { return numbered(a, c.s) }
+
+// tunnel has a gif lead somewhere.
+func (c *command) tunnel(name string, e *Ends) error {
+	src, dst, err := e.Resolve(c.ctx, c.s)
+	if err != nil {
+		return err
 	}
-	return protocol.AddrFrom(a, 0)
+	return Request("SIOCSLIFPHYADDR", c.s.SetTunnel(name, src, dst))
 }
 
 // first is the first address of the family.
@@ -221,9 +227,9 @@ func (c *command) remove(r protocol.InterfaceRow) error {
 	if h := c.o.Change.Addr; h != nil {
 		ip = h.Addr
 	} else if _, ip, err = c.first(r); err != nil {
-		return request("SIOCDIFADDR", err)
+		return Request("SIOCDIFADDR", err)
 	}
-	return request("SIOCDIFADDR", c.s.DelAddr(c.o.Interface, c.address(ip)))
+	return Request("SIOCDIFADDR", c.s.DelAddr(c.o.Interface, c.address(ip)))
 }
 
 // amend changes netmask or broadcast address of the first address.
@@ -231,7 +237,7 @@ func (c *command) amend(r protocol.InterfaceRow) error {
 	ch := c.o.Change
 	row, ip, err := c.first(r)
 	if err != nil {
-		return request("SIOCAIFADDR", errors.New("the interface has no address to change"))
+		return Request("SIOCAIFADDR", errors.New("the interface has no address to change"))
 	}
 	req := protocol.AliasReq{Name: c.o.Interface, Addr: c.address(ip), Mask: ch.mask(ip)}
 	if !req.Mask.IsValid() {
@@ -242,5 +248,5 @@ func (c *command) amend(r protocol.InterfaceRow) error {
 	} else if d, err := netip.ParseAddr(row.Destination); err == nil {
 		req.Brd = c.address(d)
 	}
-	return request("SIOCAIFADDR", c.s.AddAddr(c.o.Interface, req))
+	return Request("SIOCAIFADDR", c.s.AddAddr(c.o.Interface, req))
 }

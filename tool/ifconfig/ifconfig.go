@@ -32,6 +32,8 @@ type Stack interface {
 	DelAddr(name string, a protocol.Addr) error
 	CreateInterface(name string) (string, error)
 	DestroyInterface(name string) error
+	SetTunnel(name string, src, dst protocol.Addr) error
+	DeleteTunnel(name string) error
 	Cloners() ([]string, error)
 	LookupHost(ctx context.Context, name string) ([]netip.Addr, error)
 }
@@ -72,9 +74,9 @@ func (c *command) fail(err error) {
 	c.status = 1
 }
 
-// request is the original's sentence about a request that failed, with the
+// Request is the original's sentence about a request that failed, with the
 // stack's own explanation behind it where there is one.
-func request(what string, err error) error {
+func Request(what string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -91,7 +93,7 @@ func (c *command) run() error {
 	case o.Cloners:
 		names, err := c.s.Cloners()
 		if err != nil {
-			return request("SIOCIFGCLONERS", err)
+			return Request("SIOCIFGCLONERS", err)
 		}
 		if c.o.JSON {
 			return c.json(map[string][]string{"cloners": append([]string{}, names...)})
@@ -107,14 +109,14 @@ func (c *command) run() error {
 	case o.Change != nil && o.Change.Create:
 		name, err := c.s.CreateInterface(o.Interface)
 		if err != nil {
-			return request("SIOCIFCREATE", err)
+			return Request("SIOCIFCREATE", err)
 		}
 		if name != o.Interface && name != "" {
 			fmt.Fprintln(c.out, name)
 		}
 		return nil
 	case o.Change != nil && o.Change.Destroy:
-		return request("SIOCIFDESTROY", c.s.DestroyInterface(o.Interface))
+		return Request("SIOCIFDESTROY", c.s.DestroyInterface(o.Interface))
 	}
 	r, err := c.one()
 	switch {
@@ -138,7 +140,7 @@ func (c *command) one() (protocol.InterfaceRow, error) {
 		err = syscall.ENXIO
 	}
 	if err != nil {
-		return protocol.InterfaceRow{}, request("SIOCGIFFLAGS "+c.o.Interface, err)
+		return protocol.InterfaceRow{}, Request("SIOCGIFFLAGS "+c.o.Interface, err)
 	}
 	return rows[0], nil
 }
@@ -168,7 +170,7 @@ func (c *command) json(row any) error {
 func (c *command) all() error {
 	rows, err := c.s.Interfaces("")
 	if err != nil {
-		return request("SIOCGIFCONF", err)
+		return Request("SIOCGIFCONF", err)
 	}
 	var names []string
 	for _, r := range rows {
@@ -195,7 +197,7 @@ func (c *command) untilUsable() error {
 	for left := time.Duration(c.o.Wait) * time.Second; ; left -= lookEvery {
 		rows, err := c.s.Interfaces("")
 		if err != nil {
-			return request("SIOCGIFCONF", err)
+			return Request("SIOCGIFCONF", err)
 		}
 		var tentative []string
 		for _, r := range rows {

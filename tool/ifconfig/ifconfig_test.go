@@ -51,6 +51,10 @@ func (f *fake) Interfaces(name string) ([]protocol.InterfaceRow, error) {
 			{Family: "inet", Address: "192.168.3.9", Bits: 32, Destination: "192.168.3.2", Alias: true, Duplicated: true},
 			{Family: "inet6", Address: "fe80::7%ppp0", Bits: 128, Destination: "fe80::8%ppp0"},
 		}},
+		{Name: "gif0", Index: 5, Type: 0xf0, Flags: 0x8051, MTU: 1280, LinkUp: true, TunnelSrc: "10.0.0.1", TunnelDst: "10.0.0.2", Addresses: []protocol.AddressRow{
+			{Family: "inet6", Address: "2001:db8::1", Bits: 128, Destination: "2001:db8::2"},
+		}},
+		{Name: "gif1", Index: 6, Type: 0xf0, Flags: 0x8051, MTU: 1280, LinkUp: true, TunnelSrc: "fe80::1%en0", TunnelDst: "fe80::2%en0", Addresses: []protocol.AddressRow{}},
 	}
 	if f.tentative > 0 {
 		rows[2].Addresses = append(rows[2].Addresses, protocol.AddressRow{Family: "inet", Address: "10.9.9.9", Bits: 8, Tentative: true, Broadcast: "10.255.255.255"})
@@ -82,7 +86,11 @@ func (f *fake) CreateInterface(name string) (string, error) {
 	return name + "0", f.do("create %s", name)
 }
 func (f *fake) DestroyInterface(name string) error { return f.do("destroy %s", name) }
-func (f *fake) Cloners() ([]string, error)         { return []string{"gif", "vlan"}, f.do("cloners") }
+func (f *fake) SetTunnel(name string, src, dst protocol.Addr) error {
+	return f.do("tunnel %s %v %v", name, src, dst)
+}
+func (f *fake) DeleteTunnel(name string) error { return f.do("deletetunnel %s", name) }
+func (f *fake) Cloners() ([]string, error)     { return []string{"gif", "vlan"}, f.do("cloners") }
 func (f *fake) LookupHost(_ context.Context, name string) ([]netip.Addr, error) {
 	if name == "alpha" {
 		return []netip.Addr{netip.MustParseAddr("2001:db8::5"), netip.MustParseAddr("10.5.5.5")}, nil
@@ -122,6 +130,8 @@ func TestShow(t *testing.T) {
 		{"one-media", "-m en0", 0},
 		{"one-inet6-json", "en0 inet6 --json", 0},
 		{"point-to-point", "ppp0", 0},
+		{"tunnel", "gif0", 0},
+		{"tunnel6", "gif1", 0},
 		{"missing", "xx0", 1},
 		{"missing-change", "xx0 up", 1},
 		{"list", "-l", 0},
@@ -183,7 +193,15 @@ func TestChange(t *testing.T) {
 		{line: "en0 -mediaopt full-duplex", out: "SIOCSIFMEDIA: Operation not supported"},
 		{line: "en0 media auto instance 1", out: "SIOCSIFMEDIA: Operation not supported"},
 		{line: "lo0 media autoselect", out: "SIOCGIFMEDIA: Inappropriate ioctl for device"},
-		{line: "en0 tunnel 10.0.0.1 10.0.0.2", out: "SIOCSLIFPHYADDR: Inappropriate ioctl for device"},
+		{line: "gif0 tunnel 10.1 10.2 up", calls: "tunnel gif0 10.0.0.1 10.0.0.2; flags gif0 +1 -0"},
+		{line: "gif0 tunnel 2001:db8::1 alpha", calls: "tunnel gif0 2001:db8::1 2001:db8::5"},
+		{line: "gif0 tunnel alpha 10.0.0.2", calls: "tunnel gif0 10.5.5.5 10.0.0.2"},
+		{line: "gif0 tunnel fe80::1%en0 fe80::2%en0 mtu 1400", calls: "tunnel gif0 fe80::1%2 fe80::2%2; mtu gif0 1400"},
+		{line: "gif0 inet6 2001:db8::1 2001:db8::2 tunnel 10.0.0.1 10.0.0.2",
+			calls: "tunnel gif0 10.0.0.1 10.0.0.2; add gif0 2001:db8::1 brd=2001:db8::2 mask=ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff flags=0"},
+		{line: "gif0 tunnel beta 10.0.0.2", out: "beta: bad value"},
+		{line: "gif0 deletetunnel", calls: "deletetunnel gif0"},
+		{line: "en0 tunnel 10.0.0.1 10.0.0.2", calls: "tunnel en0 10.0.0.1 10.0.0.2", out: "SIOCSLIFPHYADDR: Invalid argument (en0 is no gif)"},
 		{line: "en0 vlan 5 vlanif en1", out: "SIOCSETVLAN: Inappropriate ioctl for device"},
 		{line: "gif create", calls: "create gif"},
 		{line: "gif3 destroy", calls: "destroy gif3"},
@@ -194,6 +212,7 @@ func TestChange(t *testing.T) {
 		f := &fake{refuse: map[string]error{
 			"mtu en0 9":                           &protocol.Error{Errno: syscall.EINVAL, Text: "mtu 9: en0 takes 72 to 1500: invalid argument"},
 			"create foo":                          syscall.EINVAL,
+			"tunnel en0 10.0.0.1 10.0.0.2":        &protocol.Error{Errno: syscall.EINVAL, Text: "en0 is no gif"},
 			"add en0 10.6.6.6 brd= mask= flags=0": &protocol.Error{Errno: syscall.EEXIST, Text: "10.6.6.6 is an address of en1"},
 		}}
 		status, out := exec(f, c.line)
@@ -254,6 +273,9 @@ func TestWrong(t *testing.T) {
 		{"en0 10.0.0.1 pltime 5", "pltime not allowed for the AF"},
 		{"en0 10.0.0.1 10.0.0.2 broadcast 10.0.0.3", "10.0.0.2: an interface has a broadcast address or a destination, not both"},
 		{"en0 tunnel 10.0.0.1", "'tunnel' requires argument"},
+		{"gif0 tunnel", "'tunnel' requires argument"},
+		{"gif0 tunnel 10.0.0.1 2001:db8::2", "source and destination address families do not match"},
+		{"gif0 tunnel 10.0.0.1 1.2.3.4.5", "1.2.3.4.5: bad value"},
 		{"en0 lladdr 02:00", "02:00: bad value"},
 		{"en0 media auto media auto", "only one `media' command may be issued"},
 		{"en0 mediaopt full-duplex media auto", "may not issue `media' after `mediaopt' commands"},

@@ -57,6 +57,7 @@ type Step struct {
 	Value int              // SetMTU, SetMetric
 	Text  string           // SetMedia
 	Link  net.HardwareAddr // SetLink
+	Ends  *Ends            // SetTunnel
 }
 
 // StepKind says what a step does.
@@ -72,6 +73,8 @@ const (
 	ClearMediaOpt
 	SetInstance
 	SetLink
+	SetTunnel
+	DeleteTunnel
 	Unsupported // Text is the request that a driver of ours never knows
 )
 
@@ -172,7 +175,6 @@ var unsupported = map[string]struct {
 	request string
 }{
 	"nwid": {1, "SIOCS80211NWID"}, "nwkey": {1, "SIOCS80211NWKEY"}, "-nwkey": {0, "SIOCS80211NWKEY"},
-	"tunnel": {2, "SIOCSLIFPHYADDR"}, "deletetunnel": {0, "SIOCDIFPHYADDR"},
 	"vlan": {1, "SIOCSETVLAN"}, "vlanif": {1, "SIOCSETVLAN"}, "-vlanif": {0, "SIOCSETVLAN"},
 }
 
@@ -312,6 +314,22 @@ func (p *parser) word(word string) (err error) {
 			return err
 		}
 		p.step(s)
+	case "tunnel":
+		src, err := p.value(word)
+		if err != nil {
+			return err
+		}
+		dst, err := p.value(word)
+		if err != nil {
+			return err
+		}
+		e, err := ParseEnds("", src, dst)
+		if err != nil {
+			return err
+		}
+		p.step(Step{Kind: SetTunnel, Word: word, Ends: e})
+	case "deletetunnel":
+		p.step(Step{Kind: DeleteTunnel, Word: word})
 	case "media", "mediaopt", "-mediaopt", "instance", "inst":
 		return p.media(word)
 	case "lladdr":

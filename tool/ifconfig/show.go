@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"ionet/protocol"
 )
@@ -29,9 +30,8 @@ func appendFlags(b []byte, flags uint32) []byte {
 	return append(b, '>')
 }
 
-// appendInterface appends all lines of an interface. forced has a family
-// shown that has no address there (the family was asked for).
-func appendInterface(b []byte, r protocol.InterfaceRow, o *Options) []byte {
+// AppendHeader appends the first line of an interface: name, flags, metric, MTU.
+func AppendHeader(b []byte, r protocol.InterfaceRow) []byte {
 	b = append(append(b, r.Name...), ": "...)
 	b = appendFlags(b, r.Flags)
 	if r.Metric != 0 {
@@ -40,7 +40,37 @@ func appendInterface(b []byte, r protocol.InterfaceRow, o *Options) []byte {
 	if r.MTU != 0 {
 		b = fmt.Appendf(b, " mtu %d", r.MTU)
 	}
-	b = append(b, '\n')
+	return append(b, '\n')
+}
+
+// AppendEnds appends where a tunnel leads, "inet A --> B".
+func AppendEnds(b []byte, r protocol.InterfaceRow) []byte {
+	family := "inet"
+	if strings.Contains(r.TunnelSrc, ":") {
+		family = "inet6"
+	}
+	return fmt.Appendf(b, "%s %s --> %s\n", family, r.TunnelSrc, r.TunnelDst)
+}
+
+// AppendAddresses appends the addresses of an interface, of one family if one is
+// named, and reports whether there were any.
+func AppendAddresses(b []byte, r protocol.InterfaceRow, family string, lifetimes bool) (_ []byte, shown bool) {
+	for _, f := range [...]string{"inet", "inet6"} {
+		for _, a := range r.Addresses {
+			if a.Family == f && (family == "" || family == f) {
+				b, shown = appendAddress(b, r, a, lifetimes), true
+			}
+		}
+	}
+	return b, shown
+}
+
+// appendInterface appends all lines of an interface.
+func appendInterface(b []byte, r protocol.InterfaceRow, o *Options) []byte {
+	b = AppendHeader(b, r)
+	if r.TunnelSrc != "" {
+		b = AppendEnds(append(b, "\ttunnel "...), r)
+	}
 	if r.Link != "" {
 		b = append(append(append(b, "\taddress: "...), r.Link...), '\n')
 	}
@@ -54,15 +84,7 @@ func appendInterface(b []byte, r protocol.InterfaceRow, o *Options) []byte {
 			b = append(b, "\tsupported Ethernet media:\n\t\tmedia autoselect\n"...)
 		}
 	}
-	shown := false
-	for _, family := range [...]string{"inet", "inet6"} {
-		for _, a := range r.Addresses {
-			if a.Family == family && (o.Family == "" || o.Family == family) {
-				b = appendAddress(b, r, a, o.Lifetimes)
-				shown = true
-			}
-		}
-	}
+	b, shown := AppendAddresses(b, r, o.Family, o.Lifetimes)
 	if o.Family == "inet" && !shown { // asked for, so that a line has to come
 		b = append(b, "\tinet 0.0.0.0 netmask 0x0\n"...)
 	}
