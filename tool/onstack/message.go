@@ -374,11 +374,10 @@ func (sv *supervisor) recvOne(c *call, k *sock, flags int, named bool, receive f
 		return err
 	}
 	answer := func(n int, err error) error {
-		err = c.finish(n, err)
 		if err == nil && stream && flags&unix.MSG_PEEK == 0 {
 			take(fd, n)
 		}
-		return err
+		return c.finish(n, err)
 	}
 	n, err := receive(fd)
 	if !errors.Is(err, unix.EAGAIN) || flags&unix.MSG_DONTWAIT != 0 || nonblocking(fd) {
@@ -395,8 +394,9 @@ func (sv *supervisor) recvOne(c *call, k *sock, flags int, named bool, receive f
 	})
 }
 
-// take drops n octets of a stream that the program has been given: only what it
-// has heard of is taken away.
+// take drops n octets of a stream that the program is about to be given, and
+// could read once more if they went later. An answer that nobody hears is kept
+// (unheard).
 func take(fd, n int) {
 	for b := make([]byte, n); len(b) > 0; {
 		m, _, err := unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)

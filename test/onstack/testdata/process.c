@@ -333,6 +333,14 @@ static void from_nobody(void)
 		say("it is", !memcmp(b, "ll", 2));
 		say("read", read(fd[i], b, sizeof b));
 		say("it is", !memcmp(b, "o!", 2));
+		long twice = 0;
+		for (int j = 0; j < 50; j++) {
+			write(fd[!i], "yes!", 4);
+			n = sizeof a;
+			recvfrom(fd[i], b, 2, 0, SA_OUT(a, n));
+			twice += read(fd[i], b, sizeof b) != 2;
+		}
+		say("octets that came twice", twice);
 		n = sizeof a;
 		say("without waiting", recvfrom(fd[i], b, 2, MSG_DONTWAIT, SA_OUT(a, n)));
 		interrupt(i ? tell_first : tell);
