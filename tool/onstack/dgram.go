@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/protocol"
+	"ionet/tool/onstack/abi"
 )
 
 // maxDatagram is the longest datagram, its IP header included.
@@ -224,7 +225,7 @@ func dropRights(control []byte) {
 // connectDatagram gives the socket its peer, or with no address takes it away.
 func (k *sock) connectDatagram(c *call, to protocol.Addr) error {
 	if err := k.stack().Connect(to); err != nil {
-		return err
+		return abi.AddrErr(err)
 	}
 	peer := protocol.Addr{}
 	if to.IsValid() {

@@ -116,7 +116,7 @@ func (k *sock) use(c *call) error {
 	case k.stack() != nil:
 		return nil
 	}
-	s, err := k.sv.stack.Socket(k.abi.Type, k.abi.Protocol)
+	s, err := k.make()
 	if err != nil {
 		return err
 	}

@@ -181,9 +181,9 @@ func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) 
 	if err == nil && m.name != 0 && m.namelen != 0 {
 		var b []byte
 		if b, err = c.sockaddr(m.name, uint64(m.namelen)); err == nil {
-			out.Addr, err = k.to(b, false)
+			out.Addr, err = k.to(b, abi.Send)
 		}
-		if err == nil && out.Addr.IsValid() && out.Addr.Port == 0 && k.abi.Type == unix.SOCK_DGRAM && k.abi.Protocol != unix.IPPROTO_ICMP {
+		if err == nil && out.Addr.IsValid() && out.Addr.Port == 0 && k.isUDP() {
 			err = unix.EINVAL
 		}
 	}
@@ -191,12 +191,16 @@ func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) 
 		err = k.takePending()
 	}
 	if err == nil && m.controllen > 0 {
-		err = c.sendControl(k, m)
+		out.Control, err = c.sendControl(k, m, out.Addr)
 	}
 	if err != nil {
 		return 0, err
 	}
 	n, err := k.stack().Send(out)
+	if len(out.Control) > 0 {
+		err = abi.SixErr(err)
+	}
+	err = abi.AddrErr(err)
 	if err == nil {
 		k.mu.Lock()
 		k.abi.Bound = true
@@ -208,20 +212,23 @@ func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) 
 // maxControl is net.core.optmem_max as it used to be.
 const maxControl = 20480
 
-// sendControl reads what the control messages ask for. The stack takes none with
-// a datagram: those that say what it would do anyway are passed over.
-func (c *call) sendControl(k *sock, m *msghdr) error {
+// sendControl reads what the control messages ask for. Of a packet of IPv4 the
+// stack takes none: those that say what it would do anyway are passed over.
+func (c *call) sendControl(k *sock, m *msghdr, to protocol.Addr) ([]byte, error) {
 	if m.controllen > maxControl {
-		return unix.ENOBUFS
+		return nil, unix.ENOBUFS
 	}
 	b, err := c.read(m.control, int(m.controllen))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	_, err = k.abi.ParseCmsgs(b)
-	return err
+	if !to.IsValid() {
+		to = k.peer
+	}
+	control, err := k.abi.ParseCmsgs(b, k.abi.Family == unix.AF_INET6 && !to.IP.Is4In6())
+	return control.Six, err
 }
 
 // maxStream is how much of a long message goes into a stream at once: the pair
@@ -495,13 +502,9 @@ func (r *received) control(k *sock, room int) (b []byte, cut bool) {
 	if len(r.msg.Control) == 0 {
 		return nil, false
 	}
-	a, err := protocol.ParseAncillary(r.msg.Control)
-	if err != nil {
-		return nil, false
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.abi.AppendCmsgs(nil, a, room)
+	return k.abi.AppendCmsgs(nil, r.msg, room)
 }
 
 // receive takes a message out of fd, a copy of the program's end, without

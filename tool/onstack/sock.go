@@ -106,9 +106,6 @@ func (sv *supervisor) socket(c *call) error {
 	default:
 		return unix.EAFNOSUPPORT // the host's network, by another name
 	}
-	if family == unix.AF_INET6 && proto == unix.IPPROTO_ICMPV6 {
-		return unix.EPROTONOSUPPORT
-	}
 	if typ != unix.SOCK_STREAM && typ != unix.SOCK_DGRAM && typ != unix.SOCK_RAW {
 		return unix.ESOCKTNOSUPPORT // SOCK_SEQPACKET, SOCK_DCCP
 	}
@@ -126,7 +123,7 @@ func (sv *supervisor) socket(c *call) error {
 		}
 		return k.give(c, theirs, cloexec)
 	}
-	s, err := sv.stack.Socket(typ, proto)
+	s, err := k.make()
 	if errors.Is(err, unix.EACCES) {
 		return unix.EPERM // as Linux calls it
 	}
@@ -145,6 +142,21 @@ func (sv *supervisor) socket(c *call) error {
 		return err
 	}
 	return k.give(c, theirs, cloexec)
+}
+
+// make makes a socket of the stack, which begins as one of Linux.
+func (k *sock) make() (*client.Socket, error) {
+	s, err := k.sv.stack.SocketFamily(k.abi.StackFamily(), k.abi.Type, k.abi.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range k.abi.Begin() {
+		if err := s.SetOption(o.Level, o.Name, o.Value); err != nil {
+			_ = s.Close()
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // pair makes a pair of messages and answers the program's end.
@@ -309,6 +321,11 @@ func (k *sock) stack() *client.Socket { return k.own.Load() }
 // isStream is about the program's socket, which never changes its type.
 func (k *sock) isStream() bool { return k.abi.Type == unix.SOCK_STREAM }
 
+// isUDP tells such a socket from those whose peers have no ports.
+func (k *sock) isUDP() bool {
+	return k.abi.Type == unix.SOCK_DGRAM && k.abi.Protocol != unix.IPPROTO_ICMP && k.abi.Protocol != unix.IPPROTO_ICMPV6
+}
+
 func (k *sock) isNetlink() bool { return k.abi.Family == unix.AF_NETLINK }
 
 // sockaddr reads the address that a call brings.
@@ -351,13 +368,13 @@ func (c *call) putAddr(b []byte, room int, addr, length uint64) error {
 }
 
 // to is the address of a call as the stack wants it.
-func (k *sock) to(b []byte, bind bool) (a protocol.Addr, err error) {
+func (k *sock) to(b []byte, use abi.Use) (a protocol.Addr, err error) {
 	if k.abi.Family == unix.AF_INET && len(b) >= unix.SizeofSockaddrInet4 {
 		if f := le.Uint16(b); f != unix.AF_INET && f != unix.AF_UNSPEC {
 			return a, unix.EAFNOSUPPORT // however long an address of that family is
 		}
 	}
-	if bind {
+	if use == abi.Bind {
 		a, err = abi.ParseBind(b)
 	} else {
 		a, err = abi.ParseSockaddr(b)
@@ -365,7 +382,7 @@ func (k *sock) to(b []byte, bind bool) (a protocol.Addr, err error) {
 	if err == nil {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		a, err = k.abi.ToStack(a, bind)
+		a, err = k.abi.ToStack(a, use)
 	}
 	return a, err
 }
@@ -378,7 +395,7 @@ func (sv *supervisor) bind(c *call, k *sock) error {
 	if k.isNetlink() {
 		return k.bindNetlink(c, b)
 	}
-	a, err := k.to(b, true)
+	a, err := k.to(b, abi.Bind)
 	if err == nil {
 		err = k.stack().Bind(a)
 	}
@@ -387,10 +404,10 @@ func (sv *supervisor) bind(c *call, k *sock) error {
 		err = k.stack().Bind(a)
 	}
 	if err != nil {
-		return err
+		return abi.AddrErr(err)
 	}
 	k.mu.Lock()
-	k.abi.Bound, k.bound = true, a
+	k.abi.Bound, k.bound, k.abi.Zone = true, a, a.IP.Zone()
 	sv.publish(k)
 	k.mu.Unlock()
 	return c.answer(0)
@@ -404,7 +421,7 @@ func (sv *supervisor) getsockname(c *call, k *sock) error {
 	a := k.local
 	k.mu.Unlock()
 	if k.stack() == nil {
-		a = protocol.AddrFrom(netip.IPv4Unspecified(), 0)
+		a = protocol.Addr{Family: k.abi.StackFamily(), IP: netip.IPv6Unspecified()}
 	}
 	if !a.IsValid() {
 		var err error
@@ -429,9 +446,7 @@ func (sv *supervisor) getpeername(c *call, k *sock) error {
 }
 
 // show is a stack's address in the program's layout.
-func (k *sock) show(a protocol.Addr) []byte {
-	return abi.AppendSockaddr(nil, k.abi.FromStack(a))
-}
+func (k *sock) show(a protocol.Addr) []byte { return abi.AppendSockaddr(nil, a) }
 
 // finish answers v unless there is an error.
 func (c *call) finish(v int, err error) error {

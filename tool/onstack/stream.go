@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/protocol"
+	"ionet/tool/onstack/abi"
 )
 
 var le = binary.LittleEndian
@@ -22,7 +23,7 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 	if k.isNetlink() {
 		return c.answer(0) // there is nobody else than the kernel
 	}
-	a, err := k.to(b, false)
+	a, err := k.to(b, abi.Connect)
 	if err != nil {
 		return err
 	}
@@ -88,6 +89,7 @@ func (sv *supervisor) connect(c *call, k *sock) error {
 // shows the program an error, and the stack's socket goes too.
 func (k *sock) attempt(to protocol.Addr, ours, filler int) {
 	peer, local, err := k.stack().ConnectData(context.Background(), to, ours, filler)
+	err = abi.AddrErr(err)
 	if err != nil && filler > 0 {
 		local, _ = k.stack().LocalAddr()
 	}
@@ -140,7 +142,7 @@ func (k *sock) catchUp() {
 // that has failed to connect cannot try again, on BSD, and on Linux can. The
 // caller holds k.mu.
 func (k *sock) renew() error {
-	s, err := k.sv.stack.Socket(k.abi.Type, k.abi.Protocol)
+	s, err := k.make()
 	if err != nil {
 		return err
 	}

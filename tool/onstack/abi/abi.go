@@ -7,15 +7,16 @@
 // Numbers and layouts are those of Linux on amd64 and arm64, which agree about
 // sockets. Errors are syscall.Errno, as the program gets them.
 //
-// Stacks have IPv4. A program's AF_INET6 socket therefore rides an AF_INET
-// socket of the stack, as a dual-stack socket that sees v4-mapped addresses
-// only: [Sock.ToStack] and [Sock.FromStack].
+// A program's AF_INET6 socket is one of the stack's, which begins as Linux has
+// it ([Sock.Begin]): IPV6_V6ONLY is off, and it meets IPv4 by mapped addresses.
 package abi
 
 import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
+
+	"ionet/protocol"
 )
 
 // le is native order on both machines.
@@ -39,8 +40,29 @@ type Sock struct {
 	// are no interfaces.
 	Tables Tables
 
+	// Zone is the interface, by index in decimal, that a peer's address of one
+	// link is on which does not say it: that of the socket's own; "": none.
+	Zone string
+
 	// kept are the values of options that are remembered here.
 	kept map[Option]int
+}
+
+// StackFamily is the stack's number of the socket's family.
+func (s *Sock) StackFamily() int {
+	if s.Family == unix.AF_INET6 {
+		return protocol.AFInet6
+	}
+	return protocol.AFInet
+}
+
+// Begin is what a new socket of the stack is told, that begins otherwise than one
+// of Linux. A raw socket has nothing to do with IPv4 in either.
+func (s *Sock) Begin() []protocol.SockOpt {
+	if s.Family != unix.AF_INET6 || s.Type == unix.SOCK_RAW {
+		return nil
+	}
+	return []protocol.SockOpt{call(ip6Option(protocol.IPv6V6Only), 0)}
 }
 
 // Kept is the value that the program has given the option o; ok is false if it

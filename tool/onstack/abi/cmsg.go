@@ -38,9 +38,15 @@ func AppendCmsg(b []byte, level, typ int, data []byte, room int) (out []byte, cu
 }
 
 // AppendCmsgs appends what the program of the socket s has asked to be told of
-// a message that it receives, in at most room octets, in the order of Linux:
-// the time, where the message was sent to, its TTL. cut asks for MSG_CTRUNC.
-func (s *Sock) AppendCmsgs(b []byte, a protocol.Ancillary, room int) (out []byte, cut bool) {
+// the message m that it receives, in at most room octets, in the order of Linux:
+// the time, where the message was sent to, its TTL, the others of IPv6. cut asks
+// for MSG_CTRUNC. Of a message of IPv4 an AF_INET6 socket is told by IPPROTO_IP,
+// and by IPPROTO_IPV6 where it was sent to.
+func (s *Sock) AppendCmsgs(b []byte, m protocol.Msg, room int) (out []byte, cut bool) {
+	a, err := protocol.ParseAncillary(m.Control)
+	if err != nil {
+		return b, false
+	}
 	start := len(b)
 	put := func(level, typ int, data []byte) {
 		var c bool
@@ -58,11 +64,14 @@ func (s *Sock) AppendCmsgs(b []byte, a protocol.Ancillary, room int) (out []byte
 		t := le.AppendUint64(nil, uint64(a.Time.Unix()))
 		put(unix.SOL_SOCKET, typ, le.AppendUint64(t, uint64(part)))
 	}
-	if s.on(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO) && s.Family == unix.AF_INET6 && a.Dst.IsValid() {
-		ip := a.Dst.As16()
-		put(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, le.AppendUint32(ip[:], uint32(a.If.Index)))
+	four := s.Family == unix.AF_INET || m.Addr.IP.Is4In6()
+	if s.Family == unix.AF_INET6 {
+		s.cmsgs6(m.Control, four, put)
 	}
-	if s.on(unix.IPPROTO_IP, unix.IP_PKTINFO) && a.Dst.Is4() {
+	if !four {
+		return b, cut
+	}
+	if a.Dst = a.Dst.Unmap(); s.on(unix.IPPROTO_IP, unix.IP_PKTINFO) && a.Dst.Is4() {
 		dst, local := a.Dst.As4(), s.localOf(a).As4()
 		v := le.AppendUint32(nil, uint32(a.If.Index))
 		v = append(v, local[:]...)
@@ -72,6 +81,42 @@ func (s *Sock) AppendCmsgs(b []byte, a protocol.Ancillary, room int) (out []byte
 		put(unix.IPPROTO_IP, unix.IP_TTL, le.AppendUint32(nil, uint32(a.TTL)))
 	}
 	return b, cut
+}
+
+// linuxCmsg is the type of a control message of IPPROTO_IPV6 that Linux has with
+// the same octets; other names are the stack's, as is IPV6_PATHMTU's address.
+var linuxCmsg = map[int]int{
+	protocol.IPv6PktInfo:      unix.IPV6_PKTINFO,
+	protocol.IPv6HopLimit:     unix.IPV6_HOPLIMIT,
+	protocol.IPv6TClass:       unix.IPV6_TCLASS,
+	protocol.IPv6HopOpts:      unix.IPV6_HOPOPTS,
+	protocol.IPv6DstOpts:      unix.IPV6_DSTOPTS,
+	protocol.IPv6RtHdr:        unix.IPV6_RTHDR,
+	protocol.IPv62292PktInfo:  unix.IPV6_2292PKTINFO,
+	protocol.IPv62292HopLimit: unix.IPV6_2292HOPLIMIT,
+	protocol.IPv62292HopOpts:  unix.IPV6_2292HOPOPTS,
+	protocol.IPv62292DstOpts:  unix.IPV6_2292DSTOPTS,
+	protocol.IPv62292RtHdr:    unix.IPV6_2292RTHDR,
+}
+
+// cmsgs6 puts the control messages of IPPROTO_IPV6 among those of a message, which
+// is one of IPv4 if four says so.
+func (s *Sock) cmsgs6(control []byte, four bool, put func(level, typ int, data []byte)) {
+	all, _ := protocol.Controls(control)
+	for _, c := range all {
+		typ, ok := linuxCmsg[c.Type]
+		switch {
+		case c.Level != protocol.ProtoIPv6:
+		case c.Type == protocol.IPv6PktInfo && !s.on(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO),
+			c.Type == protocol.IPv6HopLimit && !s.on(unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT): // asked for on IPPROTO_IP
+		case c.Type == protocol.IPv6PathMTU:
+			if a, mtu, err := protocol.ParseSockaddr(c.Data); err == nil {
+				put(unix.IPPROTO_IPV6, unix.IPV6_PATHMTU, append(AppendSockaddr(nil, a), mtu...))
+			}
+		case ok && (!four || c.Type == protocol.IPv6PktInfo || c.Type == protocol.IPv62292PktInfo):
+			put(unix.IPPROTO_IPV6, typ, c.Data)
+		}
+	}
 }
 
 // localOf is the address that an answer to the message would come from
@@ -106,12 +151,16 @@ type Control struct {
 	Index int        // IP_PKTINFO: the interface; 0: not said
 	TTL   int        // IP_TTL; -1: not said
 	TOS   int        // IP_TOS; -1: not said
+
+	// Six are the wishes for a packet of IPv6, as the stack takes them.
+	Six []byte
 }
 
-// ParseCmsgs reads the control messages that a program sends on s. Those of
-// other levels Linux passes over. Errors: EINVAL (malformed, unknown on a
-// level that is looked at, or a value out of range), EPERM (SO_MARK).
-func (s *Sock) ParseCmsgs(b []byte) (Control, error) {
+// ParseCmsgs reads the control messages that a program sends on s with a message
+// of IPv4, or of IPv6 if six says so. Those of other levels Linux passes over.
+// Errors: EINVAL (malformed, unknown on a level that is looked at, or a value out
+// of range), EPERM (SO_MARK).
+func (s *Sock) ParseCmsgs(b []byte, six bool) (Control, error) {
 	c := Control{TTL: -1, TOS: -1}
 	for len(b) >= cmsghdrLen {
 		n := le.Uint64(b)
@@ -122,20 +171,23 @@ func (s *Sock) ParseCmsgs(b []byte) (Control, error) {
 		data := b[cmsghdrLen:n]
 		b = b[min(cmsgAlign(int(n)), len(b)):]
 		var err error
-		switch level {
-		case unix.SOL_SOCKET:
+		switch {
+		case level == unix.SOL_SOCKET:
 			err = sendSocket(typ, data)
-		case unix.IPPROTO_IP:
-			err = c.ip(typ, data)
-		case unix.IPPROTO_IPV6:
-			// ip_cmsg_send takes this one alone, of a v4-mapped source.
-			if s.Family == unix.AF_INET6 && typ == unix.IPV6_PKTINFO {
-				err = c.pktinfo6(data)
-			}
-		case unix.IPPROTO_UDP:
+		case level == unix.IPPROTO_UDP:
 			// UDP_SEGMENT: the stack does not cut datagrams for a program.
 			if s.Type == unix.SOCK_DGRAM {
 				err = syscall.EINVAL
+			}
+		case level == unix.IPPROTO_IPV6 && six:
+			err = c.ip6(typ, data)
+		case six:
+		case level == unix.IPPROTO_IP:
+			err = c.ip(typ, data)
+		case level == unix.IPPROTO_IPV6:
+			// ip_cmsg_send takes this one alone, of a v4-mapped source.
+			if s.Family == unix.AF_INET6 && typ == unix.IPV6_PKTINFO {
+				err = c.pktinfo6(data)
 			}
 		}
 		if err != nil {
@@ -143,6 +195,44 @@ func (s *Sock) ParseCmsgs(b []byte) (Control, error) {
 		}
 	}
 	return c, nil
+}
+
+// SixErr is the stack's refusal of the wishes of [Control.Six] as Linux has it.
+func SixErr(err error) error { return Request{errno: pktInfoErrno}.Err(err) }
+
+// stackCmsg is linuxCmsg the other way round.
+var stackCmsg = func() map[int]int {
+	m := map[int]int{unix.IPV6_DONTFRAG: protocol.IPv6DontFrag, unix.IPV6_RTHDRDSTOPTS: protocol.IPv6RtHdrDstOpts}
+	for stack, linux := range linuxCmsg {
+		m[linux] = stack
+	}
+	return m
+}()
+
+// ip6 passes a wish on (ip6_datagram_send_ctl). What is in it the stack judges.
+func (c *Control) ip6(typ int, data []byte) error {
+	to, ok := stackCmsg[typ]
+	switch typ {
+	case ipv6FlowInfo: // the stack labels its packets itself
+		if len(data) < 4 {
+			return syscall.EINVAL
+		}
+		return nil
+	case unix.IPV6_PKTINFO, unix.IPV6_2292PKTINFO:
+		if len(data) < pktInfoLen {
+			return syscall.EINVAL
+		}
+		data = data[:pktInfoLen]
+	case unix.IPV6_HOPLIMIT, unix.IPV6_2292HOPLIMIT, unix.IPV6_TCLASS, unix.IPV6_DONTFRAG:
+		if len(data) != 4 {
+			return syscall.EINVAL
+		}
+	}
+	if !ok {
+		return syscall.EINVAL
+	}
+	c.Six = protocol.AppendControl(c.Six, protocol.Control{Level: protocol.ProtoIPv6, Type: to, Data: data})
+	return nil
 }
 
 // sendSocket judges a control message of SOL_SOCKET. Descriptors and

@@ -2,7 +2,6 @@ package abi
 
 import (
 	"encoding/binary"
-	"math"
 	"net/netip"
 	"syscall"
 
@@ -13,10 +12,15 @@ import (
 
 func ipOption(name int) Option { return Option{protocol.ProtoIP, name} }
 
-// The two ways to be told of a datagram's destination share the stack's options.
+// On a socket of AF_INET6 the ways of both levels to be told of a datagram's
+// destination and of its hops share the stack's options.
 var (
-	pktinfo4 = Option{unix.IPPROTO_IP, unix.IP_PKTINFO}
-	pktinfo6 = Option{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO}
+	pktinfo4  = Option{unix.IPPROTO_IP, unix.IP_PKTINFO}
+	pktinfo6  = Option{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO}
+	hops4     = Option{unix.IPPROTO_IP, unix.IP_RECVTTL}
+	hops6     = Option{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT}
+	toldDst6  = ip6Option(protocol.IPv6RecvPktInfo)
+	toldHops6 = ip6Option(protocol.IPv6RecvHopLimit)
 )
 
 // ipRules are the options of IPPROTO_IP, for sockets of both families.
@@ -28,8 +32,8 @@ var ipRules = map[int]rule{
 	unix.IP_TTL:        {set: setTTL, get: askNumber(ipOption(protocol.IPTTL))},
 	unix.IP_HDRINCL:    {set: only(unix.SOCK_RAW, syscall.ENOPROTOOPT, boolean(ipOption(protocol.IPHdrIncl))).set, get: getHdrIncl},
 	unix.IP_OPTIONS:    {set: setIPOptions, get: getIPOptions},
-	unix.IP_PKTINFO:    told([]Option{pktinfo6}, ipOption(protocol.IPRecvDstAddr), ipOption(protocol.IPRecvIf)),
-	unix.IP_RECVTTL:    told(nil, ipOption(protocol.IPRecvTTL)),
+	unix.IP_PKTINFO:    byFamily(told(nil, ipOption(protocol.IPRecvDstAddr), ipOption(protocol.IPRecvIf)), told([]Option{pktinfo6}, toldDst6)),
+	unix.IP_RECVTTL:    byFamily(told(nil, ipOption(protocol.IPRecvTTL)), told([]Option{hops6}, toldHops6)),
 	unix.IP_PKTOPTIONS: {get: only(unix.SOCK_STREAM, syscall.ENOPROTOOPT, zeros(0)).get},
 
 	unix.IP_MTU_DISCOVER: {set: setDiscover, get: remembered(unix.IP_PMTUDISC_WANT)},
@@ -146,7 +150,7 @@ func setDiscover(s *Sock, o Option, v []byte) (Request, error) {
 }
 
 // getMTU is IP_MTU: a connection's path MTU is in the stack's TCP_INFO. Of
-// datagrams it has no such answer.
+// datagrams of IPv4 it has no such answer.
 func getMTU(s *Sock, o Option) (Request, error) {
 	if s.Type != unix.SOCK_STREAM {
 		return Request{}, syscall.ENOPROTOOPT
@@ -344,115 +348,6 @@ func storage(v []byte) (ip [4]byte, err error) {
 		return ip, syscall.EADDRNOTAVAIL
 	}
 	return a.IP.As4(), nil
-}
-
-// Names that package unix leaves out.
-const (
-	ipv6FlowInfo     = 11
-	ipv6FlowInfoSend = 33
-)
-
-// ip6Rules are the options of IPPROTO_IPV6 on an AF_INET6 socket. What it
-// sends and receives is IPv4, of which nearly all of them say nothing, in Linux
-// too; they are remembered. Missing: what acts on IPv6 at once (groups of
-// MCAST_*, extension headers, flow labels, IPV6_ADDRFORM, IPV6_PKTINFO).
-var ip6Rules = map[int]rule{
-	unix.IPV6_RECVPKTINFO:          told([]Option{pktinfo4}, ipOption(protocol.IPRecvDstAddr), ipOption(protocol.IPRecvIf)),
-	unix.IPV6_V6ONLY:               {set: setV6Only, get: remembered(0)},
-	unix.IPV6_MTU:                  {get: getMTU},
-	unix.IPV6_JOIN_GROUP:           {set: setMembership6},
-	unix.IPV6_LEAVE_GROUP:          {set: setMembership6},
-	unix.IPV6_UNICAST_IF:           {set: setUnicastIf, get: remembered(0)},
-	unix.IPV6_UNICAST_HOPS:         {set: idle(0, -1, 255, syscall.EINVAL).set, get: start(64)},
-	unix.IPV6_MULTICAST_HOPS:       {set: noStream(idle(0, -1, 255, syscall.EINVAL).set), get: start(1)},
-	unix.IPV6_TCLASS:               {set: idle(0, -1, 255, syscall.EINVAL).set, get: start(0)},
-	unix.IPV6_MULTICAST_IF:         {set: noStream(setMulticastIf6), get: remembered(0)},
-	unix.IPV6_MULTICAST_LOOP:       idle(1, 0, 1, syscall.EINVAL),
-	unix.IPV6_MULTICAST_ALL:        idleFlag(1),
-	unix.IPV6_MTU_DISCOVER:         idle(unix.IPV6_PMTUDISC_WANT, 0, unix.IPV6_PMTUDISC_OMIT, syscall.EINVAL),
-	unix.IPV6_DONTFRAG:             idleFlag(0),
-	unix.IPV6_RECVERR:              idleFlag(0),
-	unix.IPV6_RECVERR_RFC4884:      idle(0, 0, 1, syscall.EINVAL),
-	unix.IPV6_RECVHOPLIMIT:         idleFlag(0),
-	unix.IPV6_RECVTCLASS:           idleFlag(0),
-	unix.IPV6_RECVHOPOPTS:          idleFlag(0),
-	unix.IPV6_RECVDSTOPTS:          idleFlag(0),
-	unix.IPV6_RECVRTHDR:            idleFlag(0),
-	unix.IPV6_RECVPATHMTU:          idleFlag(0),
-	unix.IPV6_2292PKTINFO:          idleFlag(0),
-	unix.IPV6_2292HOPLIMIT:         idleFlag(0),
-	unix.IPV6_2292HOPOPTS:          idleFlag(0),
-	unix.IPV6_2292DSTOPTS:          idleFlag(0),
-	unix.IPV6_2292RTHDR:            idleFlag(0),
-	ipv6FlowInfo:                   idleFlag(0),
-	ipv6FlowInfoSend:               idleFlag(0),
-	unix.IPV6_AUTOFLOWLABEL:        idleFlag(1),
-	unix.IPV6_ADDR_PREFERENCES:     idle(0x500, 0, math.MaxUint16, syscall.EINVAL),
-	unix.IPV6_FREEBIND:             idleFlag(0),
-	unix.IPV6_ROUTER_ALERT:         {get: remembered(0)},
-	unix.IPV6_ROUTER_ALERT_ISOLATE: idleFlag(0),
-	unix.IPV6_TRANSPARENT:          zeroOnly(syscall.EPERM),
-	unix.IPV6_IPSEC_POLICY:         {set: refuse(syscall.EPERM).set},
-	unix.IPV6_XFRM_POLICY:          {set: refuse(syscall.EPERM).set},
-	unix.IPV6_MINHOPCOUNT:          zeroOnly(syscall.ENOPROTOOPT),
-	unix.IPV6_RECVFRAGSIZE:         zeroOnly(syscall.ENOPROTOOPT),
-	unix.IPV6_RECVORIGDSTADDR:      zeroOnly(syscall.ENOPROTOOPT),
-}
-
-// noStream is set, and ENOPROTOOPT on a stream.
-func noStream(set func(*Sock, Option, []byte) (Request, error)) func(*Sock, Option, []byte) (Request, error) {
-	return func(s *Sock, o Option, v []byte) (Request, error) {
-		if s.Type == unix.SOCK_STREAM {
-			return Request{}, syscall.ENOPROTOOPT
-		}
-		return set(s, o, v)
-	}
-}
-
-// start reads what was set; -1, as before, is n.
-func start(n int) func(*Sock, Option) (Request, error) {
-	return func(s *Sock, o Option) (Request, error) {
-		if v, ok := s.Kept(o); ok && v != -1 {
-			return answer(o, v), nil
-		}
-		return answer(o, n), nil
-	}
-}
-
-// setV6Only is IPV6_V6ONLY, which counts when the socket is bound: see
-// [Sock.ToStack].
-func setV6Only(s *Sock, o Option, v []byte) (Request, error) {
-	n, err := number(o.Level, v, 0)
-	if err == nil && s.Bound {
-		err = syscall.EINVAL
-	}
-	if err != nil {
-		return Request{}, err
-	}
-	return Request{keep: []kept{{o, flag(n != 0)}}}, nil
-}
-
-func setMulticastIf6(s *Sock, o Option, v []byte) (Request, error) {
-	n, err := number(o.Level, v, 0)
-	if err != nil {
-		return Request{}, err
-	}
-	if _, ok := s.byIndex(n); n != 0 && !ok {
-		return Request{}, syscall.ENODEV
-	}
-	return Request{Idle: true, keep: []kept{{o, n}}}, nil
-}
-
-// setMembership6 is IPV6_JOIN_GROUP and IPV6_LEAVE_GROUP (ipv6_mreq: group(16),
-// u32 index) where no interface has IPv6.
-func setMembership6(_ *Sock, o Option, v []byte) (Request, error) {
-	switch {
-	case len(v) < 20 || !netip.AddrFrom16([16]byte(v)).IsMulticast():
-		return Request{}, syscall.EINVAL
-	case o.Name == unix.IPV6_LEAVE_GROUP:
-		return Request{}, syscall.EADDRNOTAVAIL
-	}
-	return Request{}, syscall.ENODEV
 }
 
 // rawRules are the options of SOL_RAW.

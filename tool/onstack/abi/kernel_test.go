@@ -28,10 +28,12 @@ var sockKinds = []struct {
 	{"tcp6", Sock{Family: unix.AF_INET6, Type: unix.SOCK_STREAM}, false},
 	{"udp6", Sock{Family: unix.AF_INET6, Type: unix.SOCK_DGRAM}, false},
 	{"icmp", Sock{Family: unix.AF_INET, Type: unix.SOCK_RAW, Protocol: unix.IPPROTO_ICMP}, true},
+	{"icmp6", Sock{Family: unix.AF_INET6, Type: unix.SOCK_RAW, Protocol: unix.IPPROTO_ICMPV6}, true},
+	{"ospf6", Sock{Family: unix.AF_INET6, Type: unix.SOCK_RAW, Protocol: 89}, true},
 	{"ospf", Sock{Family: unix.AF_INET, Type: unix.SOCK_RAW, Protocol: 89}, true},
 }
 
-var levels = []int{unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_IPV6, unix.SOL_RAW, 2}
+var levels = []int{unix.SOL_SOCKET, unix.IPPROTO_IP, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_IPV6, unix.SOL_RAW, unix.SOL_ICMPV6, 2}
 
 const names = 110 // the kernel's are below, but for private ones
 
@@ -82,8 +84,16 @@ func newFakeStack() fakeStack {
 		ipOption(protocol.IPMulticastIf):   make([]byte, 4),
 		ipOption(protocol.IPMulticastTTL):  value32(1),
 		ipOption(protocol.IPMulticastLoop): value32(1),
-		tcpOption(protocol.TCPInfoOpt):     make([]byte, stackInfoLen),
-		tcpOption(protocol.TCPCongestion):  []byte("cubic"),
+
+		ip6Option(protocol.IPv6UnicastHops):   value32(64),
+		ip6Option(protocol.IPv6MulticastHops): value32(1),
+		ip6Option(protocol.IPv6MulticastLoop): value32(1),
+		ip6Option(protocol.IPv6TClass):        value32(-1),
+		ip6Option(protocol.IPv6Checksum):      value32(-1),
+		ip6Option(protocol.IPv6AutoFlowLabel): value32(1),
+
+		tcpOption(protocol.TCPInfoOpt):    make([]byte, stackInfoLen),
+		tcpOption(protocol.TCPCongestion): []byte("cubic"),
 	}
 }
 
@@ -97,6 +107,9 @@ func (f fakeStack) set(c protocol.SockOpt) error {
 		return syscall.ENOENT
 	}
 	f[o] = c.Value
+	if n := newFakeStack()[o]; (o == ip6Option(protocol.IPv6UnicastHops) || o == ip6Option(protocol.IPv6MulticastHops)) && bytes.Equal(c.Value, value32(-1)) {
+		f[o] = n // as at the beginning
+	}
 	return nil
 }
 
@@ -174,7 +187,8 @@ var differs = func() map[Option]string {
 	add(rounds, unix.IPPROTO_TCP, unix.TCP_LINGER2, unix.TCP_DEFER_ACCEPT, unix.TCP_WINDOW_CLAMP, unix.TCP_FASTOPEN)
 	add("the stack says what there is", unix.IPPROTO_TCP, unix.TCP_MAXSEG)
 	add(missing, unix.IPPROTO_UDP, unix.UDP_CORK, unix.UDP_ENCAP, unix.UDP_SEGMENT, unix.UDP_GRO, 10, 11)
-	add(missing, unix.IPPROTO_IPV6, unix.IPV6_ADDRFORM, unix.IPV6_2292PKTOPTIONS, unix.IPV6_ROUTER_ALERT, unix.IPV6_MTU, unix.IPV6_JOIN_ANYCAST,
+	add(missing, unix.SOL_RAW, ipv6HdrIncl)
+	add(missing, unix.IPPROTO_IPV6, ipv6HdrIncl, unix.IPV6_ADDRFORM, unix.IPV6_2292PKTOPTIONS, unix.IPV6_ROUTER_ALERT, unix.IPV6_MTU, unix.IPV6_JOIN_ANYCAST,
 		unix.IPV6_LEAVE_ANYCAST, 32, 42, 43, 44, 45, 46, 47, 48, unix.IPV6_PKTINFO, unix.IPV6_HOPOPTS, unix.IPV6_RTHDRDSTOPTS, unix.IPV6_RTHDR,
 		unix.IPV6_DSTOPTS, unix.IPV6_PATHMTU, 64, 65, 68, 69, unix.IPV6_MINHOPCOUNT, 74, unix.IPV6_RECVFRAGSIZE, 80)
 	add(privileged, unix.IPPROTO_IPV6, unix.IPV6_IPSEC_POLICY, unix.IPV6_XFRM_POLICY, unix.IPV6_TRANSPARENT)

@@ -3,6 +3,7 @@ package abi
 import (
 	"bytes"
 	"net/netip"
+	"reflect"
 	"syscall"
 	"testing"
 	"time"
@@ -97,7 +98,7 @@ func TestCmsgsAreTheKernels(t *testing.T) {
 			Dst: netip.MustParseAddr("127.0.0.1"), If: protocol.LinkAddr{Index: 1}, TTL: 64,
 			Time: time.Unix(int64(le.Uint64(full[16:])), 0),
 		}
-		got, cut := s.AppendCmsgs(nil, a, room)
+		got, cut := s.AppendCmsgs(nil, ofIPv4(a), room)
 		for _, b := range [][]byte{got, want} { // the time is another one
 			clear(b[min(16, len(b)):min(32, len(b))])
 		}
@@ -122,14 +123,14 @@ func TestStamps(t *testing.T) {
 		if got := f.get(protocol.SockOpt{Level: protocol.SolSocket, Name: protocol.SoTimestamp}); le.Uint32(got) != 1 {
 			t.Errorf("%d: the stack was told % x", name, got)
 		}
-		b, cut := s.AppendCmsgs(nil, protocol.Ancillary{TTL: -1, Time: at}, 64)
+		b, cut := s.AppendCmsgs(nil, ofIPv4(protocol.Ancillary{TTL: -1, Time: at}), 64)
 		if len(b) != 32 || cut || le.Uint32(b[12:]) != uint32(name) || le.Uint64(b[16:]) != uint64(at.Unix()) || le.Uint64(b[24:]) != part {
 			t.Errorf("%d: % x, cut %v", name, b, cut)
 		}
 		if err := ourSet(&s, f, unix.SOL_SOCKET, unix.SO_TIMESTAMP_OLD, value32(0)); err != nil {
 			t.Fatal(err)
 		}
-		if b, _ := s.AppendCmsgs(nil, protocol.Ancillary{TTL: -1, Time: at}, 64); len(b) != 0 {
+		if b, _ := s.AppendCmsgs(nil, ofIPv4(protocol.Ancillary{TTL: -1, Time: at}), 64); len(b) != 0 {
 			t.Errorf("%d: after it was turned off % x", name, b)
 		}
 	}
@@ -142,17 +143,99 @@ func TestMulticastPktinfo(t *testing.T) {
 	s := datagram
 	s.Tables = sampleTables
 	s.Keep(Request{keep: []kept{{pktinfo4, 1}}})
-	b, _ := s.AppendCmsgs(nil, a, 64)
+	b, _ := s.AppendCmsgs(nil, ofIPv4(a), 64)
 	if want := []byte{3, 0, 0, 0, 10, 0, 0, 1, 224, 0, 0, 251}; len(b) != 32 || !bytes.Equal(b[16:28], want) {
 		t.Errorf("% x, want % x in it", b, want)
 	}
-	s = Sock{Family: unix.AF_INET6, Type: unix.SOCK_DGRAM}
-	s.Keep(Request{keep: []kept{{pktinfo6, 1}}})
-	b, _ = s.AppendCmsgs(nil, a, 64)
-	ip := netip.MustParseAddr("::ffff:224.0.0.251").As16()
-	if want := append(ip[:], 3, 0, 0, 0); len(b) != 40 || le.Uint32(b[12:]) != unix.IPV6_PKTINFO || !bytes.Equal(b[16:36], want) {
-		t.Errorf("% x, want % x in it", b, want)
+}
+
+// TestCmsgs6: an AF_INET6 socket is told in Linux's numbers what it has asked
+// for; of a datagram of IPv4 where it was sent to, and by IPPROTO_IP the rest.
+func TestCmsgs6(t *testing.T) {
+	control := func(dst string) (b []byte) {
+		add := func(typ int, v []byte) {
+			b = protocol.AppendControl(b, protocol.Control{Level: protocol.ProtoIPv6, Type: typ, Data: v})
+		}
+		add(protocol.IPv6PktInfo, protocol.AppendPktInfo(nil, protocol.PktInfo{Addr: netip.MustParseAddr(dst), Index: 3}))
+		add(protocol.IPv6HopLimit, value32(7))
+		add(protocol.IPv6TClass, value32(0xb8))
+		add(protocol.IPv6PathMTU, append(protocol.AppendSockaddr(nil, v6("fe80::9%3", 0)), value32(1300)...))
+		return b
 	}
+	info := func(dst string) []byte {
+		ip := netip.MustParseAddr(dst).As16()
+		return cmsg(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, append(ip[:], 3, 0, 0, 0)...)
+	}
+	tclass := cmsg(unix.IPPROTO_IPV6, unix.IPV6_TCLASS, value32(0xb8)...)
+	limit := cmsg(unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, value32(7)...)
+	mtu := cmsg(unix.IPPROTO_IPV6, unix.IPV6_PATHMTU, append(AppendSockaddr(nil, v6("fe80::9%3", 0)), value32(1300)...)...)
+	four := cmsg(unix.IPPROTO_IP, unix.IP_PKTINFO, 3, 0, 0, 0, 224, 0, 0, 251, 224, 0, 0, 251)
+	ttl := cmsg(unix.IPPROTO_IP, unix.IP_TTL, value32(7)...)
+	for _, c := range []struct {
+		wants    []Option
+		from, to string
+		told     [][]byte
+	}{
+		{nil, "2001:db8::2", "ff02::fb", [][]byte{tclass, mtu}},
+		{[]Option{pktinfo6, hops6}, "2001:db8::2", "ff02::fb", [][]byte{info("ff02::fb"), limit, tclass, mtu}},
+		{[]Option{pktinfo4, hops4}, "2001:db8::2", "ff02::fb", [][]byte{tclass, mtu}},
+		{[]Option{pktinfo6, hops6}, "::ffff:10.0.0.2", "::ffff:224.0.0.251", [][]byte{info("::ffff:224.0.0.251"), mtu}},
+		{[]Option{pktinfo4, hops4}, "::ffff:10.0.0.2", "::ffff:224.0.0.251", [][]byte{mtu, four, ttl}},
+	} {
+		s := Sock{Family: unix.AF_INET6, Type: unix.SOCK_DGRAM}
+		for _, o := range c.wants {
+			s.Keep(Request{keep: []kept{{o, 1}}})
+		}
+		got, cut := s.AppendCmsgs(nil, protocol.Msg{Addr: v6(c.from, 9), Control: control(c.to)}, 512)
+		if want := bytes.Join(c.told, nil); cut || !bytes.Equal(got, want) {
+			t.Errorf("%v from %s to %s:\n% x, want\n% x", c.wants, c.from, c.to, got, want)
+		}
+	}
+}
+
+// TestParseCmsgs6: wishes for a packet of IPv6 go to the stack in its numbers.
+func TestParseCmsgs6(t *testing.T) {
+	s := Sock{Family: unix.AF_INET6, Type: unix.SOCK_DGRAM}
+	info := append(make([]byte, 16), 2, 0, 0, 0)
+	for _, c := range []struct {
+		typ   int
+		data  []byte
+		stack int
+		err   error
+	}{
+		{unix.IPV6_PKTINFO, info, protocol.IPv6PktInfo, nil},
+		{unix.IPV6_2292PKTINFO, info, protocol.IPv62292PktInfo, nil},
+		{unix.IPV6_PKTINFO, info[:19], 0, syscall.EINVAL},
+		{unix.IPV6_HOPLIMIT, value32(5), protocol.IPv6HopLimit, nil},
+		{unix.IPV6_HOPLIMIT, []byte{5}, 0, syscall.EINVAL},
+		{unix.IPV6_TCLASS, value32(5), protocol.IPv6TClass, nil},
+		{unix.IPV6_DONTFRAG, value32(1), protocol.IPv6DontFrag, nil},
+		{unix.IPV6_HOPOPTS, make([]byte, 8), protocol.IPv6HopOpts, nil},
+		{unix.IPV6_RTHDRDSTOPTS, make([]byte, 8), protocol.IPv6RtHdrDstOpts, nil},
+		{ipv6FlowInfo, value32(1), -1, nil},
+		{99, value32(1), 0, syscall.EINVAL},
+	} {
+		got, err := s.ParseCmsgs(append(cmsg(unix.IPPROTO_IP, unix.IP_TTL), cmsg(unix.IPPROTO_IPV6, c.typ, c.data...)...), true)
+		if err != c.err {
+			t.Errorf("type %d, % x: %v, want %v", c.typ, c.data, err, c.err)
+		}
+		if err != nil {
+			continue
+		}
+		all, err := protocol.Controls(got.Six)
+		var want []protocol.Control
+		if c.stack >= 0 {
+			want = []protocol.Control{{Level: protocol.ProtoIPv6, Type: c.stack, Data: c.data}}
+		}
+		if err != nil || !reflect.DeepEqual(all, want) {
+			t.Errorf("type %d: %v, %v; want %v", c.typ, all, err, want)
+		}
+	}
+}
+
+// ofIPv4 is a message that the stack has told that of.
+func ofIPv4(a protocol.Ancillary) protocol.Msg {
+	return protocol.Msg{Control: protocol.AppendAncillary(nil, a)}
 }
 
 func cmsg(level, typ int, data ...byte) []byte {
@@ -191,24 +274,24 @@ func TestParseCmsgs(t *testing.T) {
 		{cmsg(77, 1, 1), none, nil},
 	} {
 		got, err := datagram.parse(c.b)
-		if err != c.err || err == nil && got != c.want {
+		if err != c.err || err == nil && !reflect.DeepEqual(got, c.want) {
 			t.Errorf("% x: %+v, %v; want %+v, %v", c.b, got, err, c.want, c.err)
 		}
 	}
 	six := Sock{Family: unix.AF_INET6, Type: unix.SOCK_DGRAM}
 	mapped := netip.MustParseAddr("::ffff:10.0.0.1").As16()
-	got, err := six.ParseCmsgs(cmsg(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, append(mapped[:], 3, 0, 0, 0)...))
-	if want := (Control{Src: src, Index: 3, TTL: -1, TOS: -1}); err != nil || got != want {
+	got, err := six.ParseCmsgs(cmsg(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, append(mapped[:], 3, 0, 0, 0)...), false)
+	if want := (Control{Src: src, Index: 3, TTL: -1, TOS: -1}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("in6_pktinfo: %+v, %v", got, err)
 	}
 	mapped[0] = 0x20
-	if _, err := six.ParseCmsgs(cmsg(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, append(mapped[:], 3, 0, 0, 0)...)); err != syscall.EINVAL {
+	if _, err := six.ParseCmsgs(cmsg(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, append(mapped[:], 3, 0, 0, 0)...), false); err != syscall.EINVAL {
 		t.Errorf("in6_pktinfo of IPv6: %v", err)
 	}
 }
 
 // parse keeps a table's socket out of the way.
-func (s Sock) parse(b []byte) (Control, error) { return s.ParseCmsgs(b) }
+func (s Sock) parse(b []byte) (Control, error) { return s.ParseCmsgs(b, false) }
 
 // TestParseCmsgsAsTheKernel sends what a program may send and compares who is
 // refused.
@@ -272,7 +355,7 @@ func TestCmsgRoundTrip(t *testing.T) {
 			ip := want.Src.As4()
 			b = append(b, cmsg(unix.IPPROTO_IP, unix.IP_PKTINFO, append(append(value32(want.Index), ip[:]...), 0, 0, 0, 0)...)...)
 		}
-		if got, err := datagram.parse(b); err != nil || got != want {
+		if got, err := datagram.parse(b); err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("% x: %+v, %v; want %+v", b, got, err, want)
 		}
 	})
@@ -289,9 +372,12 @@ func FuzzCmsgs(f *testing.F) {
 		if six {
 			s.Family = unix.AF_INET6
 		}
-		c, err := s.ParseCmsgs(b)
+		c, err := s.ParseCmsgs(b, six)
 		if err != nil {
 			return
+		}
+		if all, err := protocol.Controls(c.Six); err != nil || !six && len(all) > 0 {
+			t.Fatalf("% x: % x for the stack, %v", b, c.Six, err)
 		}
 		if c.TTL < -1 || c.TTL == 0 || c.TTL > 255 || c.TOS < -1 || c.TOS > 255 || c.Index < 0 || c.Src.IsValid() && !c.Src.Is4() {
 			t.Fatalf("% x: %+v", b, c)

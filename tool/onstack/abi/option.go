@@ -133,6 +133,8 @@ func (s *Sock) wantsInt(o Option) bool {
 		return s.transport() == o.Level && o.Name != unix.TCP_CONGESTION && o.Name != unix.TCP_ULP
 	case unix.IPPROTO_UDP:
 		return s.transport() == o.Level
+	case unix.SOL_RAW:
+		return s.transport() == o.Level && s.Family == unix.AF_INET6
 	}
 	return false
 }
@@ -157,7 +159,9 @@ func find(s *Sock, o Option) (rule, bool) {
 	case unix.SOL_SOCKET:
 		table = socketRules
 	case unix.IPPROTO_IP:
-		table = ipRules
+		if s.Family == unix.AF_INET || s.Type != unix.SOCK_RAW {
+			table = ipRules
+		}
 	case unix.IPPROTO_IPV6:
 		if s.Family == unix.AF_INET6 {
 			table = ip6Rules
@@ -170,6 +174,17 @@ func find(s *Sock, o Option) (rule, bool) {
 			table = udpRules
 		case unix.SOL_RAW:
 			table = rawRules
+			if s.Family == unix.AF_INET6 {
+				table = raw6Rules
+			}
+		}
+	case unix.SOL_ICMPV6:
+		switch {
+		case s.Family != unix.AF_INET6 || s.Type != unix.SOCK_RAW:
+		case s.Protocol != unix.IPPROTO_ICMPV6:
+			return refuse(syscall.EOPNOTSUPP), true
+		default:
+			table = icmp6Rules
 		}
 	}
 	r, ok := table[o.Name]
@@ -235,6 +250,20 @@ func refuse(errno syscall.Errno) rule {
 	return rule{
 		set: func(*Sock, Option, []byte) (Request, error) { return Request{}, errno },
 		get: func(*Sock, Option) (Request, error) { return Request{}, errno },
+	}
+}
+
+// byFamily is an option that is not the same on sockets of AF_INET and AF_INET6.
+func byFamily(four, six rule) rule {
+	of := func(s *Sock) rule {
+		if s.Family == unix.AF_INET6 {
+			return six
+		}
+		return four
+	}
+	return rule{
+		set: func(s *Sock, o Option, v []byte) (Request, error) { return of(s).set(s, o, v) },
+		get: func(s *Sock, o Option) (Request, error) { return of(s).get(s, o) },
 	}
 }
 

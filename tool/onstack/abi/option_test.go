@@ -203,7 +203,7 @@ func TestErr(t *testing.T) {
 func TestShared(t *testing.T) {
 	s, f := Sock{Family: unix.AF_INET6, Type: unix.SOCK_DGRAM}, newFakeStack()
 	dst := func() byte {
-		return f.get(protocol.SockOpt{Level: protocol.ProtoIP, Name: protocol.IPRecvDstAddr})[0]
+		return f.get(protocol.SockOpt{Level: protocol.ProtoIPv6, Name: protocol.IPv6RecvPktInfo})[0]
 	}
 	for i, step := range []struct {
 		o    Option
@@ -214,7 +214,7 @@ func TestShared(t *testing.T) {
 			t.Fatal(err)
 		}
 		if dst() != step.want {
-			t.Errorf("step %d: IP_RECVDSTADDR is %d, want %d", i, dst(), step.want)
+			t.Errorf("step %d: IPV6_RECVPKTINFO is %d, want %d", i, dst(), step.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package abi
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"strconv"
 	"syscall"
@@ -25,8 +26,8 @@ const (
 //	sockaddr_in6  u16 family, port (be), flowinfo (be), addr(16), u32 scope_id
 //
 // AF_UNSPEC is the zero Addr, which dissolves a connection. The flow label has
-// no place in an Addr and is dropped. Errors: EINVAL (shorter than its family
-// wants), EAFNOSUPPORT.
+// no place in an Addr and is dropped; the scope counts of addresses of one link.
+// Errors: EINVAL (shorter than its family wants), EAFNOSUPPORT.
 func ParseSockaddr(b []byte) (protocol.Addr, error) {
 	if len(b) < 2 {
 		return protocol.Addr{}, syscall.EINVAL
@@ -44,7 +45,7 @@ func ParseSockaddr(b []byte) (protocol.Addr, error) {
 			return protocol.Addr{}, syscall.EINVAL
 		}
 		ip := netip.AddrFrom16([16]byte(b[8:]))
-		if len(b) >= SockaddrIn6Len && !ip.Is4In6() {
+		if len(b) >= SockaddrIn6Len && ofLink(ip) {
 			if scope := le.Uint32(b[24:]); scope != 0 {
 				ip = ip.WithZone(strconv.FormatUint(uint64(scope), 10))
 			}
@@ -100,38 +101,27 @@ func AppendSockaddr(b []byte, a protocol.Addr) []byte {
 	return b
 }
 
-// Mapped is the IPv4 address a as an AF_INET6 socket shows it: ::ffff:10.0.0.1,
-// and 0.0.0.0 as ::. Other addresses stay what they are.
-func Mapped(a protocol.Addr) protocol.Addr {
-	if a.Family != protocol.AFInet {
-		return a
-	}
-	ip := netip.IPv6Unspecified()
-	if a.IP.IsValid() && !a.IP.IsUnspecified() {
-		ip = netip.AddrFrom16(a.IP.As16())
-	}
-	return protocol.Addr{Family: protocol.AFInet6, IP: ip, Port: a.Port}
+// ofLink says that an address means nothing without an interface
+// (__ipv6_addr_needs_scope_id).
+func ofLink(ip netip.Addr) bool {
+	return ip.Is6() && (ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsInterfaceLocalMulticast())
 }
 
-// Unmapped is the IPv4 address that a stands for on an AF_INET6 socket: a
-// v4-mapped one, or :: as 0.0.0.0. ok is false for an address of IPv6 alone.
-func Unmapped(a protocol.Addr) (v4 protocol.Addr, ok bool) {
-	switch {
-	case a.Family != protocol.AFInet6:
-		return a, a.Family == protocol.AFInet
-	case a.IP.Is4In6():
-		return protocol.Addr{Family: protocol.AFInet, IP: a.IP.Unmap(), Port: a.Port}, true
-	case a.IP == netip.IPv6Unspecified():
-		return protocol.Addr{Family: protocol.AFInet, IP: netip.IPv4Unspecified(), Port: a.Port}, true
-	}
-	return protocol.Addr{}, false
-}
+// Use says what ToStack's address is for.
+type Use int
 
-// ToStack is the address a of the program as the stack's socket wants it. bind
-// says that it is to be the socket's own; else it is a peer's. Errors:
-// EAFNOSUPPORT (a is of the wrong family for the socket), and of an address
-// that needs IPv6: EADDRNOTAVAIL (bind), ENETUNREACH.
-func (s *Sock) ToStack(a protocol.Addr, bind bool) (protocol.Addr, error) {
+// Uses of an address.
+const (
+	Bind    Use = iota // the socket's own
+	Connect            // its peer
+	Send               // where one datagram goes
+)
+
+// ToStack is the address a of the program as the stack's socket wants it. Errors:
+// EAFNOSUPPORT (a is of the wrong family for the socket), EINVAL (an address of
+// one link that does not say which; bind to one of IPv4, and the socket has nothing
+// to do with that), ENETUNREACH (any other use of such).
+func (s *Sock) ToStack(a protocol.Addr, use Use) (protocol.Addr, error) {
 	if !a.IsValid() {
 		return a, nil
 	}
@@ -141,34 +131,36 @@ func (s *Sock) ToStack(a protocol.Addr, bind bool) (protocol.Addr, error) {
 		}
 		return a, nil
 	}
-	// A datagram socket of AF_INET6 may be pointed at a sockaddr_in, any other
-	// not (udpv6_sendmsg, inet6_bind).
 	only := s.on(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
 	if a.Family == protocol.AFInet {
-		if bind || s.Type != unix.SOCK_DGRAM {
+		// A datagram socket of AF_INET6 may be pointed at a sockaddr_in, any other
+		// not (udpv6_sendmsg, inet6_bind).
+		if use == Bind || s.Type != unix.SOCK_DGRAM || only && use == Connect {
 			return protocol.Addr{}, syscall.EAFNOSUPPORT
 		}
-		if only {
-			return protocol.Addr{}, syscall.ENETUNREACH
-		}
-		return a, nil
+		a = protocol.Addr{Family: protocol.AFInet6, IP: netip.AddrFrom16(a.IP.As16()), Port: a.Port}
 	}
-	v4, ok := Unmapped(a)
 	switch {
-	case ok && !only:
-		return v4, nil
-	case bind && a.IP.Is4In6():
+	case a.IP.Is4In6() && only && use == Bind:
 		return protocol.Addr{}, syscall.EINVAL
-	case bind:
-		return protocol.Addr{}, syscall.EADDRNOTAVAIL
+	case a.IP.Is4In6() && only:
+		return protocol.Addr{}, syscall.ENETUNREACH
+	case !ofLink(a.IP) || a.IP.Zone() != "":
+	case use != Bind && s.Zone != "":
+		a.IP = a.IP.WithZone(s.Zone)
+	case use != Bind && a.IP.IsMulticast() && s.kept[multicastIf6] != 0:
+		a.IP = a.IP.WithZone(strconv.Itoa(s.kept[multicastIf6]))
+	case use != Send && !s.on(unix.SOL_SOCKET, unix.SO_BINDTODEVICE) && a.IP.IsLinkLocalUnicast():
+		return protocol.Addr{}, syscall.EINVAL
 	}
-	return protocol.Addr{}, syscall.ENETUNREACH
+	return a, nil
 }
 
-// FromStack is the address a of the stack's socket as the program's has it.
-func (s *Sock) FromStack(a protocol.Addr) protocol.Addr {
-	if s.Family == unix.AF_INET6 {
-		return Mapped(a)
+// AddrErr is what the stack says to an address as Linux says it: there is no such
+// interface.
+func AddrErr(err error) error {
+	if errors.Is(err, syscall.ENXIO) {
+		return syscall.ENODEV
 	}
-	return a
+	return err
 }

@@ -34,6 +34,7 @@ func TestSockaddr(t *testing.T) {
 		{"\x0a\x00\x01\xbb\x00\x00\x00\x07\xfe\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x03\x00\x00\x00", v6("fe80::1%3", 443), nil},
 		{"\x0a\x00\x01\xbb\x00\x00\x00\x00\xfe\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01", v6("fe80::1", 443), nil}, // RFC 2133's
 		{"\x0a\x00\x01\xbb\x00\x00\x00\x00\xfe\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", protocol.Addr{}, syscall.EINVAL},
+		{"\x0a\x00\x01\xbb\x00\x00\x00\x00\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x03\x00\x00\x00", v6("2001:db8::1", 443), nil}, // of no link
 		{"\x0a\x00\x00\x50\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x0a\x00\x00\x01\x03\x00\x00\x00", v6("::ffff:10.0.0.1", 80), nil},
 		{"\x00\x00", protocol.Addr{}, nil},
 		{"\x00", protocol.Addr{}, syscall.EINVAL},
@@ -105,7 +106,12 @@ func drawAddr(t *rapid.T) protocol.Addr {
 		return protocol.Addr{Family: protocol.AFInet, IP: netip.AddrFrom4([4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "ip"))), Port: port}
 	}
 	ip := netip.AddrFrom16([16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "ip")))
-	if zone := rapid.Uint32().Draw(t, "zone"); zone != 0 && !ip.Is4In6() && rapid.Bool().Draw(t, "scoped") {
+	if rapid.Bool().Draw(t, "of one link") {
+		b := ip.As16()
+		b[0], b[1] = 0xfe, 0x80
+		ip = netip.AddrFrom16(b)
+	}
+	if zone := rapid.Uint32().Draw(t, "zone"); zone != 0 && ofLink(ip) && rapid.Bool().Draw(t, "scoped") {
 		ip = ip.WithZone(strconv.FormatUint(uint64(zone), 10))
 	}
 	return protocol.Addr{Family: protocol.AFInet6, IP: ip, Port: port}
@@ -118,52 +124,52 @@ func TestSockaddrRoundTrip(t *testing.T) {
 		if err != nil || got != a {
 			t.Fatalf("%v came back as %v, %v", a, got, err)
 		}
-		if a.Family == protocol.AFInet {
-			back, ok := Unmapped(Mapped(a))
-			if !ok || back != a || Mapped(a).Family != protocol.AFInet6 {
-				t.Fatalf("%v mapped is %v, and back %v", a, Mapped(a), back)
-			}
-		}
 	})
 }
 
 func TestDualStack(t *testing.T) {
-	s := &Sock{Family: unix.AF_INET6, Type: unix.SOCK_STREAM}
+	stream6 := Sock{Family: unix.AF_INET6, Type: unix.SOCK_STREAM}
+	datagram6 := Sock{Family: unix.AF_INET6, Type: unix.SOCK_DGRAM}
+	only := datagram6
+	if err := ourSet(&only, newFakeStack(), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, value32(1)); err != nil {
+		t.Fatal(err)
+	}
+	bound := datagram6
+	bound.Zone = "3"
+	none := protocol.Addr{}
+	mapped := v6("::ffff:10.0.0.1", 80)
 	for _, c := range []struct {
+		s    Sock
 		a    protocol.Addr
-		bind bool
+		use  Use
 		want protocol.Addr
 		err  error
 	}{
-		{v6("::", 80), true, v4("0.0.0.0", 80), nil},
-		{v6("::ffff:10.0.0.1", 80), true, v4("10.0.0.1", 80), nil},
-		{v6("::1", 80), true, protocol.Addr{}, syscall.EADDRNOTAVAIL},
-		{v6("2001:db8::1", 80), false, protocol.Addr{}, syscall.ENETUNREACH},
-		{v6("::ffff:10.0.0.1", 80), false, v4("10.0.0.1", 80), nil},
-		{v4("10.0.0.1", 80), false, protocol.Addr{}, syscall.EAFNOSUPPORT},
-		{protocol.Addr{}, false, protocol.Addr{}, nil},
+		{stream6, none, Connect, none, nil},
+		{stream6, v6("::", 80), Bind, v6("::", 80), nil},
+		{stream6, mapped, Bind, mapped, nil},
+		{stream6, v6("2001:db8::1", 80), Connect, v6("2001:db8::1", 80), nil},
+		{stream6, v4("10.0.0.1", 80), Bind, none, syscall.EAFNOSUPPORT},
+		{stream6, v4("10.0.0.1", 80), Connect, none, syscall.EAFNOSUPPORT},
+		{datagram6, v4("10.0.0.1", 80), Connect, mapped, nil},
+		{datagram6, v4("10.0.0.1", 80), Send, mapped, nil},
+		{only, v4("10.0.0.1", 80), Connect, none, syscall.EAFNOSUPPORT},
+		{only, v4("10.0.0.1", 80), Send, none, syscall.ENETUNREACH},
+		{only, mapped, Bind, none, syscall.EINVAL},
+		{only, mapped, Connect, none, syscall.ENETUNREACH},
+		{only, v6("::", 80), Bind, v6("::", 80), nil},
+		{stream6, v6("fe80::1%2", 80), Bind, v6("fe80::1%2", 80), nil},
+		{stream6, v6("fe80::1", 80), Bind, none, syscall.EINVAL},
+		{stream6, v6("fe80::1", 80), Connect, none, syscall.EINVAL},
+		{datagram6, v6("fe80::1", 80), Send, v6("fe80::1", 80), nil},
+		{bound, v6("fe80::1", 80), Connect, v6("fe80::1%3", 80), nil},
+		{bound, v6("fe80::1%2", 80), Connect, v6("fe80::1%2", 80), nil},
+		{datagram, mapped, Send, none, syscall.EAFNOSUPPORT},
+		{datagram, v4("10.0.0.1", 80), Send, v4("10.0.0.1", 80), nil},
 	} {
-		if got, err := s.ToStack(c.a, c.bind); got != c.want || err != c.err {
-			t.Errorf("%v (bind %v): %v, %v; want %v, %v", c.a, c.bind, got, err, c.want, c.err)
+		if got, err := c.s.ToStack(c.a, c.use); got != c.want || err != c.err {
+			t.Errorf("%v (use %v): %v, %v; want %v, %v", c.a, c.use, got, err, c.want, c.err)
 		}
-	}
-	if got := s.FromStack(v4("10.0.0.1", 80)); got != v6("::ffff:10.0.0.1", 80) {
-		t.Errorf("from the stack: %v", got)
-	}
-	if err := ourSet(s, newFakeStack(), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, value32(1)); err != nil {
-		t.Fatal(err)
-	}
-	for a, want := range map[protocol.Addr]error{v6("::", 80): syscall.EADDRNOTAVAIL, v6("::ffff:10.0.0.1", 80): syscall.EINVAL} {
-		if _, err := s.ToStack(a, true); err != want {
-			t.Errorf("bind %v of IPv6 alone: %v, want %v", a, err, want)
-		}
-	}
-	four := &Sock{Family: unix.AF_INET, Type: unix.SOCK_DGRAM}
-	if _, err := four.ToStack(v6("::ffff:10.0.0.1", 80), false); err != syscall.EAFNOSUPPORT {
-		t.Errorf("IPv6 on AF_INET: %v", err)
-	}
-	if got := four.FromStack(v4("10.0.0.1", 80)); got != v4("10.0.0.1", 80) {
-		t.Errorf("from the stack: %v", got)
 	}
 }
 
@@ -186,8 +192,8 @@ func FuzzSockaddr(f *testing.F) {
 		}
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 			s := Sock{Family: family, Type: unix.SOCK_DGRAM}
-			if to, err := s.ToStack(a, true); err == nil && to.Family == protocol.AFInet6 {
-				t.Fatalf("%v goes to a stack of IPv4 as %v", a, to)
+			if to, err := s.ToStack(a, Send); err == nil && to.IsValid() && to.Family != s.StackFamily() {
+				t.Fatalf("%v goes to a socket of family %d as %v", a, family, to)
 			}
 		}
 		_, _ = ParseBind(b)

@@ -261,6 +261,7 @@ func bindTo(name string) Request {
 	return Request{
 		Calls: []protocol.SockOpt{{Level: protocol.SolSocket, Name: protocol.SoBindToIf, Value: []byte(name)}},
 		errno: noDevice,
+		keep:  []kept{{Option{unix.SOL_SOCKET, unix.SO_BINDTODEVICE}, flag(name != "")}},
 	}
 }
 
