@@ -56,7 +56,9 @@ func TestDialogues(t *testing.T) {
 	ns.Exec("ip", "link", "set", "v1", "up")
 	ns.Exec("ip", "neigh", "add", "10.9.9.9", "lladdr", "02:00:00:00:00:99", "dev", "v0", "nud", "permanent")
 	kernel := play.NewUser(t).In(ns)
-	kernel.Env = append(kernel.Env, "BLACK=10.9.9.9")
+	ns.Exec("sysctl", "-q", "-w", "net.ipv4.ping_group_range=0 2147483647")
+	ns.Exec("ip", "addr", "add", "fd09::1/64", "dev", "v0", "nodad")
+	ns.Exec("ip", "neigh", "add", "fd09::9", "lladdr", "02:00:00:00:00:99", "dev", "v0", "nud", "permanent")
 
 	// The stack is root's, and the programs are nobody's, who may not everything.
 	root := play.NewRoot(t, nil)
@@ -66,20 +68,36 @@ func TestDialogues(t *testing.T) {
 	prefix := filepath.Join(root.Dir, "s")
 	root.Ionet(prefix, "-d", "wire", "path="+filepath.Join(root.Dir, "w"), "-ptcpip", "prefix="+prefix)
 	root = root.At(prefix)
+	root.Must("ifconfig", "en0", "up")
 	root.Must("ifconfig", "en0", "10.8.8.1/24")
 	root.Must("arp", "-s", "10.8.8.8", "02:00:00:00:00:99")
+	six(root, "fd08::1")
+	root.Must("ndp", "-s", "fd08::8", "02:00:00:00:00:99")
 	nobody := *kernel
 	nobody.Wrap = play.Nobody(t)
-	nobody.Env = []string{"BLACK=10.8.8.8"}
-	stack := side{nobody.At(prefix)}
+	stack := side{User: nobody.At(prefix)}
+	with := func(u *play.User, black, link string) *play.User {
+		v := *u
+		v.Env = append([]string{"BLACK=" + black, "LINK=" + link}, u.Env...)
+		return &v
+	}
 
 	met := map[string]bool{}
-	for _, program := range []string{"errors", "process"} {
-		binary := filepath.Join(kernel.Dir, program)
-		source := filepath.Join("testdata", program+".c")
-		if out, err := exec.Command(gcc, "-Wall", "-Werror", "-Wno-unused", "-Wno-unused-result", "-pthread", "-o", binary, source).CombinedOutput(); err != nil {
+	for _, p := range []struct{ program, family, black, theirs string }{
+		{"errors", "IPv4", "10.8.8.8", "10.9.9.9"}, {"errors", "IPv6", "fd08::8", "fd09::9"},
+		{"process", "IPv4", "10.8.8.8", "10.9.9.9"}, {"process", "IPv6", "fd08::8", "fd09::9"},
+		{"six", "IPv6", "", ""},
+	} {
+		binary := filepath.Join(kernel.Dir, p.program+p.family)
+		source := filepath.Join("testdata", p.program+".c")
+		build := []string{"-Wall", "-Werror", "-Wno-unused", "-Wno-unused-result", "-pthread", "-o", binary, source}
+		if p.family == "IPv6" && p.program != "six" {
+			build = append(build, "-DSIX")
+		}
+		if out, err := exec.Command(gcc, build...).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
+		kernel, stack := with(kernel, p.theirs, "v0"), side{User: with(stack.User, p.black, "en0")}
 		text, err := os.ReadFile(source)
 		if err != nil {
 			t.Fatal(err)
@@ -89,8 +107,8 @@ func TestDialogues(t *testing.T) {
 				continue // a part of exec
 			}
 			met[m[1]] = true
-			t.Run(m[1], func(t *testing.T) {
-				k, s := kernel.For(t).Try("timeout", "20", binary, m[1]), side{stack.For(t)}.tries("timeout", "20", binary, m[1])
+			t.Run(p.family+"/"+m[1], func(t *testing.T) {
+				k, s := kernel.For(t).Try("timeout", "20", binary, m[1]), stack.in(t).tries("timeout", "20", binary, m[1])
 				if k.Status != 0 || s.Status != 0 || s.Err != "" {
 					t.Errorf("kernel: status %d; stack: status %d, %s", k.Status, s.Status, s.Err)
 				}

@@ -16,11 +16,11 @@ func TestNothingPassesTheStack(t *testing.T) {
 	(&desk{User: root, ns: ns}).silence(t)
 	prefix := root.Dir + "/s"
 	root.Ionet(prefix, "-d", "wire", "path="+root.Dir+"/w", "-ptcpip", "prefix="+prefix)
-	stack := side{root.At(prefix)}
+	stack := side{User: root.At(prefix)}
 	stack.Must("ifconfig", "en0", "10.0.0.1/24")
 
 	t.Run("families", func(t *testing.T) {
-		out := side{stack.For(t)}.runs(python(t), "-c", `
+		out := stack.in(t).runs(python(t), "-c", `
 import ctypes, errno, os, socket
 def family(name, f, t, p):
     try:
@@ -125,7 +125,7 @@ socket open
 	})
 
 	t.Run("set-user-id", func(t *testing.T) {
-		if out := (side{stack.For(t)}).runs("grep", "NoNewPrivs", "/proc/self/status"); strings.Fields(out)[1] != "1" {
+		if out := stack.in(t).runs("grep", "NoNewPrivs", "/proc/self/status"); strings.Fields(out)[1] != "1" {
 			t.Errorf("the program may gain privileges: %s", out)
 		}
 	})

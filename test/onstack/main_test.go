@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -23,30 +24,85 @@ import (
 
 func TestMain(m *testing.M) { need.Main(m) }
 
-// desk is an ordinary user in a network namespace that has nothing but lo, with
-// two stacks on a wire: a is 10.0.0.1 and b is 10.0.0.2. A program that used the
-// namespace's network would be seen by its sniffer.
+// family is the addresses of a network in one version of IP.
+type family struct {
+	name    string
+	version int
+	here    string // that of side a
+	there   string // that of side b
+	nobody  string // one of the network that nobody has
+	nowhere string // one to which there is no route
+	lo      string
+}
+
+var families = []family{
+	{"IPv4", 4, "10.0.0.1", "10.0.0.2", "10.0.0.77", "198.51.100.1", "127.0.0.1"},
+	{"IPv6", 6, "fd00::1", "fd00::2", "fd00::77", "2001:db8:9::1", "::1"},
+}
+
+// dash is the option of many a program that says the version.
+func (f family) dash() string { return fmt.Sprint("-", f.version) }
+
+// boxed is an address as it stands before a port.
+func boxed(address string) string {
+	if strings.Contains(address, ":") {
+		return "[" + address + "]"
+	}
+	return address
+}
+
+// at is an address with a port.
+func at(address string, port int) string { return fmt.Sprintf("%s:%d", boxed(address), port) }
+
+// six gives a stack an address of IPv6, which it uses at once.
+func six(u *play.User, address string) {
+	u.T.Helper()
+	u.Must("sysctl", "-w", "net.inet6.ip6.dad_count=0")
+	u.Must("ifconfig", "en0", "inet6", address, "prefixlen", "64")
+}
+
+// desk is an ordinary user and two sides to run programs on: clients on a, servers
+// on b.
 type desk struct {
 	*play.User
+	family
 	ns   *need.NS
 	a, b side
 }
 
-// side is a stack to run programs on.
-type side struct{ *play.User }
+// side is a stack to run programs on, or the kernel.
+type side struct {
+	*play.User
+	kernel bool
+}
 
+// newDesk is one with two stacks on a wire, in a network namespace that has nothing
+// but lo. A program that used the namespace's network would be seen by its sniffer.
 func newDesk(t testing.TB) *desk {
 	t.Helper()
 	d := &desk{ns: need.Namespace(t)}
 	d.User = play.NewUser(t).In(d.ns)
 	a, b := play.PairOf(d.User)
-	d.a, d.b = side{a}, side{b}
+	d.a, d.b = side{User: a}, side{User: b}
+	six(a, families[1].here)
+	six(b, families[1].there)
 	return d
 }
 
 // in is the desk in a part of its test.
 func (d *desk) in(t testing.TB) *desk {
-	return &desk{d.User.For(t), d.ns, side{d.a.For(t)}, side{d.b.For(t)}}
+	return &desk{d.User.For(t), d.family, d.ns, d.a.in(t), d.b.in(t)}
+}
+
+// in is the side in a part of its test.
+func (s side) in(t testing.TB) side { return side{s.For(t), s.kernel} }
+
+// line is a program's command on that side.
+func (s side) line(line []string) []string {
+	if s.kernel {
+		return line
+	}
+	return append([]string{filepath.Join(s.Bin, "onstack")}, line...)
 }
 
 // etc gives the stack a file that stands for the machine's in /etc.
@@ -59,24 +115,26 @@ func (s side) etc(name, text string) {
 	s.Write(filepath.Join(filepath.Base(prefix), "etc", name), text, 0o644)
 }
 
-// runs has a program run on the stack, which has to succeed, and answers its
+// runs has a program run on the side, which has to succeed, and answers its
 // standard output.
 func (s side) runs(line ...string) string {
 	s.T.Helper()
-	return s.Must("onstack", line...)
+	line = s.line(line)
+	return s.Must(line[0], line[1:]...)
 }
 
 // tries is runs for a program that may fail.
 func (s side) tries(line ...string) play.Result {
 	s.T.Helper()
-	return s.Try("onstack", line...)
+	line = s.line(line)
+	return s.Try(line[0], line[1:]...)
 }
 
-// serves starts a program that serves on the stack, and waits until it says so.
+// serves starts a program that serves on the side, and waits until it says so.
 // It ends with the test.
 func (s side) serves(ready string, line ...string) *play.Job {
 	s.T.Helper()
-	j := s.Serves(ready, append([]string{filepath.Join(s.Bin, "onstack")}, line...)...)
+	j := s.Serves(ready, s.line(line)...)
 	ends(j)
 	return j
 }
@@ -94,7 +152,8 @@ func ends(j *play.Job) {
 // begins starts a program beside the test.
 func (s side) begins(in io.Reader, line ...string) *play.Job {
 	s.T.Helper()
-	return s.Begin(in, "onstack", line...)
+	line = s.line(line)
+	return s.Begin(in, line[0], line[1:]...)
 }
 
 // large is a file that fills every buffer on its way several times.

@@ -11,28 +11,29 @@ import (
 	"ionet/test/need"
 )
 
-// nginxConf serves the user's folder at port 8080.
-func nginxConf(dir string) string {
+// nginxConf serves the user's folder at port 8080 of an address.
+func nginxConf(dir, address string) string {
 	return fmt.Sprintf(`daemon off; worker_processes 2; pid %[1]s/nginx.pid; error_log stderr notice;
 events {}
 http {
 	access_log off;
 	client_body_temp_path %[1]s/t1; proxy_temp_path %[1]s/t2; fastcgi_temp_path %[1]s/t3; uwsgi_temp_path %[1]s/t4; scgi_temp_path %[1]s/t5;
 	sendfile on;
-	server { listen 8080; root %[1]s; }
+	server { listen %[2]s:8080; root %[1]s; }
 }
-`, dir)
+`, dir, boxed(address))
 }
 
-// browse gets a large file and many small ones of the server at host:port.
-func (s side) browse(t *testing.T, server string) {
+// browse gets a large file and many small ones of the server at port 8080.
+func (s side) browse(t *testing.T, host string) {
 	curl, wget, wrk := need.Command(t, "curl", "curl"), need.Command(t, "wget", "wget"), need.Command(t, "wrk", "wrk")
+	server := at(host, 8080)
 	s.runs(curl, "-sS", "--max-time", "30", "-o", "by-curl", "http://"+server+"/large")
 	s.wantFile("by-curl")
 	// Two requests on one connection, and the name that it has been given.
-	out := s.runs(curl, "-sS", "--resolve", "web.example:8080:"+strings.Split(server, ":")[0], "-w", "%{num_connects} %{remote_ip}\n",
+	out := s.runs(curl, "-sS", "--resolve", "web.example:8080:"+host, "-w", "%{num_connects} %{remote_ip}\n",
 		"http://web.example:8080/small", "http://web.example:8080/small")
-	if host := strings.Split(server, ":")[0]; out != "small\n1 "+host+"\nsmall\n0 "+host+"\n" {
+	if out != "small\n1 "+host+"\nsmall\n0 "+host+"\n" {
 		t.Errorf("curl says %q", out)
 	}
 	s.runs(wget, "-q", "-T", "30", "-O", "by-wget", "http://"+server+"/large")
@@ -48,8 +49,8 @@ func (d *desk) nginx(t *testing.T) {
 	nginx := need.Command(t, "nginx", "nginx-light")
 	d.Write("large", string(large), 0o644)
 	d.Write("small", "small\n", 0o644)
-	d.b.serves(`start worker process \d+\n(?s:.*)start worker process`, nginx, "-p", d.Dir, "-c", d.Write("nginx.conf", nginxConf(d.Dir), 0o644))
-	d.a.browse(t, "10.0.0.2:8080")
+	d.b.serves(`start worker process \d+\n(?s:.*)start worker process`, nginx, "-p", d.Dir, "-c", d.Write("nginx.conf", nginxConf(d.Dir, d.there), 0o644))
+	d.a.browse(t, d.there)
 }
 
 // python is Debian's: what the user's PATH has may be a script of somebody's.
@@ -61,13 +62,14 @@ func python(t testing.TB) string {
 
 func (d *desk) python(t *testing.T) {
 	d.Write("large", string(large), 0o644)
-	d.b.serves(`Serving HTTP`, python(t), "-u", "-m", "http.server", "8000", "--bind", "10.0.0.2")
+	d.b.serves(`Serving HTTP`, python(t), "-u", "-m", "http.server", "8000", "--bind", d.there)
 	out := d.a.runs(python(t), "-c", `
-import asyncio, urllib.request
-whole = urllib.request.urlopen("http://10.0.0.2:8000/large").read()
+import asyncio, sys, urllib.request
+host, url = sys.argv[1:]
+whole = urllib.request.urlopen(url).read()
 async def get():
-    r, w = await asyncio.open_connection("10.0.0.2", 8000)
-    assert w.get_extra_info("peername") == ("10.0.0.2", 8000)
+    r, w = await asyncio.open_connection(host, 8000)
+    assert w.get_extra_info("peername")[:2] == (host, 8000)
     w.write(b"GET /large HTTP/1.0\r\n\r\n")
     await w.drain()
     b = await r.read()
@@ -77,13 +79,13 @@ async def get():
 async def main():
     print(len(whole), set(await asyncio.gather(*[get() for i in range(10)])))
 asyncio.run(main())
-`)
+`, d.there, "http://"+at(d.there, 8000)+"/large")
 	if want := fmt.Sprintf("%d {True}\n", len(large)); out != want {
 		t.Errorf("urllib and asyncio say %q, want %q", out, want)
 	}
 	// A server of asyncio's, streams and datagrams.
 	d.b.serves(`ready`, python(t), "-u", "-c", `
-import asyncio
+import asyncio, sys
 async def echo(r, w):
     w.write(await r.read())
     w.close()
@@ -91,27 +93,29 @@ class Datagrams(asyncio.DatagramProtocol):
     def connection_made(self, t): self.t = t
     def datagram_received(self, data, addr): self.t.sendto(data.upper(), addr)
 async def main():
-    s = await asyncio.start_server(echo, "10.0.0.2", 8002)
-    await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, local_addr=("10.0.0.2", 8002))
+    s = await asyncio.start_server(echo, sys.argv[1], 8002)
+    await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, local_addr=(sys.argv[1], 8002))
     print("ready")
     await s.serve_forever()
 asyncio.run(main())
-`)
+`, d.there)
 	out = d.a.runs(python(t), "-c", `
-import asyncio, socket
+import asyncio, socket, sys
+host = sys.argv[1]
 async def main():
-    r, w = await asyncio.open_connection("10.0.0.2", 8002)
+    r, w = await asyncio.open_connection(host, 8002)
     sent = bytes(range(256)) * 10000
     w.write(sent)
     w.write_eof()
     print(await r.read() == sent)
 asyncio.run(main())
-u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
 u.settimeout(10)
-u.sendto(b"hello", ("10.0.0.2", 8002))
-print(u.recvfrom(100))
-`)
-	if want := "True\n(b'HELLO', ('10.0.0.2', 8002))\n"; out != want {
+u.sendto(b"hello", (host, 8002))
+said, where = u.recvfrom(100)
+print(said, where[:2])
+`, d.there)
+	if want := fmt.Sprintf("True\nb'HELLO' ('%s', 8002)\n", d.there); out != want {
 		t.Errorf("asyncio says %q, want %q", out, want)
 	}
 }
@@ -123,13 +127,13 @@ require("http").createServer((q, r) => {
 	let n = 0
 	q.on("data", d => n += d.length)
 	q.on("end", () => r.end(n + " from " + q.socket.remoteAddress))
-}).listen(8001, "10.0.0.2", () => console.log("ready"))
-`)
+}).listen(8001, process.argv[1], () => console.log("ready"))
+`, d.there)
 	out := d.a.runs(node, "-e", `
-const http = require("http"), agent = new http.Agent({keepAlive: true, maxSockets: 4}), said = new Map()
+const host = process.argv[1], http = require("http"), agent = new http.Agent({keepAlive: true, maxSockets: 4}), said = new Map()
 let left = 40
 for (let i = 0; i < 40; i++) {
-	const q = http.request({host: "10.0.0.2", port: 8001, method: "POST", agent}, r => {
+	const q = http.request({host, port: 8001, method: "POST", agent}, r => {
 		let s = ""
 		r.on("data", d => s += d)
 		r.on("end", () => {
@@ -140,9 +144,9 @@ for (let i = 0; i < 40; i++) {
 	q.on("error", e => { console.log(e); process.exit(1) })
 	q.end("x".repeat(100000))
 }
-http.get({host: "10.0.0.2", port: 9}).on("error", e => console.log(e.code))
-`)
-	if !strings.Contains(out, "ECONNREFUSED\n") || !strings.Contains(out, "Map(1) { '100000 from 10.0.0.1' => 40 }\n") {
+http.get({host, port: 9}).on("error", e => console.log(e.code))
+`, d.there)
+	if !strings.Contains(out, "ECONNREFUSED\n") || !strings.Contains(out, "Map(1) { '100000 from "+d.here+"' => 40 }\n") {
 		t.Errorf("node says %q", out)
 	}
 }
@@ -155,9 +159,9 @@ func (d *desk) golang(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	d.b.serves(`ready`, binary, "serve", "10.0.0.2:8003")
-	out := d.a.runs(binary, "get", "http://10.0.0.2:8003/")
-	if want := "20 answers of 3145728 octets to 10.0.0.1\nrefused: true\n"; out != want {
+	d.b.serves(`ready`, binary, "serve", at(d.there, 8003))
+	out := d.a.runs(binary, "get", "http://"+at(d.there, 8003)+"/", at(d.there, 9))
+	if want := "20 answers of 3145728 octets to " + d.here + "\nrefused: true\n"; out != want {
 		t.Errorf("net/http says %q, want %q", out, want)
 	}
 }

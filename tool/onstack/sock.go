@@ -369,6 +369,11 @@ func (c *call) putAddr(b []byte, room int, addr, length uint64) error {
 
 // to is the address of a call as the stack wants it.
 func (k *sock) to(b []byte, use abi.Use) (a protocol.Addr, err error) {
+	if len(b) >= 2 && len(b) < abi.SockaddrIn6OldLen && k.abi.Family == unix.AF_INET6 && (use == abi.Bind || k.isStream()) {
+		if le.Uint16(b) != unix.AF_UNSPEC || use == abi.Bind {
+			return a, unix.EINVAL // before the family is looked at
+		}
+	}
 	if k.abi.Family == unix.AF_INET && len(b) >= unix.SizeofSockaddrInet4 {
 		if f := le.Uint16(b); f != unix.AF_INET && f != unix.AF_UNSPEC {
 			return a, unix.EAFNOSUPPORT // however long an address of that family is

@@ -80,9 +80,9 @@ static void in_use(void)
 	s = socket(AF_INET, SOCK_DGRAM, 0);
 	say("bind of a datagram socket", bind(s, SA(a)));
 	say("bind without an address", bind(s, (struct sockaddr *)&a, 3));
-	a = address("192.0.2.1", 0);
+	a = address(NOBODY, 0);
 	say("bind to somebody else's", bind(s, SA(a)));
-	a = address("127.0.0.1", 0);
+	a = address(LOOPBACK, 0);
 	say("bind", bind(s, SA(a)));
 	say("bind again", bind(s, SA(a)));
 }
@@ -110,7 +110,7 @@ static void restarted(void)
 
 static void low_port(void)
 {
-	struct sockaddr_in a = address("127.0.0.1", 80);
+	struct sockaddr_in a = address(LOOPBACK, 80);
 	say("bind", bind(socket(AF_INET, SOCK_STREAM, 0), SA(a)));
 	say("bind of a datagram socket", bind(socket(AF_INET, SOCK_DGRAM, 0), SA(a)));
 	ok("raw", socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
@@ -118,7 +118,7 @@ static void low_port(void)
 
 static void unreachable(void)
 {
-	struct sockaddr_in a = address("198.51.100.1", 9);
+	struct sockaddr_in a = address(NOWHERE, 9);
 	int s = socket(AF_INET, SOCK_STREAM, 0);
 	say("connect", connect(s, SA(a)));
 	s = socket(AF_INET, SOCK_DGRAM, 0);
@@ -128,7 +128,7 @@ static void unreachable(void)
 
 static void unreachable_later(void)
 {
-	struct sockaddr_in a = address("198.51.100.1", 9);
+	struct sockaddr_in a = address(NOWHERE, 9);
 	int s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	say("connect", connect(s, SA(a)));
 	until(s, POLLOUT);
@@ -299,7 +299,7 @@ static int unused(void) { return must("socket", socket(AF_INET, SOCK_STREAM, 0))
 static void not_used_yet(void)
 {
 	char b[256];
-	struct sockaddr_in a, nobody = address("127.0.0.1", 9);
+	struct sockaddr_in a, nobody = address(LOOPBACK, 9);
 	socklen_t n = sizeof a;
 	int v;
 	struct iovec iov = {b, 8};
@@ -384,7 +384,7 @@ static void wrong_arguments(void)
 	struct sockaddr_in odd = a;
 	socklen_t n = sizeof odd;
 	char b[8];
-	odd.sin_family = AF_INET6;
+	odd.sin_family = other_family;
 	streams(fd);
 	say("socket of no family", socket(77, SOCK_STREAM, 0));
 	say("socket of no type", socket(AF_INET, 9, 0));
@@ -411,12 +411,13 @@ static void wrong_arguments(void)
 	say("getsockopt of no option", getsockopt(s, IPPROTO_TCP, 777, b, &(socklen_t){4}));
 	say("shutdown in no direction", shutdown(fd[0], 9));
 	int u = bound(SOCK_DGRAM, &a);
+	struct sockaddr_in none = address(LOOPBACK, 0);
 	static char big[70000];
 	say("sendto of too much", sendto(u, big, sizeof big, 0, SA(a)));
 	say("sendto of a bad pointer", sendto(u, (void *)8, 4, 0, SA(a)));
 	say("sendmsg of a bad pointer", sendmsg(u, (void *)8, 0));
 	say("recvmsg to a bad pointer", recvmsg(u, (void *)8, MSG_DONTWAIT));
-	say("sendto port 0", sendto(u, "x", 1, 0, SA(((struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}))));
+	say("sendto port 0", sendto(u, "x", 1, 0, SA(none)));
 }
 
 static void end_of_peer(void)

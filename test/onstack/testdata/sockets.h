@@ -57,6 +57,25 @@ static int must(const char *what, int n)
 	return n;
 }
 
+/* With SIX the dialogues are of IPv6: the same, word for word, but for the addresses. */
+#ifdef SIX
+enum { other_family = AF_INET };
+#undef AF_INET
+#define AF_INET AF_INET6
+#define sockaddr_in sockaddr_in6
+#define sin_family sin6_family
+#define sin_port sin6_port
+#define sin_addr sin6_addr
+#define LOOPBACK "::1"
+#define NOBODY "2001:db8::1"
+#define NOWHERE "2001:db8:9::1"
+#else
+enum { other_family = AF_INET6 };
+#define LOOPBACK "127.0.0.1"
+#define NOBODY "192.0.2.1"
+#define NOWHERE "198.51.100.1"
+#endif
+
 static struct sockaddr_in address(const char *host, int port)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
@@ -79,7 +98,7 @@ static struct sockaddr_in name(int fd)
 static int bound(int type, struct sockaddr_in *a)
 {
 	int fd = must("socket", socket(AF_INET, type, 0));
-	*a = address("127.0.0.1", 0);
+	*a = address(LOOPBACK, 0);
 	must("bind", bind(fd, SA(*a)));
 	*a = name(fd);
 	return fd;

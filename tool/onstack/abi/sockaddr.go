@@ -17,7 +17,7 @@ import (
 const (
 	SockaddrInLen     = 16
 	SockaddrIn6Len    = 28
-	sockaddrIn6OldLen = 24
+	SockaddrIn6OldLen = 24
 )
 
 // ParseSockaddr reads the socket address that a program gave.
@@ -41,7 +41,7 @@ func ParseSockaddr(b []byte) (protocol.Addr, error) {
 		}
 		return protocol.Addr{Family: protocol.AFInet, Port: binary.BigEndian.Uint16(b[2:]), IP: netip.AddrFrom4([4]byte(b[4:]))}, nil
 	case unix.AF_INET6:
-		if len(b) < sockaddrIn6OldLen {
+		if len(b) < SockaddrIn6OldLen {
 			return protocol.Addr{}, syscall.EINVAL
 		}
 		ip := netip.AddrFrom16([16]byte(b[8:]))

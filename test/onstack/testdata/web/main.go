@@ -1,7 +1,7 @@
 // Web is a static program with a web server and a client of the usual kind:
 //
 //	web serve ADDRESS
-//	web get URL
+//	web get URL CLOSED
 package main
 
 import (
@@ -18,13 +18,13 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1], os.Args[2]); err != nil {
+	if err := run(os.Args[1], os.Args[2], os.Args[3:]...); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(what, where string) error {
+func run(what, where string, closed ...string) error {
 	if what == "serve" {
 		l, err := net.Listen("tcp", where)
 		if err != nil {
@@ -53,7 +53,7 @@ func run(what, where string) error {
 		return failed
 	}
 	fmt.Printf("%d answers of %d octets to %s\n", count, size, me)
-	_, err := net.Dial("tcp", "10.0.0.2:9")
+	_, err := net.Dial("tcp", closed[0])
 	fmt.Println("refused:", errors.Is(err, syscall.ECONNREFUSED))
 	return nil
 }
