@@ -40,9 +40,6 @@ var families = []family{
 	{"IPv6", 6, "fd00::1", "fd00::2", "fd00::77", "2001:db8:9::1", "::1"},
 }
 
-// dash is the option of many a program that says the version.
-func (f family) dash() string { return fmt.Sprint("-", f.version) }
-
 // boxed is an address as it stands before a port.
 func boxed(address string) string {
 	if strings.Contains(address, ":") {
