@@ -428,6 +428,9 @@ func (rb *routeBatch) complete(m *protocol.RouteMessage, r *route.Route, dst net
 		m.Metrics.MTU, m.Inits = uint64(r.If.MTU()), m.Inits|protocol.RTVMTU
 	}
 	src := r.Src
+	if dst.IsUnspecified() && r.Gateway.IsValid() {
+		dst = r.Gateway // of the default route: what its gateway is spoken to with
+	}
 	if dst.Is6() {
 		if best, err := rb.c.s.eng.Engine().Inet6.Source(&socket.Flow{Dst: dst}); err == nil {
 			src = best

@@ -57,10 +57,11 @@ func (r reader) destination(w *words, c *change) error {
 		}
 		m.Dst, c.host = a, true
 	case r.inet6(text):
-		a, err := netip.ParseAddr(text)
-		if err != nil || !a.Is6() {
-			return fmt.Errorf("%s: bad value: an IPv6 address belongs there", text)
+		all, err := r.addresses(text)
+		if err != nil {
+			return err
 		}
+		a := all[0]
 		m.Dst = protocol.Addr{Family: protocol.AFInet6, IP: a}
 		switch {
 		case a.IsUnspecified():
@@ -207,6 +208,9 @@ func from(v uint32) netip.Addr {
 // also an interface's name.
 func (r reader) gateway(s string, toInterface bool) (protocol.Addr, []netip.Addr, error) {
 	if s == "default" {
+		if r.family == protocol.AFInet6 {
+			return protocol.AddrFrom(netip.IPv6Unspecified(), 0), nil, nil
+		}
 		return protocol.AddrFrom(netip.IPv4Unspecified(), 0), nil, nil
 	}
 	if r.family == protocol.AFLink {
@@ -238,10 +242,13 @@ func (r reader) host(s string) (protocol.Addr, error) {
 func (r reader) addresses(s string) ([]netip.Addr, error) {
 	if r.inet6(s) {
 		a, err := netip.ParseAddr(s)
-		if err != nil || !a.Is6() {
+		switch {
+		case err == nil && a.Is6():
+			return []netip.Addr{a}, nil
+		case err == nil || strings.Trim(s, "0123456789.") == "" || strings.Contains(s, ":"):
 			return nil, fmt.Errorf("%s: bad value: an IPv6 address belongs there", s)
 		}
-		return []netip.Addr{a}, nil
+		return r.lookup(s)
 	}
 	if a, err := protocol.ParseInetAton(s); err == nil {
 		return []netip.Addr{a}, nil
@@ -249,7 +256,8 @@ func (r reader) addresses(s string) ([]netip.Addr, error) {
 	return r.lookup(s)
 }
 
-// lookup asks for the IPv4 addresses of a name.
+// lookup asks for the addresses of a name: those of IPv4 unless the family is
+// said.
 func (r reader) lookup(s string) ([]netip.Addr, error) {
 	why := errNoAddress
 	if s != "" && strings.Trim(s, "0123456789.") != "" && r.names != nil {
@@ -257,14 +265,14 @@ func (r reader) lookup(s string) ([]netip.Addr, error) {
 		if err != nil {
 			why = err
 		}
-		var v4 []netip.Addr
+		var found []netip.Addr
 		for _, a := range all {
-			if a = a.Unmap(); a.Is4() {
-				v4 = append(v4, a)
+			if a = a.Unmap(); a.Is6() == (r.family == protocol.AFInet6) {
+				found = append(found, a)
 			}
 		}
-		if len(v4) > 0 {
-			return v4, nil
+		if len(found) > 0 {
+			return found, nil
 		}
 	}
 	return nil, fmt.Errorf("bad value: %s: neither an address nor a known host: %w", s, why)
@@ -284,6 +292,9 @@ func (r reader) mask(s string) (protocol.Addr, error) {
 		}
 	} else if a, err := protocol.ParseInetAton(s); err == nil {
 		return protocol.AddrFrom(a, 0), nil
+	}
+	if r.inet6(s) {
+		return protocol.Addr{}, fmt.Errorf("bad value: %s: a netmask like ffff:ffff:: belongs there (or -prefixlen 32)", s)
 	}
 	return protocol.Addr{}, fmt.Errorf("bad value: %s: a netmask like 255.255.0.0 belongs there", s)
 }

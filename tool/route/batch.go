@@ -142,7 +142,11 @@ func (b *batch) add(ctx context.Context) error {
 	f.waiting = f.waiting[:n+1]
 	q := &f.waiting[n]
 	*q = queued{line: b.lines}
-	if err := q.c.parse(ctx, &b.words, b.args, b.t.names, b.t.now); err != nil {
+	err := q.c.parse(ctx, &b.words, b.args, b.t.names, b.t.now)
+	if err == nil {
+		err = b.t.zones.number(&q.c.msg)
+	}
+	if err != nil {
 		f.waiting = f.waiting[:n]
 		return err
 	}

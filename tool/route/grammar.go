@@ -226,6 +226,11 @@ func (c *change) parse(ctx context.Context, w *words, args []string, names Resol
 	c.verb, c.dest, c.gateway = args[0], w.dest, w.gateway
 	m := &c.msg
 	m.Type, m.Flags, m.Inits, m.Metrics, m.NetmaskBits = typ, w.flags|protocol.RTFUp, w.inits, w.metrics, -1
+	if w.family == 0 && w.dest == "default" {
+		if a, err := netip.ParseAddr(w.gateway); err == nil && a.Is6() {
+			w.family = protocol.AFInet6 // the default of the gateway's family
+		}
+	}
 	r := reader{ctx, names, w.family}
 	if err := r.destination(w, c); err != nil {
 		return err

@@ -68,7 +68,7 @@ func (t *tool) showJSON(tab table, family int) error {
 		if err != nil {
 			return fmt.Errorf("reading the routing table: %w", err)
 		}
-		r, ok := m.(*protocol.RouteMessage)
+		r, ok := t.zones.named(m).(*protocol.RouteMessage)
 		if !ok {
 			continue
 		}

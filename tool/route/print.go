@@ -87,8 +87,23 @@ func (p *printer) host(a protocol.Addr) string {
 	return a.IP.String()
 }
 
-// net is the number of a network: netname.
-func (p *printer) net(a protocol.Addr) string {
+// destination is the host or the network that a route leads to: netname. A
+// network of IPv6 has its length behind it, since nothing else tells it.
+func (p *printer) destination(m *protocol.RouteMessage) string {
+	a := m.Dst
+	switch {
+	case m.Flags&protocol.RTFHost != 0 || a.Family == protocol.AFLink || !a.IP.IsValid():
+		return p.host(a)
+	case a.IP.IsUnspecified() && m.NetmaskBits <= 0:
+		return p.host(a)
+	case a.IP.Is6() && m.NetmaskBits >= 0:
+		return fmt.Sprintf("%s/%d", a.IP, m.NetmaskBits)
+	}
+	return a.IP.String()
+}
+
+// gateway is the number of a gateway, or its link address.
+func (p *printer) gateway(a protocol.Addr) string {
 	if a.Family == protocol.AFLink || !a.IP.IsValid() || a.IP.IsUnspecified() {
 		return p.host(a)
 	}
@@ -281,11 +296,8 @@ func (p *printer) shown(m *protocol.RouteMessage, family *int) {
 		}
 		fmt.Fprintf(p.w, "\n%s:\n%-16.16s %-18.18s %-6.6s\n", name, "Destination", "Gateway", "Flags")
 	}
-	dst := p.net(m.Dst)
-	if m.Flags&protocol.RTFHost != 0 {
-		dst = p.host(m.Dst)
-	}
-	gateway := p.net(m.Gateway)
+	dst := p.destination(m)
+	gateway := p.gateway(m.Gateway)
 	if l := m.Gateway.Link; m.Gateway.Family == protocol.AFLink && l.Len > 0 {
 		l.Name = ""
 		gateway = strings.ReplaceAll(linkText(l), ".", ":")
@@ -311,4 +323,13 @@ func (p *printer) column(s string, width int) string {
 		}
 	}
 	return fmt.Sprintf("%-*s", width, s)
+}
+
+// flushed is a column of what flush tells: twenty characters, but numbers of
+// IPv6 stay whole.
+func (p *printer) flushed(s string) string {
+	if strings.Contains(s, ":") {
+		return fmt.Sprintf("%-20s", s)
+	}
+	return fmt.Sprintf("%-20.20s", s)
 }

@@ -33,7 +33,7 @@ type fake struct {
 func (f *fake) LookupHost(_ context.Context, name string) ([]netip.Addr, error) {
 	switch name {
 	case "gw":
-		return []netip.Addr{netip.MustParseAddr("10.0.0.1")}, nil
+		return []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::99")}, nil
 	case "multi":
 		return []netip.Addr{netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("fe80::1"), netip.MustParseAddr("10.0.0.2")}, nil
 	}
@@ -45,6 +45,20 @@ func (f *fake) LookupAddr(_ context.Context, ip netip.Addr) (string, error) {
 		return "gate.example.org", nil
 	}
 	return "", errors.New("no name")
+}
+
+func (f *fake) IfIndex(name string) (int, error) {
+	if name == "en0" {
+		return 2, nil
+	}
+	return 0, errors.New("no such interface")
+}
+
+func (f *fake) IfName(index int) (string, error) {
+	if index == 2 {
+		return "en0", nil
+	}
+	return "", errors.New("no such interface")
 }
 
 func (f *fake) Dump(what, family int, _ uint32) iter.Seq2[protocol.Message, error] {
@@ -150,7 +164,7 @@ func sample() *fake {
 		arp,
 		prefix("10.1.0.0/16", "10.0.0.25", protocol.RTFGateway|protocol.RTFStatic, "en0"),
 		prefix("127.0.0.1/32", "127.0.0.1", protocol.RTFHost, "lo0"),
-		prefix("2001:db8::/32", "fe80::1", protocol.RTFGateway, "en0"),
+		prefix("2001:db8::/32", "fe80::1%2", protocol.RTFGateway, "en0"),
 		&protocol.IfMessage{Index: 2, Name: "en0", Flags: 0x8843, Type: protocol.IFTEthernet,
 			LinkAddr: protocol.LinkOf(2, protocol.IFTEthernet, "en0", []byte{0, 0x50, 0xda, 0xc8, 0x2f, 0x96})},
 	}}
@@ -188,6 +202,17 @@ func TestGet(t *testing.T) {
 	out, _, _ = route(&fake{answer: answer}, options{json: true, numeric: true}, "", "get", "10.25")
 	golden.Check(t, "get-json", out)
 
+	six := prefix("2001:db8:5::/48", "fe80::1%2", protocol.RTFGateway|protocol.RTFStatic, "en0")
+	six.Ifa = protocol.AddrFrom(netip.MustParseAddr("fe80::163%2"), 0)
+	f = &fake{answer: six}
+	out, _, _ = route(f, options{numeric: true}, "", "get", "fe80::25%en0")
+	golden.Check(t, "get6", out)
+	if to := f.sent[0].Dst.IP; to != netip.MustParseAddr("fe80::25%2") {
+		t.Errorf("asked for %s: a zone is an index on the wire", to)
+	}
+	out, _, _ = route(f, options{json: true}, "", "get", "fe80::25%en0")
+	golden.Check(t, "get6-json", out)
+
 	out, stderr, status := route(&fake{fail: map[string]syscall.Errno{"10.0.0.25": syscall.ESRCH}}, options{}, "", "get", "10.25")
 	if out != "" || stderr != "writing to routing socket: No such process\n" || status != 1 {
 		t.Errorf("no route: %q %q %d", out, stderr, status)
@@ -205,6 +230,9 @@ func TestMonitor(t *testing.T) {
 			Addr: addr("10.0.0.163"), Netmask: addr("255.0.0.0"), Brd: addr("10.255.255.255"), Bits: 8},
 		&protocol.AnnounceMessage{Index: 3, Name: "en1", What: protocol.IfArrival},
 		&protocol.AnnounceMessage{Index: 3, Name: "en1", What: protocol.IfDeparture},
+		&protocol.AddrMessage{Type: protocol.RTMNewAddr, Index: 2, Flags: protocol.RTFUp, Ifp: protocol.LinkAddrOf(protocol.LinkAddr{Index: 2, Name: "en0"}),
+			Addr: addr("fe80::163%2"), Netmask: addr("ffff:ffff:ffff:ffff::"), Bits: 64},
+		prefix("2001:db8::/32", "fe80::1%2", protocol.RTFGateway, "en0"),
 		&protocol.DesyncMessage{Lost: 12}}
 	for _, json := range []bool{false, true} {
 		name := map[bool]string{false: "monitor", true: "monitor-json"}[json]
@@ -239,7 +267,11 @@ func TestChange(t *testing.T) {
 		{options{verbose: true}, "add default 10.25"},
 		{options{test: true}, "add default 10.25"},
 		{options{debug: true}, "delete default"},
-		{options{}, "add -inet6 default fe80::1"},
+		{options{}, "add -inet6 default fe80::1%en0"},
+		{options{}, "add 2001:db8:5::/48 fe80::2%en0"},
+		{options{}, "add 2001:db8:5::/48 fe80::2%en7"},
+		{options{}, "add 2001:db8:5::/48 fe80::3"},
+		{options{verbose: true}, "add 2001:db8:5::/48 fe80::2%en0"},
 		{options{}, ""},
 		{options{}, "frobnicate"},
 		{options{}, "add -bogus 1.2.3.4 gw"},
@@ -248,7 +280,7 @@ func TestChange(t *testing.T) {
 		{options{}, "show -link"},
 	} {
 		f := &fake{fail: map[string]syscall.Errno{"10.9.9.9": syscall.EEXIST, "10.8.8.8": syscall.ESRCH, "10.7.7.7": syscall.EBUSY,
-			"10.6.6.6": syscall.ENOBUFS, "10.5.5.5": syscall.ENETUNREACH, "10.9.0.1": syscall.ENETUNREACH, "fe80::1": syscall.EAFNOSUPPORT}}
+			"10.6.6.6": syscall.ENOBUFS, "10.5.5.5": syscall.ENETUNREACH, "10.9.0.1": syscall.ENETUNREACH, "fe80::1%2": syscall.EAFNOSUPPORT, "fe80::3": syscall.ENETUNREACH}}
 		out, stderr, status := route(f, c.o, "", strings.Fields(c.line)...)
 		fmt.Fprintf(&all, "$ route %s\n%s", c.line, out)
 		if stderr != "" {
@@ -300,6 +332,11 @@ func TestBatch(t *testing.T) {
 	if out, stderr, status := route(f, options{batch: "routes", verbose: true}, "add default gw\n"); out != "add net default: gateway gw\n" || stderr != "" || status != 0 {
 		t.Errorf("-v: %q %q %d", out, stderr, status)
 	}
+	f = &fake{}
+	if _, stderr, status := route(f, options{batch: "routes"}, "add 2001:db8::/32 fe80::1%en0\nadd 2001:db9::/32 fe80::1%en9\n"); status != 1 ||
+		stderr != "routes:2: fe80::1%en9: there is no interface en9\nroute: 1 of 2 lines of routes failed\n" || f.sent[0].Gateway.IP.Zone() != "2" {
+		t.Errorf("zones: %q %d, sent %+v", stderr, status, f.sent)
+	}
 	f = &fake{reads: [][]protocol.Message{{&protocol.DesyncMessage{Lost: 3}}}}
 	if _, stderr, status := route(f, options{batch: "routes"}, "add default gw\n"); status != 1 || !strings.Contains(stderr, "lost 3 messages") {
 		t.Errorf("lost replies: %q %d", stderr, status)
@@ -336,6 +373,13 @@ func TestParse(t *testing.T) {
 		{"add -inet6 default fe80::1", "net ::/0 <UP,GATEWAY,STATIC> via fe80::1"},
 		{"add -inet6 2001:db8:: fe80::1", "net 2001:db8::/64 <UP,GATEWAY,STATIC> via fe80::1"},
 		{"add -inet6 2001:db8:: -prefixlen 32 fe80::1", "net 2001:db8::/32 <UP,GATEWAY,STATIC> via fe80::1"},
+		{"add default fe80::1%en0", "net ::/0 <UP,GATEWAY,STATIC> via fe80::1%en0"},
+		{"add -inet6 default gw", "net ::/0 <UP,GATEWAY,STATIC> via 2001:db8::99"},
+		{"add -inet6 gw ::1", "host 2001:db8::99/128 <UP,GATEWAY,HOST,STATIC> via ::1"},
+		{"add -inet6 -net 2001:db8:5:: -netmask ffff:ffff:ffff:: gw", "net 2001:db8:5::/48 <UP,GATEWAY,STATIC> via 2001:db8::99"},
+		{"add -inet6 -host 2001:db8:: gw", "host 2001:db8::/128 <UP,GATEWAY,HOST,STATIC> via 2001:db8::99"},
+		{"add -inet6 ::/96 ::1 -reject", "net ::/96 <UP,GATEWAY,REJECT,STATIC> via ::1"},
+		{"delete -inet6 default", "net ::/0 <UP,GATEWAY,STATIC> via "},
 		{"add 2001:db8::1 fe80::1", "host 2001:db8::1/128 <UP,GATEWAY,HOST,STATIC> via fe80::1"},
 		{"add gw 10.0.0.9", "host 10.0.0.1/32 <UP,GATEWAY,HOST,STATIC> via 10.0.0.9"},
 		{"delete 10.1/16", "net 10.1.0.0/16 <UP,GATEWAY,STATIC> via "},
@@ -351,6 +395,7 @@ func TestParse(t *testing.T) {
 		{"add nobody gw", "bad value: nobody: neither an address nor a known host: no such host"},
 		{"add -net 10 -netmask 255.0.255.0 gw", "the netmask 255.0.255.0 has holes: its ones must come before its zeros"},
 		{"add -net 10 -netmask what gw", "bad value: what: a netmask like 255.255.0.0 belongs there"},
+		{"add -inet6 2001:db8:: -netmask ffff::x gw", "bad value: ffff::x: a netmask like ffff:ffff:: belongs there (or -prefixlen 32)"},
 		{"add -inet6 10.1 gw", "10.1: bad value: an IPv6 address belongs there"},
 		{"add 2001:db8::1 -netmask 255.0.0.0 fe80::1", "the netmask 255.0.0.0 is not of the destination's family"},
 		{"add 1.2.3.4 gw 255.0.0.0 255.0.0.0", `"255.0.0.0" is one address too many: destination, gateway and netmask are there already`},

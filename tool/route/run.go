@@ -19,6 +19,7 @@ import (
 // table is what route reads of a stack.
 type table interface {
 	Resolver
+	interfaces
 	LookupAddr(ctx context.Context, ip netip.Addr) (string, error)
 	Dump(what, family int, flags uint32) iter.Seq2[protocol.Message, error]
 }
@@ -49,6 +50,7 @@ type tool struct {
 	now      func() time.Time
 
 	names   Resolver
+	zones   *zones
 	sock    socket
 	printer printer
 }
@@ -83,7 +85,7 @@ func (t *tool) run(ctx context.Context, args []string) int {
 }
 
 func (t *tool) do(ctx context.Context, args []string) error {
-	t.printer = printer{w: t.out, now: t.now}
+	t.printer, t.zones = printer{w: t.out, now: t.now}, newZones(nil)
 	if len(args) == 0 && t.batch == "" {
 		if !t.flush {
 			return &usageError{}
@@ -122,7 +124,7 @@ func (t *tool) do(ctx context.Context, args []string) error {
 		if tab, err = t.table(); err != nil {
 			return err
 		}
-		t.names = tab
+		t.names, t.zones = tab, newZones(tab)
 		if !t.numeric {
 			t.printer.name = func(ip netip.Addr) string {
 				name, _ := tab.LookupAddr(ctx, ip)
@@ -172,6 +174,9 @@ func (t *tool) change(ctx context.Context, args []string) error {
 			fmt.Fprintf(t.err, "route: %s\n", w)
 		}
 	}
+	if err := t.zones.number(&c.msg); err != nil {
+		return err
+	}
 	var answer protocol.RouteMessage
 	tried := 0
 	for {
@@ -189,23 +194,28 @@ func (t *tool) change(ctx context.Context, args []string) error {
 	if err != nil {
 		t.out.Flush()
 		fmt.Fprintf(t.err, "writing to routing socket: %s\n", protocol.Strerror(err))
+		if a, ok := c.lost(); ok && (errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.ESRCH)) {
+			fmt.Fprintf(t.err, "route: %s is an address of one link: say of which, as in %s%%en0\n", a, a)
+		}
 	}
 	switch {
 	case c.verb != "get":
 	case err != nil:
 		return errSaid
 	case t.json:
-		return t.encode(routeJSON(&answer, t.now().Unix()))
+		return t.encode(routeJSON(t.zones.named(&answer).(*protocol.RouteMessage), t.now().Unix()))
 	case t.debug || t.test:
 		return nil
 	default:
-		t.printer.got(c.msg.Dst, &answer, t.verbose)
+		asked := c.msg.Dst
+		asked.IP = t.zones.name(asked.IP)
+		t.printer.got(asked, t.zones.named(&answer).(*protocol.RouteMessage), t.verbose)
 		return nil
 	}
 	if !t.quiet {
 		t.out.WriteString(c.sentence())
 		if tried > 0 && err == nil {
-			fmt.Fprintf(t.out, " (%s)", c.msg.Gateway.IP)
+			fmt.Fprintf(t.out, " (%s)", t.zones.name(c.msg.Gateway.IP))
 		}
 	}
 	switch {
@@ -245,7 +255,8 @@ func failure(err error) string {
 }
 
 // sent prints a message that is about to be sent (-v).
-func (t *tool) sent(m *protocol.RouteMessage) {
+func (t *tool) sent(request *protocol.RouteMessage) {
+	m := t.zones.named(request)
 	for _, a := range addressesOf(m) {
 		switch a.addr.Family {
 		case protocol.AFInet:
@@ -272,7 +283,7 @@ func (t *tool) show(tab table, family int) error {
 		if err != nil {
 			return fmt.Errorf("reading the routing table: %w", err)
 		}
-		if r, ok := m.(*protocol.RouteMessage); ok {
+		if r, ok := t.zones.named(m).(*protocol.RouteMessage); ok {
 			t.printer.shown(r, &last)
 		}
 	}
@@ -298,7 +309,7 @@ func (t *tool) flushAll(tab table, family int) error {
 			continue
 		}
 		if t.verbose {
-			t.printer.message(r)
+			t.printer.message(t.zones.named(r))
 		}
 		if r.Flags&protocol.RTFGateway != 0 && r.Flags&protocol.RTFCloned == 0 {
 			gone = append(gone, *r)
@@ -312,16 +323,13 @@ func (t *tool) flushAll(tab table, family int) error {
 		if _, err := t.sock.Request(r); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("writing to routing socket: %s", protocol.Strerror(err))
 		}
+		shown := t.zones.named(&r).(*protocol.RouteMessage)
 		switch {
 		case t.quiet:
 		case t.verbose:
-			t.printer.message(&r)
+			t.printer.message(shown)
 		default:
-			dst := t.printer.net(r.Dst)
-			if r.Flags&protocol.RTFHost != 0 {
-				dst = t.printer.host(r.Dst)
-			}
-			fmt.Fprintf(t.out, "%-20.20s %-20.20s done\n", dst, t.printer.host(r.Gateway))
+			fmt.Fprintf(t.out, "%s %s done\n", t.printer.flushed(t.printer.destination(shown)), t.printer.flushed(t.printer.host(shown.Gateway)))
 		}
 	}
 	return nil
@@ -337,7 +345,7 @@ func (t *tool) monitor(tab table) error {
 			if err != nil {
 				return err
 			}
-			t.printer.message(m)
+			t.printer.message(t.zones.named(m))
 		}
 		return nil
 	}
@@ -347,6 +355,7 @@ func (t *tool) monitor(tab table) error {
 			return err
 		}
 		for _, m := range msgs {
+			m = t.zones.named(m)
 			if t.json {
 				if err := t.encode(messageJSON(m, t.now())); err != nil {
 					return err
