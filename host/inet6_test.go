@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/mdlayher/ndp"
 	"github.com/miekg/dns"
 
 	"ionet/driver/wire"
@@ -261,5 +263,48 @@ func TestV4Only(t *testing.T) {
 		if err := f(); !errors.Is(err, syscall.EAFNOSUPPORT) {
 			t.Errorf("IPv6: %v", err)
 		}
+	}
+}
+
+// The name servers of a stack that was given none are those that a router tells
+// of.
+func TestLearntNameServers(t *testing.T) {
+	seg := wire.NewSegment()
+	a, b := station(t, seg, 1), station(t, seg, 2)
+	answers(t, b, "learnt.test. 60 IN AAAA 2001:db8::2")
+	l, err := b.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ra, err := ndp.MarshalMessage(&ndp.RouterAdvertisement{Options: []ndp.Option{
+		&ndp.RecursiveDNSServer{Lifetime: time.Hour, Servers: []netip.Addr{netip.MustParseAddr("fe80::2")}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Call(func(w *netif.Work) {
+		so, serr := b.Engine().Socket(w, socket.AFInet6, socket.Raw, 58, socket.Cred{Super: true})
+		if err = serr; err != nil {
+			return
+		}
+		defer so.Close(w)
+		if err = so.SetOption(w, inet6.LevelIPv6, inet6.IPv6MulticastHops, socket.Value32(255)); err == nil {
+			_, err = so.Send(w, &socket.Msg{Addr: socket.Addr{IP: netip.MustParseAddr("ff02::1"), Scope: 2}, Data: ra})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		if servers, _ := a.Engine().Auto.DNS(); len(servers) == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("no name server was learnt")
+		}
+	}
+	x, _ := accepted(t, a, "tcp", "learnt.test.:80", l)
+	if x.RemoteAddr().String() != "[2001:db8::2]:80" {
+		t.Errorf("connected to %v", x.RemoteAddr())
 	}
 }

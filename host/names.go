@@ -15,8 +15,9 @@ import (
 
 // Resolver looks names up as package net does, from the files of the system
 // and by DNS, but asks over the stack's own sockets; Dial uses it. The servers
-// are those of Config.NameServers, of which one that has failed is asked when
-// the others have too, or else those of the system's resolv.conf.
+// are those of Config.NameServers or else those that routers have told of (RFC
+// 8106), of which one that has failed is asked when the others have too, or
+// else those of the system's resolv.conf.
 func (h *Stack) Resolver() *net.Resolver { return &h.resolver }
 
 // lookup answers the addresses of a name, of a family if that is not 0, in the
@@ -105,8 +106,24 @@ func (c *serverConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+func (h *Stack) nameServers() []netip.AddrPort {
+	if len(h.conf.NameServers) > 0 || h.engine.Auto == nil {
+		return h.conf.NameServers
+	}
+	learnt, _ := h.engine.Auto.DNS()
+	servers := make([]netip.AddrPort, 0, len(learnt))
+	for _, ip := range learnt {
+		plain, index := packet.Unscoped(ip)
+		if ifp := h.engine.Env.Ifs.ByIndex(index); ifp != nil {
+			plain = plain.WithZone(ifp.Name)
+		}
+		servers = append(servers, netip.AddrPortFrom(plain, 53))
+	}
+	return servers
+}
+
 func (h *Stack) dialServer(ctx context.Context, network, address string) (net.Conn, error) {
-	servers := h.conf.NameServers
+	servers := h.nameServers()
 	if len(servers) == 0 {
 		return h.DialContext(ctx, network, address)
 	}

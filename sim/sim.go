@@ -450,8 +450,9 @@ func (n *Net) receive(e *event) {
 	n.burst = append(n.burst, b)
 }
 
-// calm is longer than any timer of a stack that is left alone.
-const calm = 2 * time.Hour
+// calm is longer than any timer of a stack that is left alone: a neighbour of
+// IPv6 that nobody uses is kept for a day.
+const calm = 26 * time.Hour
 
 // Close closes every socket, lets the network come to rest, and answers what
 // does not balance: buffers, sockets or timers left over.

@@ -265,7 +265,7 @@ func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
 	if err := s.Gif.CheckAddr(ifp, a.Addr); err != nil {
 		return err
 	}
-	was := ifp.Flags()
+	was, wasUp := ifp.Flags(), ifp.Up()
 	n := netif.Addr{Addr: a.Addr, Bits: a.Bits, Broadcast: a.Broadcast, Dst: a.Dst}
 	var err error
 	if a.Addr.Is4() {
@@ -279,6 +279,13 @@ func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
 	}
 	if err != nil {
 		return err
+	}
+	// It has come up with the address, which the address's family has seen to.
+	switch up := ifp.Up() && !wasUp; {
+	case up && a.Addr.Is6():
+		s.Inet.InterfaceUp(ifp)
+	case up && s.Inet6 != nil:
+		s.Inet6.InterfaceUp(ifp)
 	}
 	if ifp.Flags() != was {
 		s.publish(Event{Kind: IfChanged, If: ifp})

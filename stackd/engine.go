@@ -39,9 +39,10 @@ func newEngine(log *slog.Logger, p paths, o *Options, t *TCPIP) (*engine, error)
 	for _, f := range []struct {
 		on   bool
 		node string
-	}{{t.Forward, "net.inet.ip.forwarding"}, {t.Forward6, "net.inet6.ip6.forwarding"}} {
+		to   string
+	}{{t.Forward, "net.inet.ip.forwarding", "1"}, {t.Forward6, "net.inet6.ip6.forwarding", "1"}, {t.Forward6, "net.inet6.ip6.accept_rtadv", "0"}} {
 		if f.on && err == nil {
-			_, err = h.Engine().Env.MIB.Set(f.node, "1")
+			_, err = h.Engine().Env.MIB.Set(f.node, f.to)
 		}
 	}
 	if err != nil {

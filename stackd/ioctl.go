@@ -29,7 +29,7 @@ func (c *conn) ioctl(p []byte) ([]byte, error) {
 	if req == protocol.SIOCIFCREATE {
 		arg = answer // with the number that it chose
 	}
-	if changes(req) {
+	if changes(req) && !momentary(req) {
 		c.s.journal.ioctl(req, arg)
 	}
 	return protocol.AppendBytes(nil, answer), nil
@@ -44,6 +44,11 @@ func changes(req uint32) bool {
 		return false
 	}
 	return true
+}
+
+// momentary are the requests that a restarted stack need not do again.
+func momentary(req uint32) bool {
+	return req == protocol.SIOCSPFXFLUSH || req == protocol.SIOCSRTRFLUSH || req == protocol.SIOCSRTSOL
 }
 
 // control carries out an interface request and answers its argument.
@@ -81,6 +86,8 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 		return protocol.AppendIfReq(nil, r), nil
 	case protocol.SIOCIFDESTROY:
 		return nil, s.destroy(r.Name)
+	case protocol.SIOCSPFXFLUSH, protocol.SIOCSRTRFLUSH, protocol.SIOCSDEFIFACE, protocol.SIOCGDEFIFACE, protocol.SIOCSRTSOL:
+		return s.routers(req, r)
 	}
 	ifp := eng.Env.Ifs.ByName(r.Name)
 	if req == protocol.SIOCGIFINDEX && r.Name == "" {

@@ -404,7 +404,7 @@ func TestNeighbourLooksLikeARoute(t *testing.T) {
 			t.Errorf("dump %d does not show 10.0.0.9", what)
 		}
 	}
-	for m, err := range s.Dump(protocol.DumpRoutes, 0, 0) {
+	for m, err := range s.Dump(protocol.DumpRoutes, protocol.AFInet, 0) {
 		if rm, ok := m.(*protocol.RouteMessage); err == nil && ok && rm.Flags&protocol.RTFCloning != 0 && rm.Refs != 1 {
 			t.Errorf("the network has %d references, want its neighbour: %+v", rm.Refs, rm)
 		}

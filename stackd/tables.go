@@ -56,6 +56,12 @@ func (s *server) table(name, arg, only string) ([]any, error) {
 		return rows, nil
 	case protocol.TableND:
 		return s.ndRows(arg, only)
+	case protocol.TablePrefixes:
+		return s.prefixRows(), nil
+	case protocol.TableRouters:
+		return s.routerRows(), nil
+	case protocol.TableResolver:
+		return s.resolverRows(), nil
 	case protocol.TablePolicy:
 		return s.policyRows(), nil
 	case protocol.TableOptions:

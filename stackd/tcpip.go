@@ -84,7 +84,7 @@ var tcpipOptions = []tcpipOption{
 	{name: "fastforward", set: setFastForward, get: func(o *TCPIP) string { return strconv.Itoa(btoi(o.FastForward)) },
 		dead: "every packet takes the full path", note: "implies forward unless 0"},
 	flagOption("forward", func(o *TCPIP) *bool { return &o.Forward }).noted("net.inet.ip.forwarding"),
-	flagOption("forward6", func(o *TCPIP) *bool { return &o.Forward6 }).only6().noted("net.inet6.ip6.forwarding; a router believes no router advertisements"),
+	flagOption("forward6", func(o *TCPIP) *bool { return &o.Forward6 }).only6().noted("net.inet6.ip6.forwarding, and net.inet6.ip6.accept_rtadv=0"),
 	flagOption("ipsec", func(o *TCPIP) *bool { return &o.IPsec }).only6().inert("IPsec is not here yet: everything is sent IN CLEAR and nothing received is checked"),
 	flagOption("pfil_ipsec", func(o *TCPIP) *bool { return &o.PfilIPsec }).only6().inert("there are neither filters nor IPsec yet"),
 	{name: "prefix", value: true, set: func(o *TCPIP, v string, _ int64) { o.Prefix = v }, get: func(o *TCPIP) string { return o.Prefix }},
