@@ -70,6 +70,7 @@ type Net struct {
 	seq   uint64
 	heap  events
 	nodes []*Node
+	still bool // Close has begun: nobody is to ask for routers
 	trace hash.Hash64
 	burst []*packet.Buf
 }
@@ -127,7 +128,14 @@ func (nd *Node) start() {
 		panic(fmt.Sprintf("sim: stack %s: %v", nd.Name, err))
 	}
 	nd.Stack, nd.work = s, s.Env.NewWork()
+	if n.still {
+		nd.ignoreRouters()
+	}
 }
+
+// ignoreRouters ends the asking for them, which goes on for ever where none
+// answers (RFC 7559).
+func (nd *Node) ignoreRouters() { nd.Sysctl("net.inet6.ip6.accept_rtadv", "0") }
 
 // Sysctl sets a node of the stack's tree.
 func (nd *Node) Sysctl(name, value string) {
@@ -458,14 +466,12 @@ const calm = 26 * time.Hour
 // does not balance: buffers, sockets or timers left over.
 func (n *Net) Close() error {
 	var errs []error
+	n.still = true
 	for _, nd := range n.nodes {
 		for _, s := range nd.socks {
 			s.Close()
 		}
-		// Who hears of no router asks for ever (RFC 7559).
-		if _, err := nd.Env.MIB.Set("net.inet6.ip6.accept_rtadv", "0"); err != nil {
-			errs = append(errs, err)
-		}
+		nd.ignoreRouters()
 	}
 	n.Run(calm)
 	for _, nd := range n.nodes {
