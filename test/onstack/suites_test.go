@@ -1,6 +1,7 @@
 package onstack
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -20,6 +21,7 @@ func TestSuites(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), filepath.Join(need.Module(t), "test/suites"), "--build", need.Binaries(t), "--limit", "120",
 		"--run", "^Test(Accept|Close|Conn|Dial|Interface|Listen|Multi|Read|TCP|UDP|Unix|Write)",
 		"go net", "python test_socketserver")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it ends what it has begun
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
