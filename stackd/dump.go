@@ -222,7 +222,7 @@ func (c *conn) dumpFamily(out []byte, af int, flags uint32, at *place) (_ []byte
 		}
 		r := &routes[0]
 		if r.Flags&flags == flags {
-			m := routeMessage(r, false)
+			m := c.s.routeMessage(r, false)
 			if r.Flags&protocol.RTFCloning != 0 {
 				m.Refs = c.s.cloned(r)
 			}
@@ -287,7 +287,7 @@ func (s *server) extras(family int) []extra {
 			x.Expire += s.eng.Wall(s.eng.Now()).Unix()
 			r.Metrics = &x
 		}
-		m := routeMessage(&r, false)
+		m := s.routeMessage(&r, false)
 		out = append(out, extra{r.Dst, protocol.AppendMessage(nil, &m), m.Flags})
 	}
 	slices.SortStableFunc(out, func(a, b extra) int { return comparePrefix(a.at, b.at) })

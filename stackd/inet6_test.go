@@ -236,6 +236,13 @@ func TestRoutes6(t *testing.T) {
 	if got := ask(protocol.RouteMessage{Type: protocol.RTMGet, Dst: inet("fe80::7%2")}); got.Dst != inet("fe80::%2") || got.NetmaskBits != 64 || got.Ifa != inet("fe80::1%2") {
 		t.Errorf("the link itself: %+v", got)
 	}
+	// One's own address shows the link address, as KAME has it; of lo0's the MTU is known.
+	if got := ask(protocol.RouteMessage{Type: protocol.RTMGet, Dst: inet("2001:db8::1")}); got.Gateway.Link.Len != 6 || got.Gateway.Link.Index != 2 || got.Index != 1 {
+		t.Errorf("an address of our own: %+v", got)
+	}
+	if got := ask(protocol.RouteMessage{Type: protocol.RTMGet, Dst: inet("::1")}); got.Gateway != inet("::1") || got.Flags&protocol.RTFLLInfo != 0 || got.Metrics.MTU != 33228 {
+		t.Errorf("::1: %+v", got)
+	}
 	_, err := r.Request(protocol.RouteMessage{Type: protocol.RTMGet, Dst: inet("fe80::7%1")})
 	want(t, err, unix.ESRCH)
 	_, err = r.Request(route(protocol.RTMAdd, "2001:db8:3::/48", inet("fe80::2"))) // on which link?

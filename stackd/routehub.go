@@ -1,6 +1,7 @@
 package stackd
 
 import (
+	"slices"
 	"sync"
 
 	"ionet/protocol"
@@ -121,7 +122,7 @@ func (r *routeHub) message(m route.Message) {
 	if len(r.listeners) == 0 || len(r.listeners) == 1 && except != nil {
 		return
 	}
-	rm := routeMessage(&m.Route, m.Err == 0)
+	rm := r.s.routeMessage(&m.Route, m.Err == 0)
 	rm.Type, rm.PID, rm.Seq, rm.Errno = int(m.Type), int(m.PID), int(m.Seq), m.Err
 	rm.Author = sockaddr(m.Author)
 	r.push(protocol.AppendMessage(nil, &rm), except)
@@ -266,8 +267,23 @@ func (s *server) addrMessage(typ int, ifp *netif.Interface, a *netif.Addr) *prot
 	return m
 }
 
+// ownLink is the interface whose address r leads to by way of lo0, if that has a
+// link address: KAME shows it as the gateway of an address of one's own.
+func (s *server) ownLink(r *route.Route) *netif.Interface {
+	ip := r.Dst.Addr()
+	if r.Flags&route.FlagLLInfo == 0 || r.If == nil || r.If.Flags()&netif.FlagLoopback == 0 || r.Gateway != ip {
+		return nil
+	}
+	for _, ifp := range s.eng.Engine().Env.Ifs.All() {
+		if ifp.MAC() != (netif.MAC{}) && slices.ContainsFunc(ifp.Addrs(), func(a *netif.Addr) bool { return a.Addr == ip }) {
+			return ifp
+		}
+	}
+	return nil
+}
+
 // routeMessage is a route as RTM_GET and a dump show it.
-func routeMessage(r *route.Route, done bool) protocol.RouteMessage {
+func (s *server) routeMessage(r *route.Route, done bool) protocol.RouteMessage {
 	m := protocol.RouteMessage{Type: protocol.RTMGet, Flags: r.Flags | protocol.RTFDone, Use: r.Use, Refs: r.Refs, NetmaskBits: -1}
 	if !done {
 		m.Flags &^= protocol.RTFDone
@@ -279,7 +295,10 @@ func routeMessage(r *route.Route, done bool) protocol.RouteMessage {
 	if r.If != nil {
 		m.Index = int(r.If.Index)
 	}
+	own := s.ownLink(r)
 	switch {
+	case own != nil:
+		m.Gateway = protocol.LinkAddrOf(linkAddr(own))
 	case r.Gateway.IsValid():
 		m.Gateway = sockaddr(r.Gateway)
 	case r.If != nil:

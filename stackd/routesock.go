@@ -383,7 +383,7 @@ func (rb *routeBatch) get(m *protocol.RouteMessage, raw []byte) {
 	case !host && m.Netmask.Family != 0:
 		var r route.Route
 		if r, err = eng.Routes.GetExact(dst); err == nil {
-			out = routeMessage(&r, true)
+			out = s.routeMessage(&r, true)
 			rb.complete(&out, &r, dst.Addr())
 		}
 	default:
@@ -398,7 +398,7 @@ func (rb *routeBatch) get(m *protocol.RouteMessage, raw []byte) {
 		}
 		var r route.Route
 		if r, err = eng.Routes.Get(dst.Addr()); err == nil {
-			out = routeMessage(&r, true)
+			out = s.routeMessage(&r, true)
 			rb.complete(&out, &r, dst.Addr())
 			if mtu, ok := eng.Cache.MTU(dst.Addr(), s.eng.Now()); ok {
 				out.Metrics.MTU, out.Inits = uint64(mtu), out.Inits|protocol.RTVMTU

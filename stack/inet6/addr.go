@@ -92,7 +92,7 @@ func (in *Inet6) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 	loop := ifp.Flags()&netif.FlagLoopback != 0
 	if !a.Addr.Is6() || a.Addr.Is4In6() || a.Addr.IsMulticast() || a.Addr == unspecified || a.Addr == loopback && !loop ||
 		a.Bits < 0 || a.Bits > 128 {
-		return fmt.Errorf("%v/%d cannot be the address of an interface: %w", a.Addr, a.Bits, syscall.EINVAL)
+		return fmt.Errorf("%v/%d cannot be the address of an interface: %w", unscoped(a.Addr), a.Bits, syscall.EINVAL)
 	}
 	in.addrMu.Lock()
 	defer in.addrMu.Unlock()
@@ -298,8 +298,13 @@ func (in *Inet6) DelAddr(ifp *netif.Interface, ip netip.Addr) error {
 // connected are the routes of an address: itself, and, if somebody gave it by
 // hand, its network. What a router says of networks is autoconf's.
 func (in *Inet6) connected(a *netif.Addr) (out []route.Spec) {
-	out = append(out, route.Spec{Dst: netip.PrefixFrom(a.Addr, 128), Host: true, If: in.lo, Src: a.Addr, Gateway: a.Addr,
-		Flags: route.FlagUp | route.FlagHost | route.FlagLLInfo})
+	own := route.Spec{Dst: netip.PrefixFrom(a.Addr, 128), Host: true, If: in.lo, Src: a.Addr, Gateway: a.Addr, Flags: route.FlagUp | route.FlagHost}
+	if a.If.Flags()&netif.FlagLoopback != 0 { // as of 127.0.0.1
+		own.Metrics = &route.Metrics{MTU: uint32(a.If.MTU())}
+	} else {
+		own.Flags |= route.FlagLLInfo
+	}
+	out = append(out, own)
 	switch {
 	case a.Dst.IsValid():
 		out = append(out, route.Spec{Dst: netip.PrefixFrom(a.Dst, 128), Host: true, If: a.If, Src: a.Addr, Gateway: a.Addr,

@@ -29,6 +29,11 @@ func (c *command) change(r protocol.InterfaceRow) error {
 			return err
 		}
 	}
+	if ch.EUI64 {
+		if err := ch.fill(r); err != nil {
+			return err
+		}
+	}
 	switch {
 	case ch.Alias < 0:
 		return c.remove(r)
@@ -56,6 +61,24 @@ func (c *command) resolve(h *Host) error {
 	}
 	h.Addr = addrs[i].Unmap()
 	return nil
+}
+
+// fill makes the lower half of the address that of the interface's link-local
+// one (eui64).
+func (ch *Change) fill(r protocol.InterfaceRow) error {
+	ip := ch.Addr.Addr.As16()
+	if !ch.Addr.Addr.Is6() || [8]byte(ip[8:]) != [8]byte{} {
+		return fmt.Errorf("%s: eui64 fills the lower half of an IPv6 address, which is not zero here", ch.Addr.Text)
+	}
+	for _, row := range r.Addresses {
+		if own, err := netip.ParseAddr(row.Address); err == nil && own.Is6() && own.IsLinkLocalUnicast() {
+			id := own.As16()
+			copy(ip[8:], id[8:])
+			ch.Addr.Addr = netip.AddrFrom16(ip).WithZone(ch.Addr.Addr.Zone())
+			return nil
+		}
+	}
+	return fmt.Errorf("%s has no link-local address for eui64 to take the lower half from: it gets one when it comes up", r.Name)
 }
 
 func (c *command) step(r protocol.InterfaceRow, s Step) error {

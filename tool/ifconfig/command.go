@@ -54,6 +54,7 @@ var Command = cli.Command{
 		{Flags: "lladdr address", Text: "Change the link address."},
 		{Flags: "media type, mediaopt options, -mediaopt options, instance n", Text: "Choose the medium."},
 		{Flags: "anycast, tentative, deprecated, autoconf", Text: "Flags of an IPv6 address."},
+		{Flags: "eui64", Text: "The lower half of the IPv6 address, left zero, is that of the interface's link-local one."},
 		{Flags: "pltime n, vltime n", Text: "How many seconds an IPv6 address is preferred, and valid; for ever if not said."},
 		{Flags: "create, destroy", Text: "Make or remove an interface of a kind that -C shows: gif is a tunnel, stf is 6to4, of which there is one; its address is inet6 " +
 			"2002:, a public IPv4 address of this host in eight hexadecimal digits, and prefixlen 16."},

@@ -46,6 +46,7 @@ type Change struct {
 	Flags6    uint32 // IN6_IFF_*
 	Preferred *int   // pltime, seconds
 	Valid     *int   // vltime
+	EUI64     bool   // eui64: the lower half of Addr is the interface's own
 }
 
 // Step is one change that is no address.
@@ -223,6 +224,8 @@ func (p *parser) check() error {
 		return fmt.Errorf("lifetimes of an address need the address")
 	case p.Preferred != nil && p.Valid != nil && *p.Preferred > *p.Valid:
 		return fmt.Errorf("pltime %d is more than vltime %d: an address is not preferred for longer than it is valid", *p.Preferred, *p.Valid)
+	case p.EUI64 && p.Addr == nil:
+		return fmt.Errorf("eui64 needs an address whose lower half is left free, as in 2001:db8:1:: prefixlen 64 eui64")
 	case p.Alias > 0 && p.Addr == nil:
 		return fmt.Errorf("alias needs an address")
 	}
@@ -284,6 +287,11 @@ func (p *parser) word(word string) (err error) {
 		return nil
 	}
 	switch word {
+	case "eui64":
+		if p.family != "inet6" {
+			return fmt.Errorf("%s not allowed for the AF", word)
+		}
+		p.EUI64 = true
 	case "pltime", "vltime":
 		if p.family != "inet6" {
 			return fmt.Errorf("%s not allowed for the AF", word)

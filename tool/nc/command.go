@@ -15,8 +15,8 @@ var Command = cli.Command{
 	Section: 1,
 	Short:   "carry standard input and output over a TCP or UDP connection",
 	Synopsis: []string{
-		"[-4dNnuvz] [-i interval] [-p source_port] [-s source] [-w timeout] host port[-port]",
-		"-l [-4dkNnuv] [-i interval] [-w timeout] [-s source] [host] port",
+		"[-46dNnuvz] [-i interval] [-p source_port] [-s source] [-w timeout] host port[-port]",
+		"-l [-46dkNnuv] [-i interval] [-w timeout] [-s source] [host] port",
 	},
 	Long: `nc connects to a port of a host, sends what it reads from standard input and prints what comes back. With -l it waits for somebody to connect to it instead. It ends when the other end has finished sending; the end of standard input alone does not end it, but -N then tells the other end, which most servers answer by finishing too.
 
@@ -26,7 +26,7 @@ With -u each piece that is read goes as one datagram, of at most 16384 octets, a
 
 Options may also stand behind host and port. Nothing that nc carries is run: there is no -e.`,
 	Options: []cli.Opt{
-		{Flags: "-4", Text: "IPv4 only, which is all that there is."},
+		{Flags: "-4, -6", Text: "IPv4 only, IPv6 only. A listener without them takes both."},
 		{Flags: "-d", Text: "Do not read standard input."},
 		{Flags: "-i interval", Text: "Wait so many seconds between lines that are sent, and between ports."},
 		{Flags: "-k", Text: "With -l: serve one connection after the other. What is left of standard input goes to the next."},
@@ -48,6 +48,7 @@ Options may also stand behind host and port. Nothing that nc carries is run: the
 	Examples: []cli.Item{
 		{Name: "nc -l 1234 >file", Text: "Receive a file …"},
 		{Name: "nc -N 10.25 1234 <file", Text: "… that another stack sends."},
+		{Name: "nc -6 -N fe80::25%en0 1234 <file", Text: "The same over IPv6, to a neighbour."},
 		{Name: "nc -vz -w 2 10.25 20-25", Text: "Which of these ports are open?"},
 		{Name: "echo hello | nc -u -w 1 10.25 7", Text: "A datagram, and what comes back within a second."},
 	},

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -73,16 +74,27 @@ func (s *session) say(format string, a ...any) {
 // addresses are those of the host, in the order to try them.
 func (s *session) addresses() ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(s.o.Host); err == nil {
+		if !s.o.allows(ip) {
+			return nil, fmt.Errorf("%s is no address of IPv%s", s.o.Host, s.o.Family)
+		}
 		return []netip.Addr{ip}, nil
 	}
 	if s.o.Numeric {
 		return nil, fmt.Errorf("%s is no numeric address, and -n looks up no names", s.o.Host)
 	}
 	ips, err := s.n.LookupHost(s.ctx, s.o.Host)
-	if err == nil && len(ips) == 0 {
-		err = fmt.Errorf("%s has no address", s.o.Host)
+	if err != nil {
+		return nil, err
 	}
-	return ips, err
+	ips = slices.DeleteFunc(ips, func(ip netip.Addr) bool { return !s.o.allows(ip) })
+	switch {
+	case len(ips) > 0:
+	case s.o.Family != "":
+		return nil, fmt.Errorf("%s has no address of IPv%s", s.o.Host, s.o.Family)
+	default:
+		return nil, fmt.Errorf("%s has no address", s.o.Host)
+	}
+	return ips, nil
 }
 
 // portName is a port as it is shown: with its name, unless -n.
@@ -174,7 +186,7 @@ func (s *session) dialOne(local, to string) (net.Conn, error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, s.o.Timeout, fmt.Errorf("no answer within %v", s.o.Timeout))
 		defer cancel()
 	}
-	c, err := s.n.Dial(ctx, s.o.network(), local, to)
+	c, err := s.n.Dial(ctx, s.o.dialled(), local, to)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -232,7 +244,7 @@ func (s *session) listen() error {
 	if err != nil {
 		return err
 	}
-	l, err := s.n.Listen("tcp", addr)
+	l, err := s.n.Listen(s.o.dialled(), addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, reason(err))
 	}
@@ -270,7 +282,7 @@ func (s *session) listenPacket() error {
 	if err != nil {
 		return err
 	}
-	pc, err := s.n.ListenPacket("udp", addr)
+	pc, err := s.n.ListenPacket(s.o.dialled(), addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, reason(err))
 	}

@@ -16,6 +16,7 @@ type Options struct {
 	Listen   bool          // -l
 	Keep     bool          // -k: one connection after another
 	UDP      bool          // -u
+	Family   string        // -4, -6: "4", "6"; "" both
 	Verbose  bool          // -v
 	Scan     bool          // -z: connect only
 	Numeric  bool          // -n: no names
@@ -38,6 +39,14 @@ func (o *Options) network() string {
 	return "tcp"
 }
 
+// dialled is the transport with the family that was asked for: "tcp", "udp6".
+func (o *Options) dialled() string { return o.network() + o.Family }
+
+// allows says that -4 and -6 leave ip.
+func (o *Options) allows(ip netip.Addr) bool {
+	return o.Family == "" || ip.Unmap().Is4() == (o.Family == "4")
+}
+
 // Parse reads nc's command line, without the command's name.
 func Parse(args []string, names *services.Table) (*Options, error) {
 	// Options may stand behind the words, as nc's users write them: nc host 80 -v.
@@ -45,7 +54,7 @@ func Parse(args []string, names *services.Table) (*Options, error) {
 	o := &Options{}
 	source := ""
 	for len(args) > 0 {
-		flags, rest, err := cli.Getopt("4dhi:klNnp:s:uvw:z", args)
+		flags, rest, err := cli.Getopt("46dhi:klNnp:s:uvw:z", args)
 		if err != nil {
 			return nil, &cli.UsageError{Text: err.Error()}
 		}
@@ -76,7 +85,8 @@ func Parse(args []string, names *services.Table) (*Options, error) {
 
 func (o *Options) set(name, v string) (err error) {
 	switch name {
-	case "4": // there is nothing else yet
+	case "4", "6":
+		o.Family = name
 	case "d":
 		o.NoInput = true
 	case "h":

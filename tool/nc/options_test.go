@@ -27,7 +27,8 @@ func TestParse(t *testing.T) {
 		{"-l -p 80", Options{Listen: true, Port: 80, First: 80, Last: 80}},
 		{"-l host 80", Options{Listen: true, Host: "host", First: 80, Last: 80}},
 		{"-l -s 10.0.0.1 80", Options{Listen: true, Source: "10.0.0.1", Host: "10.0.0.1", First: 80, Last: 80}},
-		{"-4dN host 80", Options{NoInput: true, Shutdown: true, Host: "host", First: 80, Last: 80}},
+		{"-6l 80", Options{Listen: true, Family: "6", First: 80, Last: 80}},
+		{"-4dN host 80", Options{Family: "4", NoInput: true, Shutdown: true, Host: "host", First: 80, Last: 80}},
 	} {
 		got, err := Parse(strings.Fields(c.args), table)
 		if err != nil {
@@ -60,7 +61,7 @@ func TestParseErrors(t *testing.T) {
 		{"-w 0 host 80", "-w 0: a number of seconds above 0 would be right"},
 		{"-i x host 80", "-i x: a number of seconds above 0 would be right"},
 		{"-s host host 80", "-s host: not a numeric address"},
-		{"-6 host 80", "illegal option -- 6"},
+		{"-7 host 80", "illegal option -- 7"},
 		{"-w", "option requires an argument -- w"},
 	} {
 		if _, err := Parse(strings.Fields(c.args), table); err == nil || err.Error() != c.want {
@@ -83,4 +84,31 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q: %+v", line, o)
 		}
 	})
+}
+
+func TestFamily(t *testing.T) {
+	for _, c := range []struct{ family, host, want string }{
+		{"4", "::1", "::1 is no address of IPv4"},
+		{"6", "127.0.0.1", "127.0.0.1 is no address of IPv6"},
+		{"4", "both", "127.0.0.9"},
+		{"6", "both", "both has no address of IPv6"},
+		{"6", "fe80::1%en0", "fe80::1%en0"},
+	} {
+		s := &session{ctx: t.Context(), n: loopback{names: map[string]string{"both": "127.0.0.9"}}, o: &Options{Family: c.family, Host: c.host}}
+		ips, err := s.addresses()
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			got = ips[0].String()
+		}
+		if got != c.want {
+			t.Errorf("-%s %s: %s, want %s", c.family, c.host, got, c.want)
+		}
+	}
+	for o, want := range map[Options]string{{}: "tcp", {Family: "6"}: "tcp6", {UDP: true, Family: "4"}: "udp4"} {
+		if got := o.dialled(); got != want {
+			t.Errorf("%+v: %s, want %s", o, got, want)
+		}
+	}
 }

@@ -179,6 +179,8 @@ func routePages() [][]byte {
 	v6 := []protocol.RouteMessage{
 		route("::/0", inet("fe80::1%2"), up|gateway|static, 2, 0, 4, 0),
 		route("::1/128", inet("::1"), up|host_, 1, 0, 4, 33228),
+		route("2001:db8:5::/48", inet("fe80::c824:1aff:fe51:50a4%2"), up|gateway|static, 2, 3, 12345678, 1280),
+		route("2001:db8:6::/48", inet("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"), up|gateway|static, 2, 3, 7, 0),
 		route("fe80::/64", link(2), up|cloning, 2, 0, 0, 0),
 	}
 	var a, b, c []byte
@@ -264,6 +266,7 @@ func TestRun(t *testing.T) {
 		{name: "stats-json", args: "-ss --json"},
 		{name: "proto", args: "-p ip"},
 		{name: "proto-tcp", args: "-p tcp"},
+		{name: "proto-tcp", args: "-p tcp6"},
 		{name: "proto-absent", args: "-p igmp", status: 1},
 		{name: "memory", args: "-m"},
 		{name: "memory-json", args: "-m --json"},

@@ -165,8 +165,11 @@ func (t *table) row(m *protocol.RouteMessage) error {
 	return err
 }
 
+// appendRow appends a route. What a long address takes beyond its column is
+// taken back from the blanks behind it, so that the numbers stay in theirs.
 func (t *table) appendRow(b []byte, m *protocol.RouteMessage) []byte {
 	start := len(b)
+	row := start
 	b = t.column(t.appendDst(b, m), start, t.dst)
 	start = len(b)
 	b = t.column(t.appendGateway(b, m), start, t.gw)
@@ -175,9 +178,16 @@ func (t *table) appendRow(b []byte, m *protocol.RouteMessage) []byte {
 		flags = string(appendFlags(nil, m.Flags))
 		t.flags[m.Flags] = flags
 	}
-	b = left(b, flags, 6, !t.c.o.Verbose)
-	b = append(b, ' ')
-	b = right(b, uint64(m.Refs), 6)
+	over := max(0, len(b)-row-(t.dst+t.gw+2))
+	if !t.c.o.Verbose && len(flags) > 6 {
+		flags = flags[:6]
+	}
+	b = append(left(b, flags, 6-over, false), ' ')
+	width := 6
+	if over > 0 {
+		width = min(6, 12-over-len(flags))
+	}
+	b = right(b, uint64(m.Refs), width)
 	b = append(b, ' ')
 	b = right(b, m.Use, 8)
 	b = append(b, ' ')

@@ -49,8 +49,12 @@ func (c *command) stats() error {
 	return nil
 }
 
-// protoStats shows the counters of one protocol.
+// protoStats shows the counters of one protocol. TCP and UDP count both
+// versions of IP together.
 func (c *command) protoStats(proto string) error {
+	if proto == "tcp6" || proto == "udp6" {
+		proto = strings.TrimSuffix(proto, "6")
+	}
 	rows, err := c.s.Counters(proto)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"ionet/client"
@@ -209,6 +210,12 @@ func address(ctx context.Context, names resolver, host string) (netip.Addr, erro
 			return a, sentence("%s: an IPv6 address belongs there; ping is for IPv4", host)
 		}
 		return a, nil
+	}
+	if head, zone, ok := strings.Cut(host, "%"); ok && head == "" {
+		return netip.Addr{}, sentence("%q: an address or a name is missing in front of %%%s", host, zone)
+	}
+	if host == "" {
+		return netip.Addr{}, sentence("the host is empty: an address or a name belongs there")
 	}
 	all, err := names.LookupHost(ctx, host)
 	if err != nil {

@@ -252,3 +252,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestAddress(t *testing.T) {
+	for host, want := range map[string]string{
+		"%en0": `"%en0": an address or a name is missing in front of %en0`,
+		"":     "the host is empty: an address or a name belongs there",
+		"10.1": "10.1: no such host",
+	} {
+		if _, err := address(t.Context(), nobody{}, host); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", host, err, want)
+		}
+	}
+}
+
+// nobody knows no names.
+type nobody struct{}
+
+func (nobody) LookupHost(context.Context, string) ([]netip.Addr, error) {
+	return nil, errors.New("no such host")
+}

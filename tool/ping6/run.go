@@ -105,7 +105,7 @@ func (s *session) run(ctx context.Context) int {
 			fmt.Fprintf(s.Out, "PATTERN: 0x%x\n", s.pattern)
 		}
 		n := s.length()
-		from := "?"
+		from := "::" // no way leads there
 		if s.from.IsValid() {
 			from = s.from.String()
 		}
