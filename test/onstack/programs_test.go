@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -247,12 +248,22 @@ func (d *desk) names(t *testing.T) {
 		t.Errorf("dig of nobody: status %d\n%s%s", r.Status, r.Out, r.Err)
 	}
 	d.a.etc("resolv.conf", "nameserver "+d.there+"\n")
-	d.a.etc("hosts", d.nobody+" hosts.example\n")
+	d.a.etc("hosts", d.nobody+" hosts.example\n2001:db8:9::1 all.example\n10.0.0.2 all.example\nfd00::2 all.example\n")
 	d.a.etc("nsswitch.conf", "hosts: files dns\n")
 	for name, want := range map[string]string{"web.example": d.there, "hosts.example": d.nobody} {
 		if out := d.a.runs("getent", fmt.Sprint("ahostsv", d.version), name); !strings.HasPrefix(out, want+" ") {
 			t.Errorf("getent of %s says %q, want %s", name, out, want)
 		}
+	}
+	// The C library asks by connecting which source each would have (RFC 6724).
+	var order []string
+	for line := range strings.Lines(d.a.runs("getent", "ahosts", "all.example")) {
+		if f := strings.Fields(line); f[1] == "STREAM" {
+			order = append(order, f[0])
+		}
+	}
+	if want := []string{"fd00::2", "10.0.0.2", "2001:db8:9::1"}; !slices.Equal(order, want) {
+		t.Errorf("getent finds %q, want %q", order, want)
 	}
 }
 

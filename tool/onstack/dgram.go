@@ -222,13 +222,25 @@ func dropRights(control []byte) {
 	}
 }
 
-// connectDatagram gives the socket its peer, or with no address takes it away.
+// discard is the port that a peer without one has to the stack (RFC 863).
+const discard = 9
+
+// connectDatagram gives the socket its peer, or with no address takes it away,
+// which it need not have. A peer at port 0 is none to Linux, but the socket has its
+// address then: so programs ask which that would be (RFC 6724 §6).
 func (k *sock) connectDatagram(c *call, to protocol.Addr) error {
-	if err := k.stack().Connect(to); err != nil {
+	none := to.IsValid() && to.Port == 0 && k.isUDP()
+	if none {
+		to.Port = discard
+	}
+	err := k.stack().Connect(to)
+	switch {
+	case !to.IsValid() && errors.Is(err, unix.ENOTCONN):
+	case err != nil:
 		return abi.AddrErr(err)
 	}
 	peer := protocol.Addr{}
-	if to.IsValid() {
+	if to.IsValid() && !none {
 		var err error
 		if peer, err = k.stack().PeerAddr(); err != nil {
 			return err

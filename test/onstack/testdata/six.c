@@ -151,6 +151,14 @@ static void datagrams(void)
 	tell("local", name6(v));
 	say("send", send(v, "x", 1, 0));
 	say("recv", recv(u, b, sizeof b, 0));
+	v = socket(AF_INET6, SOCK_DGRAM, 0);
+	from.sin6_family = AF_UNSPEC;
+	say("connect to nobody", connect(v, SA(from)));
+	one.sin6_port = 0;
+	say("connect to no port", connect(v, SA(one)));
+	tell("local", name6(v));
+	say("getpeername", getpeername(v, SA_OUT(from, n)));
+	one.sin6_port = a.sin6_port;
 	struct sockaddr_in6 odd = a;
 	say("connect of a short address", connect(v, (struct sockaddr *)&odd, 16));
 	say("sendto of a short address", sendto(u, "x", 1, 0, (struct sockaddr *)&one, 16));

@@ -58,7 +58,11 @@ func (a *answer) appendAddr(b []byte, r *request, flags uint16, x *Addr) []byte 
 	ip := x.Prefix.Addr()
 	b = a.begin(b, r, unix.RTM_NEWADDR, flags, family(ip), byte(x.Prefix.Bits()), byte(x.Flags), x.Scope)
 	b = ne.AppendUint32(b, uint32(x.Index))
-	life := ne.AppendUint32(ne.AppendUint32(nil, forever), forever)
+	left := Lifetime{forever, forever}
+	if x.Life != nil {
+		left = *x.Life
+	}
+	life := ne.AppendUint32(ne.AppendUint32(nil, left.Preferred), left.Valid)
 	life = append(life, make([]byte, unix.SizeofIfaCacheinfo-len(life))...)
 	other := x.Peer
 	if !other.IsValid() {

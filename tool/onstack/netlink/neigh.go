@@ -81,7 +81,7 @@ func (a *answer) appendNeighbour(b []byte, r *request, flags uint16, x *Neighbou
 	if len(x.HW) > 0 {
 		b = appendAttr(b, unix.NDA_LLADDR, []byte(x.HW))
 	}
-	b = appendU32(b, unix.NDA_PROBES, 0)
+	b = appendU32(b, unix.NDA_PROBES, uint32(x.Probes))
 	info := make([]byte, 12, 16)
 	b = appendAttr(b, unix.NDA_CACHEINFO, ne.AppendUint32(info, uint32(x.Refs)))
 	return end(b, start)

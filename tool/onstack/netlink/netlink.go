@@ -70,7 +70,11 @@ type Addr struct {
 	Broadcast netip.Addr   // IPv4 only
 	Flags     uint32       // IFA_F_*
 	Scope     uint8        // RT_SCOPE_*
+	Life      *Lifetime    // nil: for ever
 }
+
+// Lifetime is what is left of an address's, in seconds, at most 1<<32-2.
+type Lifetime struct{ Preferred, Valid uint32 }
 
 // Route is a row of `ip route`, or the answer to a question for one.
 type Route struct {
@@ -100,8 +104,10 @@ type Neighbour struct {
 	Addr  netip.Addr
 	HW    net.HardwareAddr // none while it is looked for
 	State uint16           // NUD_*
-	Flags uint8            // NTF_*; rows with NTF_PROXY are shown to those who ask for them only
+	Flags uint8            // NTF_*, NTF_ROUTER among them; rows with NTF_PROXY are shown to those who ask for them only
 	Refs  int
+
+	Probes int // asked without an answer
 }
 
 // Socket is what the kernel would know of the program's socket. The zero value

@@ -85,6 +85,15 @@ func addrOf(r *protocol.InterfaceRow, row *protocol.AddressRow) (netlink.Addr, b
 		a.Peer = peer
 		a.Prefix = netip.PrefixFrom(ip, ip.BitLen())
 	}
+	a.Life = lifetime(row)
+	for bsd, linux := range addrFlags {
+		if ip.Is6() && row.Flags&bsd != 0 {
+			a.Flags |= linux
+		}
+	}
+	if a.Life != nil { // what is permanent has no end
+		a.Flags &^= unix.IFA_F_PERMANENT
+	}
 	switch {
 	case row.Duplicated:
 		a.Flags |= unix.IFA_F_DADFAILED | unix.IFA_F_TENTATIVE
@@ -98,6 +107,29 @@ func addrOf(r *protocol.InterfaceRow, row *protocol.AddressRow) (netlink.Addr, b
 		a.Scope = unix.RT_SCOPE_LINK
 	}
 	return a, true
+}
+
+// addrFlags are the flags of an address of IPv6 that mean the same to Linux.
+var addrFlags = map[uint32]uint32{
+	protocol.IN6IFFDeprecated: unix.IFA_F_DEPRECATED,
+	protocol.IN6IFFNoDAD:      unix.IFA_F_NODAD,
+	protocol.IN6IFFTemporary:  unix.IFA_F_TEMPORARY,
+	protocol.IN6IFFStable:     unix.IFA_F_STABLE_PRIVACY,
+	protocol.IN6IFFOptimistic: unix.IFA_F_OPTIMISTIC,
+}
+
+// lifetime is what is left of an address; nil when it has no end.
+func lifetime(row *protocol.AddressRow) *netlink.Lifetime {
+	if row.Family != "inet6" || row.Preferred < 0 && row.Valid < 0 {
+		return nil
+	}
+	left := func(seconds int64) uint32 {
+		if seconds < 0 {
+			return 1<<32 - 1
+		}
+		return uint32(min(seconds, 1<<32-2))
+	}
+	return &netlink.Lifetime{Preferred: left(row.Preferred), Valid: left(row.Valid)}
 }
 
 // optional is an address that may be missing.

@@ -1,6 +1,7 @@
 package stacktables
 
 import (
+	"cmp"
 	"net/netip"
 	"syscall"
 
@@ -43,9 +44,15 @@ func (h *host) own(ip netip.Addr) *netlink.Addr {
 }
 
 // source is the address that a packet has that leaves by an interface, in
-// want's family.
+// want's family, and of its scope if there is one.
 func (h *host) source(index int, want netip.Addr) netip.Addr {
-	if a := h.first(func(a *netlink.Addr) bool { return a.Index == index && a.Prefix.Addr().Is4() == want.Is4() }); a != nil {
+	of := func(scoped bool) *netlink.Addr {
+		return h.first(func(a *netlink.Addr) bool {
+			ip := a.Prefix.Addr()
+			return a.Index == index && ip.Is4() == want.Is4() && (!scoped || ip.Is4() || ip.IsLinkLocalUnicast() == want.IsLinkLocalMulticast())
+		})
+	}
+	if a := cmp.Or(of(true), of(false)); a != nil {
 		return a.Prefix.Addr()
 	}
 	return netip.Addr{}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"net/netip"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -86,7 +87,11 @@ func (t *Tables) Lookup(dst netip.Addr, oif int) (netlink.Route, error) {
 	if r, ok, err := h.lookup(dst, oif); ok || err != nil {
 		return r, err
 	}
+	if oif != 0 && dst.Is6() && (dst.IsLinkLocalUnicast() || dst.IsLinkLocalMulticast()) {
+		dst = dst.WithZone(strconv.Itoa(oif)) // which the table has it under
+	}
 	m, err := t.get(dst)
+	dst = dst.WithZone("")
 	switch {
 	case errors.Is(err, syscall.ESRCH), errors.Is(err, syscall.EAFNOSUPPORT): // BSD's names for it
 		return h.unrouted(dst, oif)
@@ -128,6 +133,12 @@ func (t *Tables) Neighbours() ([]netlink.Neighbour, error) {
 	return all, nil
 }
 
+// states are those of IPv6 (RFC 4861 §7.3.2), which ARP has not.
+var states = map[string]uint16{
+	"INCOMPLETE": unix.NUD_INCOMPLETE, "REACHABLE": unix.NUD_REACHABLE, "STALE": unix.NUD_STALE,
+	"DELAY": unix.NUD_DELAY, "PROBE": unix.NUD_PROBE, "PERMANENT": unix.NUD_PERMANENT,
+}
+
 // appendNeighbour appends what Linux has of a neighbour: an entry, and another
 // one in its table of proxies if the stack answers for it.
 func appendNeighbour(all []netlink.Neighbour, r *protocol.NeighbourRow, index int) []netlink.Neighbour {
@@ -135,7 +146,14 @@ func appendNeighbour(all []netlink.Neighbour, r *protocol.NeighbourRow, index in
 	if err != nil || index == 0 {
 		return all // it went away between two questions
 	}
-	n := netlink.Neighbour{Index: index, Addr: ip, HW: hardware(r.Link), State: unix.NUD_REACHABLE, Refs: r.Refs}
+	ip = ip.WithZone("")
+	n := netlink.Neighbour{Index: index, Addr: ip, HW: hardware(r.Link), State: unix.NUD_REACHABLE, Refs: r.Refs, Probes: r.Probes}
+	if state, ok := states[r.State]; ok {
+		n.State = state
+	}
+	if r.Router {
+		n.Flags = unix.NTF_ROUTER
+	}
 	switch {
 	case r.Permanent:
 		n.State = unix.NUD_PERMANENT

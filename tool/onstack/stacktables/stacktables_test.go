@@ -18,14 +18,14 @@ const up = protocol.IFFUp | protocol.IFFRunning | protocol.IFFMulticast
 func rows() []protocol.InterfaceRow {
 	return []protocol.InterfaceRow{
 		{Name: "lo0", Index: 1, Type: protocol.IFTLoopback, Flags: up | protocol.IFFLoopback, MTU: 33228, LinkUp: true,
-			Addresses: []protocol.AddressRow{{Family: "inet", Address: "127.0.0.1", Bits: 8, Destination: "127.0.0.1"}, {Family: "inet6", Address: "::1", Bits: 128}}},
+			Addresses: []protocol.AddressRow{{Family: "inet", Address: "127.0.0.1", Bits: 8, Destination: "127.0.0.1"}, {Family: "inet6", Address: "::1", Bits: 128, Preferred: -1, Valid: -1}}},
 		{Name: "ppp0", Index: 2, Type: protocol.IFTPPP, Flags: up | protocol.IFFPointToPoint, MTU: 1492, LinkUp: true,
 			Addresses: []protocol.AddressRow{{Family: "inet", Address: "10.0.0.1", Bits: 8, Destination: "10.9.9.9"}}},
 		{Name: "en0", Index: 3, Type: protocol.IFTEthernet, Flags: up | protocol.IFFBroadcast | protocol.IFFSimplex, MTU: 1500, Link: "02:00:00:00:00:01",
 			Addresses: []protocol.AddressRow{
 				{Family: "inet", Address: "192.168.1.1", Bits: 24, Broadcast: "192.168.1.255", Tentative: true},
 				{Family: "inet", Address: "169.254.3.4", Bits: 16, Duplicated: true},
-				{Family: "inet6", Address: "fe80::1%en0", Bits: 64}, {Family: "inet6", Address: "broken", Bits: 64}}},
+				{Family: "inet6", Address: "fe80::1%en0", Bits: 64, Preferred: -1, Valid: -1}, {Family: "inet6", Address: "broken", Bits: 64}}},
 		{Name: "gif0", Index: 4, Type: protocol.IFTGif, Flags: protocol.IFFPointToPoint, MTU: 1280, LinkUp: true},
 		{Name: "x0", Index: 5, Type: protocol.IFTOther, MTU: 576},
 	}
@@ -68,6 +68,33 @@ func TestAddrs(t *testing.T) {
 `
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+// TestAddressesOfIPv6: what autoconfiguration has made ends, and programs that
+// choose among addresses (RFC 6724) see what each is.
+func TestAddressesOfIPv6(t *testing.T) {
+	row := protocol.InterfaceRow{Name: "en0", Index: 2}
+	for _, c := range []struct {
+		row   protocol.AddressRow
+		flags uint32
+		life  netlink.Lifetime
+	}{
+		{protocol.AddressRow{Preferred: -1, Valid: -1}, unix.IFA_F_PERMANENT, netlink.Lifetime{}},
+		{protocol.AddressRow{Preferred: 10, Valid: 20, Flags: protocol.IN6IFFAutoconf | protocol.IN6IFFTemporary}, unix.IFA_F_TEMPORARY, netlink.Lifetime{Preferred: 10, Valid: 20}},
+		{protocol.AddressRow{Preferred: 0, Valid: 20, Flags: protocol.IN6IFFDeprecated}, unix.IFA_F_DEPRECATED, netlink.Lifetime{Valid: 20}},
+		{protocol.AddressRow{Preferred: 10, Valid: -1}, 0, netlink.Lifetime{Preferred: 10, Valid: 1<<32 - 1}},
+		{protocol.AddressRow{Preferred: -1, Valid: -1, Tentative: true, Flags: protocol.IN6IFFTentative}, unix.IFA_F_PERMANENT | unix.IFA_F_TENTATIVE, netlink.Lifetime{}},
+	} {
+		c.row.Family, c.row.Address, c.row.Bits = "inet6", "fd00::1", 64
+		a, ok := addrOf(&row, &c.row)
+		var life netlink.Lifetime
+		if a.Life != nil {
+			life = *a.Life
+		}
+		if !ok || a.Flags != c.flags || life != c.life {
+			t.Errorf("%+v: flags %#x, life %v; want %#x, %v", c.row, a.Flags, life, c.flags, c.life)
+		}
 	}
 }
 
@@ -180,6 +207,8 @@ func TestNeighbours(t *testing.T) {
 		{Address: "10.0.0.3"},
 		{Address: "10.0.0.4", Link: "02:00:00:00:00:04", Permanent: true, Published: true},
 		{Address: "10.0.0.5", Link: "02:00:00:00:00:05", Permanent: true, Published: true, ProxyOnly: true},
+		{Address: "fe80::9%en0", Family: "inet6", Link: "02:00:00:00:00:09", State: "STALE", Router: true},
+		{Address: "fd00::9", Family: "inet6", State: "INCOMPLETE"},
 		{Address: "gone"},
 	} {
 		all = appendNeighbour(all, &r, 3)
@@ -194,6 +223,8 @@ func TestNeighbours(t *testing.T) {
 10.0.0.4 02:00:00:00:00:04 state 0x80 flags 0x0
 10.0.0.4  state 0x0 flags 0x8
 10.0.0.5  state 0x0 flags 0x8
+fe80::9 02:00:00:00:00:09 state 0x4 flags 0x80
+fd00::9  state 0x1 flags 0x0
 `
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
