@@ -81,8 +81,7 @@ func (u *Upper) Input(w *netif.Work, pkt *packet.Buf) {
 		setClass(b, class)
 	}
 	pkt.RcvIf = t.ifp.Index
-	pkt.Flags &^= packet.FlagBroadcast | packet.FlagMulticast | packet.FlagLoop | packet.FlagPromisc
-	pkt.Nest, pkt.GSO = 0, packet.GSONone
+	pkt.Flags, pkt.Nest = 0, 0
 	w.Count(cntReceived)
 	w.Turn(t.decapTurn, pkt)
 }
@@ -130,13 +129,7 @@ func foreign6(src netip.Addr) bool {
 }
 
 // decap brings an inner packet up, as received.
-func (t *tunnel) decap(w *netif.Work, pkt *packet.Buf) {
-	if t.ifp.Gone() {
-		w.Drop(pkt, cntDown)
-		return
-	}
-	t.ifp.Input(w, t.ifp, w.One(pkt))
-}
+func (t *tunnel) decap(w *netif.Work, pkt *packet.Buf) { t.ifp.Input(w, t.ifp, w.One(pkt)) }
 
 // receive is a tunnel's Interface.Input: inner packets, windows at the header.
 func (g *Gif) receive(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {

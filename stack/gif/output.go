@@ -108,7 +108,7 @@ func (t *tunnel) through(w *netif.Work, pkt *packet.Buf, e ends) {
 
 // send puts the outer header in front of an inner packet and has it leave.
 func (t *tunnel) send(w *netif.Work, y *way, pkt *packet.Buf, e ends) {
-	pkt.CompleteCsum()
+	pkt.CompleteCsum() // a link's offload would look for it behind the outer header
 	pkt.MarkL3(0)
 	b := pkt.Bytes()
 	f, v6, out := &y.flow, b[0]>>4 == 6, t.g.net(e.src)

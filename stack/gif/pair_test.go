@@ -119,13 +119,19 @@ func (p *pair) sees(want ...string) {
 // udp is a datagram socket of both families, bound to a port.
 func udp(r *rig.Rig, port uint16) *socket.Socket {
 	r.Helper()
+	return udpAt(r, "::", port)
+}
+
+// udpAt is one that is bound to an address of IPv6.
+func udpAt(r *rig.Rig, ip string, port uint16) *socket.Socket {
+	r.Helper()
 	var so *socket.Socket
 	err := r.Do(func(w *netif.Work) (err error) {
 		if so, err = r.Stack.Socket(w, socket.AFInet6, socket.Dgram, 0, socket.Cred{Super: true}); err != nil {
 			return err
 		}
 		if err = so.SetV6Only(false); err == nil {
-			err = so.Bind(w, socket.Addr{Port: port})
+			err = so.Bind(w, socket.Addr{IP: said(ip), Port: port})
 		}
 		return err
 	})
@@ -202,3 +208,9 @@ func udp6(src, dst string, n int) []byte {
 func said(ip string) netip.Addr { return netip.MustParseAddr(ip) }
 
 func count(r *rig.Rig, name string) uint64 { return rig.Counter(r.Stack, "gif", name) }
+
+// sendScoped sends n octets to the port 9 of an address on a link.
+func sendScoped(w *netif.Work, so *socket.Socket, ip string, link uint32, n int) error {
+	_, err := so.Send(w, &socket.Msg{Addr: socket.Addr{IP: said(ip), Port: 9, Scope: link}, Data: make([]byte, n)})
+	return err
+}

@@ -62,6 +62,15 @@ func TestSixToFour(t *testing.T) {
 	if n := count(p.a, "bad outer address"); n != 3 {
 		t.Errorf("%d counted, want 3", n)
 	}
+	// Nor from an address that means something here alone.
+	p.a.Addr(p.a.If, "fec0::5/64")
+	p.pass(3 * time.Second)
+	site := udpAt(p.a, "fec0::5", 6)
+	_ = send(p.a, site, two6, 9, 5)
+	p.sees()
+	if n := count(p.a, "bad outer address"); n != 4 {
+		t.Errorf("%d counted, want 4", n)
+	}
 }
 
 // RFC 3964 §5.2.

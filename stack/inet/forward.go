@@ -82,7 +82,7 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 // maybeRedirect tells a sender on the packet's own network about the better
 // first hop (RFC 1812 §5.2.7.2).
 func (in *Inet) maybeRedirect(w *netif.Work, p *packet.Buf, h packet.IPv4, rc *socket.RouteCache) {
-	if rc.Local || h.HeaderLen() > packet.IPv4Len && sourceRouted(h.Options()) {
+	if rc.Local || rc.If.Flags()&netif.FlagPointToPoint != 0 || h.HeaderLen() > packet.IPv4Len && sourceRouted(h.Options()) {
 		return
 	}
 	onNet := func(ip netip.Addr) bool {

@@ -20,12 +20,12 @@ func (f *fake) Interfaces(name string) (rows []protocol.InterfaceRow, err error)
 	for _, r := range []protocol.InterfaceRow{
 		{Name: "en0", Index: 2, Type: protocol.IFTEthernet, Flags: 0x8843, MTU: 1500, Link: "00:50:da:c8:2f:96", Addresses: []protocol.AddressRow{
 			{Family: "inet", Address: "10.0.0.1", Bits: 8, Broadcast: "10.255.255.255"}}},
-		{Name: "gif0", Index: 3, Type: 0xf0, Flags: 0x8051, MTU: 1280, TunnelSrc: "10.0.0.1", TunnelDst: "10.0.0.2", Addresses: []protocol.AddressRow{
+		{Name: "gif0", Index: 3, Type: protocol.IFTGif, Flags: 0x8051, MTU: 1280, TunnelSrc: "10.0.0.1", TunnelDst: "10.0.0.2", Addresses: []protocol.AddressRow{
 			{Family: "inet6", Address: "fe80::1%gif0", Bits: 64, Scope: 3},
 			{Family: "inet", Address: "10.9.0.1", Bits: 24, Destination: "10.9.0.2"},
 			{Family: "inet6", Address: "2001:db8::1", Bits: 128, Destination: "2001:db8::2"}}},
-		{Name: "gif1", Index: 4, Type: 0xf0, Flags: 0x8051, MTU: 1400, Metric: 2, TunnelSrc: "2001:db8::1", TunnelDst: "2001:db8::2", Addresses: []protocol.AddressRow{}},
-		{Name: "gif2", Index: 5, Type: 0xf0, Flags: 0x8010, MTU: 1280, Addresses: []protocol.AddressRow{}},
+		{Name: "gif1", Index: 4, Type: protocol.IFTGif, Flags: 0x8051, MTU: 1400, Metric: 2, TunnelSrc: "2001:db8::1", TunnelDst: "2001:db8::2", Addresses: []protocol.AddressRow{}},
+		{Name: "gif2", Index: 5, Type: protocol.IFTGif, Flags: 0x8010, MTU: 1280, Addresses: []protocol.AddressRow{}},
 	} {
 		if name == "" || name == r.Name {
 			rows = append(rows, r)

@@ -51,10 +51,10 @@ func (f *fake) Interfaces(name string) ([]protocol.InterfaceRow, error) {
 			{Family: "inet", Address: "192.168.3.9", Bits: 32, Destination: "192.168.3.2", Alias: true, Duplicated: true},
 			{Family: "inet6", Address: "fe80::7%ppp0", Bits: 128, Destination: "fe80::8%ppp0"},
 		}},
-		{Name: "gif0", Index: 5, Type: 0xf0, Flags: 0x8051, MTU: 1280, LinkUp: true, TunnelSrc: "10.0.0.1", TunnelDst: "10.0.0.2", Addresses: []protocol.AddressRow{
+		{Name: "gif0", Index: 5, Type: protocol.IFTGif, Flags: 0x8051, MTU: 1280, LinkUp: true, TunnelSrc: "10.0.0.1", TunnelDst: "10.0.0.2", Addresses: []protocol.AddressRow{
 			{Family: "inet6", Address: "2001:db8::1", Bits: 128, Destination: "2001:db8::2"},
 		}},
-		{Name: "gif1", Index: 6, Type: 0xf0, Flags: 0x8051, MTU: 1280, LinkUp: true, TunnelSrc: "fe80::1%en0", TunnelDst: "fe80::2%en0", Addresses: []protocol.AddressRow{}},
+		{Name: "gif1", Index: 6, Type: protocol.IFTGif, Flags: 0x8051, MTU: 1280, LinkUp: true, TunnelSrc: "fe80::1%en0", TunnelDst: "fe80::2%en0", Addresses: []protocol.AddressRow{}},
 	}
 	if f.tentative > 0 {
 		rows[2].Addresses = append(rows[2].Addresses, protocol.AddressRow{Family: "inet", Address: "10.9.9.9", Bits: 8, Tentative: true, Broadcast: "10.255.255.255"})
