@@ -129,6 +129,8 @@ func (s *Stack) LookupNetIP(ctx context.Context, network, name string) ([]netip.
 		return []netip.Addr{ip}, nil
 	case err == nil:
 		return fail(&net.DNSError{Err: "it is an address of the other family", IsNotFound: true})
+	case strings.HasPrefix(name, "%"):
+		return fail(&net.DNSError{Err: "an address is missing in front of " + name, IsNotFound: true})
 	case !hostName(name):
 		return fail(&net.DNSError{Err: "it is not a host name", IsNotFound: true})
 	}
