@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"ionet/test/need"
+	"ionet/test/play"
 )
 
 // TestProgramsBetweenStacks has each program do what it is for, from one stack to
@@ -274,9 +275,11 @@ func (d *desk) postgres(t *testing.T) {
 	}
 	initdb, postgres := need.Command(t, bin+"/initdb", "postgresql"), need.Command(t, bin+"/postgres", "postgresql")
 	pgbench := need.Command(t, "pgbench", "postgresql")
-	data := filepath.Join(d.Dir, "pg-"+strings.ReplaceAll(t.Name(), "/", "-"))
-	d.Must(initdb, "-D", data, "-U", "u", "--no-sync", "--auth=trust", "--no-instructions")
-	d.Write(filepath.Base(data)+"/pg_hba.conf", "host all all samenet trust\n", 0o600)
+	data := filepath.Join(d.Dir, "pg")
+	if !play.Exists(data) { // of another family
+		d.Must(initdb, "-D", data, "-U", "u", "--no-sync", "--auth=trust", "--no-instructions")
+	}
+	d.Write("pg/pg_hba.conf", "host all all samenet trust\n", 0o600)
 	d.b.serves(`database system is ready to accept connections`, postgres, "-D", data, "-c", "listen_addresses="+d.there,
 		"-c", "unix_socket_directories=", "-c", "fsync=off")
 	d.a.runs(pgbench, "-h", d.there, "-U", "u", "-i", "-q", "--partitions=1", "postgres")

@@ -312,6 +312,7 @@ func (sv *supervisor) recvfrom(c *call, k *sock) error {
 		if err := c.scatter(&m, r.data); err != nil {
 			return 0, err
 		}
+		c.took = len(r.data)
 		if c.args[4] == 0 {
 			return r.length(c.arg(3)), nil
 		}
@@ -336,6 +337,7 @@ func (c *call) receive(fd int, k *sock, m *msghdr, flags int) (int, error) {
 	if err := c.scatter(m, r.data); err != nil {
 		return 0, err
 	}
+	c.took = len(r.data)
 	if m.name != 0 {
 		if err := c.write(m.name, r.from[:min(len(r.from), int(m.namelen))]); err != nil {
 			return 0, err
@@ -382,7 +384,7 @@ func (sv *supervisor) recvOne(c *call, k *sock, flags int, named bool, receive f
 	}
 	answer := func(n int, err error) error {
 		if err == nil && stream && flags&unix.MSG_PEEK == 0 {
-			take(fd, n)
+			take(fd, c.took)
 		}
 		return c.finish(n, err)
 	}
@@ -585,17 +587,26 @@ func readNote(rights []byte) []byte {
 	return note
 }
 
-// recvmmsg serves recvmmsg(2): waits for the first message only.
+// recvmmsg serves recvmmsg(2): waits for the first message only. Of a stream whose
+// peer's name somebody wants there is no more than that one.
 func (sv *supervisor) recvmmsg(c *call, k *sock) error {
-	switch {
-	case k.isStream() && !k.carries():
-		return unix.ENOTCONN
-	case k.isStream():
-		return c.proceed()
+	vlen := min(int(uint32(c.args[2])), iovMax)
+	if k.isStream() {
+		if so, err := k.unreadable(); so {
+			return c.finish(0, err)
+		}
+		named, err := c.named(vlen)
+		switch {
+		case err != nil:
+			return err
+		case !named:
+			return c.proceed()
+		}
+		vlen = 1
 	}
 	return sv.recvOne(c, k, c.arg(3), true, func(fd int) (int, error) {
 		count := 0
-		for i := range min(int(uint32(c.args[2])), iovMax) {
+		for i := range vlen {
 			at := c.args[1] + uint64(i*mmsghdrLen)
 			m, err := c.msghdr(at)
 			n := 0
@@ -615,4 +626,15 @@ func (sv *supervisor) recvmmsg(c *call, k *sock) error {
 		}
 		return count, nil
 	})
+}
+
+// named reports whether one of the first n messages of a call has room for a name.
+func (c *call) named(n int) (bool, error) {
+	b, err := c.read(c.args[1], n*mmsghdrLen)
+	for ; len(b) > 0; b = b[mmsghdrLen:] {
+		if le.Uint64(b) != 0 {
+			return true, nil
+		}
+	}
+	return false, err
 }

@@ -71,6 +71,7 @@ type call struct {
 	mem   int       // see memory; 0: not open
 	sock  *sock     // that it is about; nil: none of the stack's
 	wrote []written // what is in the program's memory for it
+	took  int       // octets of a stream that it gets
 }
 
 // errGone says that nobody waits for the call's answer any more.

@@ -29,6 +29,8 @@ The socket calls of the program wait for a supervisor, which is a process of the
 
 With -d the command is a service: onstack goes to the background when the program has started, or fails with its error, and starts the program again when it ends badly, after a pause that doubles from half a second to a minute, and that begins anew after one that has lived for a minute. What the program leaves behind when it ends well (it has gone to the background itself) is the service from then on; when it ends badly that is ended too. Where the stack is not there yet, onstack waits for it in the background; when the stack goes, the service is ended, and started again when the stack is back. SIGTERM ends it: SIGTERM for the program, and SIGKILL for what is left after ten seconds. Other signals are the program's. What the program says on its outputs are records of the log.
 
+Sockets of both versions of IP are the stack's, one of AF_INET6 for both unless the program says otherwise; interfaces, addresses, routes and neighbours are the stack's where a program asks by rtnetlink(7) or by ioctls. Files below /proc/net show the host's. A program that asks for the error queue (IP_RECVERR, IPV6_RECVERR), as ping and traceroute of Linux do, finds it empty: a router's complaint about an echo looks to it like no answer.
+
 What a program can gain by executing others (setuid) it does not gain here, and programs of 32 bits do not run.`,
 	Options: []cli.Opt{
 		{Flags: "-d", Text: "Keep the command running as a service, in the background."},

@@ -333,6 +333,13 @@ static void from_nobody(void)
 		say("it is", !memcmp(b, "ll", 2));
 		say("read", read(fd[i], b, sizeof b));
 		say("it is", !memcmp(b, "o!", 2));
+		write(fd[!i], "many", 4);
+		struct mmsghdr many[2] = {{m}, {m}};
+		many[0].msg_hdr.msg_namelen = sizeof a;
+		say("recvmmsg", recvmmsg(fd[i], many, 1, MSG_WAITFORONE, NULL));
+		say("octets", many[0].msg_len);
+		say("length of the address", many[0].msg_hdr.msg_namelen);
+		say("read", read(fd[i], b, sizeof b));
 		long twice = 0;
 		for (int j = 0; j < 50; j++) {
 			write(fd[!i], "yes!", 4);
