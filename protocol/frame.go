@@ -93,7 +93,8 @@ func (t Type) String() string {
 // FlagReply marks a reply.
 const FlagReply = 1
 
-// Message flags (BSD's MSG_*).
+// Message flags (BSD's MSG_*). MsgElsewhere is ionet's own: a datagram goes to its
+// address though the socket has a peer, as Linux sends it, in place of EISCONN.
 const (
 	MsgOOB       = 0x1
 	MsgPeek      = 0x2
@@ -104,6 +105,7 @@ const (
 	MsgDontWait  = 0x80
 	MsgBcast     = 0x100
 	MsgMcast     = 0x200
+	MsgElsewhere = 0x10000
 )
 
 // What a TypeDump asks for (BSD's NET_RT_*).

@@ -111,7 +111,7 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	switch {
 	case !m.Addr.IP.IsValid() && !to.IsValid():
 		return 0, syscall.EDESTADDRREQ
-	case m.Addr.IP.IsValid() && to.IsValid():
+	case m.Addr.IP.IsValid() && to.IsValid() && !m.Elsewhere(to):
 		return 0, syscall.EISCONN
 	case m.Addr.IP.IsValid():
 		if to = m.Addr.IP; !p.fits(to) {

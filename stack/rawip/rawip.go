@@ -211,7 +211,7 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	if f.Src.IsValid() && (f.Src.IsMulticast() || p.net().IsBroadcast(f.Src)) {
 		f.Src = netip.Addr{} // only listened on (RFC 1122 §3.2.1.3)
 	}
-	if f.Dst.IsValid() && m.Addr.IP.IsValid() {
+	if f.Dst.IsValid() && m.Addr.IP.IsValid() && !m.Elsewhere(f.Dst) {
 		return 0, syscall.EISCONN
 	}
 	if m.Addr.IP.IsValid() {

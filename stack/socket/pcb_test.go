@@ -266,3 +266,15 @@ func BenchmarkLookup(b *testing.B) {
 		})
 	}
 }
+
+func TestElsewhere(t *testing.T) {
+	four, six := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")
+	m := Msg{Addr: Addr{IP: four}}
+	if m.Elsewhere(four) {
+		t.Error("nobody has asked for it")
+	}
+	m.Flags = MsgElsewhere
+	if !m.Elsewhere(four) || m.Elsewhere(six) {
+		t.Error("it is for a peer of the same version of IP, and for no other")
+	}
+}

@@ -47,7 +47,8 @@ type Cred struct {
 	Super    bool
 }
 
-// Msg flags (BSD's MSG_*).
+// Msg flags (BSD's MSG_*). MsgElsewhere is ionet's own: a datagram goes to its
+// address though the socket has a peer, if that is of the same version of IP.
 const (
 	MsgOOB       = 0x1
 	MsgPeek      = 0x2
@@ -55,7 +56,14 @@ const (
 	MsgTrunc     = 0x10
 	MsgBcast     = 0x100
 	MsgMcast     = 0x200
+	MsgElsewhere = 0x10000
 )
+
+// Elsewhere reports whether m may be sent to its address by a socket whose peer is
+// at peer.
+func (m *Msg) Elsewhere(peer netip.Addr) bool {
+	return m.Flags&MsgElsewhere != 0 && m.Addr.IP.Is4() == peer.Is4()
+}
 
 // Msg is a datagram, or a piece of a stream, as a socket call sees it.
 type Msg struct {

@@ -187,6 +187,21 @@ func TestSendErrors(t *testing.T) {
 	is(t, "interface down", r.UDP("").SendTo("10.0.0.2:7", "x"), syscall.ENETDOWN)
 }
 
+// As on Linux, and for who asks for it: BSD has EISCONN.
+func TestElsewhere(t *testing.T) {
+	r := New(t)
+	r.Meet("10.0.0.2")
+	r.Meet("10.0.0.3")
+	s := r.UDP("10.0.0.1:9")
+	is(t, "connect", s.Connect("10.0.0.2:7"), nil)
+	is(t, "elsewhere", r.Do(func(w *netif.Work) error {
+		_, err := s.Send(w, &socket.Msg{Addr: Addr("10.0.0.3:8"), Data: []byte("x"), Flags: socket.MsgElsewhere})
+		return err
+	}), nil)
+	is(t, "to the peer", s.SendTo("", "xy"), nil)
+	r.Expect("10.0.0.1 > 10.0.0.3 udp 9 > 8 len 1", "10.0.0.1 > 10.0.0.2 udp 9 > 7 len 2")
+}
+
 func TestNobodyListens(t *testing.T) {
 	r := New(t)
 	r.Meet("10.0.0.2")

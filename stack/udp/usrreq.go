@@ -129,7 +129,7 @@ func (p *pcb) Send(w *netif.Work, m *socket.Msg) (int, error) {
 	switch {
 	case !m.Addr.IP.IsValid() && !to.IP.IsValid():
 		return 0, syscall.EDESTADDRREQ
-	case m.Addr.IP.IsValid() && to.IP.IsValid():
+	case m.Addr.IP.IsValid() && to.IP.IsValid() && !m.Elsewhere(to.IP):
 		return 0, syscall.EISCONN
 	case m.Addr.IP.IsValid():
 		to = m.Addr

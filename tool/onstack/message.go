@@ -186,6 +186,7 @@ func (sv *supervisor) send(c *call, k *sock, m *msghdr, flags int) (int, error) 
 		if err == nil && out.Addr.IsValid() && out.Addr.Port == 0 && k.isUDP() {
 			err = unix.EINVAL
 		}
+		out.Flags |= protocol.MsgElsewhere
 	}
 	if err == nil {
 		err = k.takePending()

@@ -437,6 +437,30 @@ static void end_of_peer(void)
 	child("a writer", writes, fd[0]);
 }
 
+/* A datagram socket that has a peer may send to others. */
+static void elsewhere(void)
+{
+	struct sockaddr_in a, b, us, from;
+	socklen_t n = sizeof us;
+	int to = bound(SOCK_DGRAM, &a), other = bound(SOCK_DGRAM, &b), u = socket(AF_INET, SOCK_DGRAM, 0);
+	char c[8];
+	struct iovec v = {"message", 7};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_name = &b, .msg_namelen = sizeof b};
+	must("connect", connect(u, SA(a)));
+	must("getsockname", getsockname(u, SA_OUT(us, n)));
+	say("sendto another", sendto(u, "other", 5, 0, SA(b)));
+	n = sizeof from;
+	say("it comes", recvfrom(other, c, sizeof c, 0, SA_OUT(from, n)));
+	say("from us", !memcmp(&from, &us, sizeof us));
+	say("sendmsg to another", sendmsg(u, &m, 0));
+	say("it comes", recv(other, c, sizeof c, 0));
+	say("sendto the peer", sendto(u, "peer", 4, 0, SA(a)));
+	say("it comes", recv(to, c, sizeof c, 0));
+	say("answer of another", sendto(other, "no", 2, 0, SA(us)));
+	say("answer of the peer", sendto(to, "yes", 3, 0, SA(us)));
+	say("which is heard", recv(u, c, sizeof c, 0));
+}
+
 static void datagram_refused(void)
 {
 	struct sockaddr_in a;
@@ -520,7 +544,7 @@ static const struct test tests[] = {
 	{"reset asked for", reset_asked_for}, {"reset in a read", reset_in_a_read}, {"reset in a write", reset_in_a_write},
 	{"reset in a full write", reset_in_a_full_write},
 	{"not connected", not_connected}, {"not used yet", not_used_yet}, {"one octet", one_octet}, {"wrong arguments", wrong_arguments}, {"end of peer", end_of_peer},
-	{"datagram refused", datagram_refused},
+	{"elsewhere", elsewhere}, {"datagram refused", datagram_refused},
 	{"datagram refused, unseen", datagram_refused_unseen}, {"not connected, unseen", not_connected_unseen}, {"listener shut", listener_shut}, {"listener gone", listener_gone}, {0},
 };
 
