@@ -150,8 +150,11 @@ func (nd *Node) Count(proto, name string) uint64 { return stacktest.Counter(nd.S
 // Segment is an Ethernet segment.
 type Segment struct {
 	Faults Faults
-	net    *Net
-	ports  []*Port
+	// Snoop has a group's frames come only to those who have asked for them, as
+	// a switch does that listens to IGMP and MLD.
+	Snoop bool
+	net   *Net
+	ports []*Port
 }
 
 // Segment makes a segment.
@@ -165,6 +168,8 @@ type Port struct {
 	id   uint16
 	conf netif.Config
 	addr string
+	all  bool // it wants every group's frames
+	want map[netif.MAC]bool
 	busy int64 // until when the bottleneck before it has frames to pass
 }
 
@@ -174,7 +179,7 @@ func (n *Net) Attach(nd *Node, seg *Segment, addr string) *netif.Interface {
 	p := &Port{node: nd, seg: seg, id: uint16(len(seg.ports)), addr: addr}
 	p.conf = netif.Config{
 		Name: fmt.Sprintf("en%d", len(nd.ports)), MTU: 1500, Caps: netif.CapCsum, Driver: p,
-		MAC:   netif.MAC{2, 0, 0, byte(len(nd.ports)), byte(n.index(nd)), byte(1 + len(seg.ports))},
+		MAC:   netif.MAC{2, 0, byte(n.index(nd) >> 8), byte(len(nd.ports)), byte(n.index(nd)), byte(1 + len(seg.ports))},
 		Flags: netif.FlagBroadcast | netif.FlagSimplex | netif.FlagMulticast | netif.FlagRunning,
 	}
 	nd.ports = append(nd.ports, p)
@@ -258,12 +263,25 @@ func (p *Port) Transmit(_ *netif.Interface, burst []*packet.Buf) {
 		n.note("sent", p, b.Bytes())
 		dst := netif.MAC(b.Bytes()[:6])
 		for _, to := range s.ports {
-			if to != p && (dst.IsMulticast() || to.If.MAC() == dst) {
+			if to != p && (dst.IsMulticast() && to.hears(dst) || to.If.MAC() == dst) {
 				s.carry(to, b)
 			}
 		}
 		b.Free()
 	}
+}
+
+// SetFilter is netif.Filter.
+func (p *Port) SetFilter(promisc, allmulti bool, groups []netif.MAC) {
+	p.all, p.want = promisc || allmulti, make(map[netif.MAC]bool, len(groups))
+	for _, g := range groups {
+		p.want[g] = true
+	}
+}
+
+// hears reports whether a group's frames come to the port.
+func (p *Port) hears(group netif.MAC) bool {
+	return !p.seg.Snoop || p.all || group == netif.BroadcastMAC || p.want[group]
 }
 
 // carry decides one copy's fate.
