@@ -173,11 +173,7 @@ func TestLinuxMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := protocol.ParseAncillary(m.Control)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, cut := l.AppendCmsgs(nil, a, 256)
+	b, cut := l.AppendCmsgs(nil, m, 256)
 	c, err := syscall.ParseSocketControlMessage(b)
 	if err != nil || cut || len(c) != 2 {
 		t.Fatalf("% x: %d messages, cut %v, %v", b, len(c), cut, err)
