@@ -314,10 +314,9 @@ func setPreferences(_ *Sock, o Option, v []byte) (Request, error) {
 	return r, nil
 }
 
-// setPktInfo6 is IPV6_PKTINFO, in6_pktinfo: source(16), u32 index; nothing takes it
-// back.
+// setPktInfo6 is IPV6_PKTINFO, in6_pktinfo: source(16), u32 index; zeros take it back.
 func setPktInfo6(_ *Sock, _ Option, v []byte) (Request, error) {
-	if len(v) > 0 && len(v) < pktInfoLen {
+	if len(v) < pktInfoLen {
 		return Request{}, syscall.EINVAL
 	}
 	r := call6(protocol.IPv6PktInfo, Truncate(v, pktInfoLen))

@@ -188,9 +188,10 @@ var differs = func() map[Option]string {
 	add("the stack says what there is", unix.IPPROTO_TCP, unix.TCP_MAXSEG)
 	add(missing, unix.IPPROTO_UDP, unix.UDP_CORK, unix.UDP_ENCAP, unix.UDP_SEGMENT, unix.UDP_GRO, 10, 11)
 	add(missing, unix.SOL_RAW, ipv6HdrIncl)
-	add(missing, unix.IPPROTO_IPV6, ipv6HdrIncl, unix.IPV6_ADDRFORM, unix.IPV6_2292PKTOPTIONS, unix.IPV6_ROUTER_ALERT, unix.IPV6_MTU, unix.IPV6_JOIN_ANYCAST,
-		unix.IPV6_LEAVE_ANYCAST, 32, 42, 43, 44, 45, 46, 47, 48, unix.IPV6_PKTINFO, unix.IPV6_HOPOPTS, unix.IPV6_RTHDRDSTOPTS, unix.IPV6_RTHDR,
-		unix.IPV6_DSTOPTS, unix.IPV6_PATHMTU, 64, 65, 68, 69, unix.IPV6_MINHOPCOUNT, 74, unix.IPV6_RECVFRAGSIZE, 80)
+	add(missing, unix.IPPROTO_IPV6, ipv6HdrIncl, unix.IPV6_ADDRFORM, unix.IPV6_2292PKTOPTIONS, unix.IPV6_ROUTER_ALERT, unix.IPV6_JOIN_ANYCAST,
+		unix.IPV6_LEAVE_ANYCAST, 32, unix.MCAST_MSFILTER, unix.IPV6_MTU, unix.IPV6_MINHOPCOUNT, unix.IPV6_RECVFRAGSIZE, unix.IPV6_RECVORIGDSTADDR, 64, 65, 68, 69, 80)
+	add("the stack looks at the octets", unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, unix.IPV6_RTHDRDSTOPTS, unix.IPV6_RTHDR, unix.IPV6_DSTOPTS)
+	add("the stack knows the path", unix.IPPROTO_IPV6, unix.IPV6_PATHMTU)
 	add(privileged, unix.IPPROTO_IPV6, unix.IPV6_IPSEC_POLICY, unix.IPV6_XFRM_POLICY, unix.IPV6_TRANSPARENT)
 	add(rounds, unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES, unix.IPV6_TCLASS)
 	add("nothing at all is EINVAL here", unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, unix.IPV6_AUTOFLOWLABEL)
