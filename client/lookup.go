@@ -94,14 +94,10 @@ func (s *Stack) resolver() *resolvConf {
 	return l.conf.with(rows)
 }
 
-// LookupHost answers the IPv4 addresses of a name, as gethostbyname(3) does;
-// otherwise it is [Stack.LookupNetIP]. A numeric name is itself, whatever its
-// family.
+// LookupHost answers the addresses of a name, of both families, the best first:
+// it is [Stack.LookupNetIP] of "ip".
 func (s *Stack) LookupHost(ctx context.Context, name string) ([]netip.Addr, error) {
-	if ip, err := netip.ParseAddr(name); err == nil {
-		return []netip.Addr{ip}, nil
-	}
-	return s.LookupNetIP(ctx, "ip4", name)
+	return s.LookupNetIP(ctx, "ip", name)
 }
 
 // LookupNetIP answers the addresses of a name, of the families that network

@@ -171,6 +171,18 @@ func (d *daemon) etc(name, text string) {
 	}
 }
 
+// A name has addresses of both families, and those that the stack can reach go
+// first.
+func TestLookupHostOfBothFamilies(t *testing.T) {
+	d := start(t)
+	d.etc("hosts", "2001:db8::9 both.test\n127.0.0.1 both.test\n::1 six.test\n")
+	for name, want := range map[string]string{"both.test": "[127.0.0.1 2001:db8::9]", "six.test": "[::1]", "fe80::1": "[fe80::1]", "10.163": "[10.0.0.163]"} {
+		if ips, err := d.open().LookupHost(t.Context(), name); err != nil || fmt.Sprint(ips) != want {
+			t.Errorf("%s: %v, %v, want %s", name, ips, err, want)
+		}
+	}
+}
+
 func TestLookupHost(t *testing.T) {
 	d, z := names(t)
 	d.etc("hosts", "192.0.2.9 static.example static # ours\n10.9.9.9 localhost\n")
@@ -208,7 +220,7 @@ func TestLookupHost(t *testing.T) {
 		{strings.Repeat("x", 64) + ".example", "it is not a host name", "-"},
 	} {
 		s := d.open() // reads the files anew
-		ips, err := s.LookupHost(ctx, tt.name)
+		ips, err := s.LookupNetIP(ctx, "ip4", tt.name)
 		var texts []string
 		for _, ip := range ips {
 			texts = append(texts, ip.String())
@@ -228,16 +240,16 @@ func TestLookupHost(t *testing.T) {
 			t.Errorf("%s: asked for %q, want %q", tt.name, asked, tt.asked)
 		}
 	}
-	ips, err := d.open().LookupHost(ctx, "big.example")
+	ips, err := d.open().LookupNetIP(ctx, "ip4", "big.example")
 	if err != nil || len(ips) != 100 {
 		t.Errorf("big.example: %d addresses, %v; EDNS makes room for 100", len(ips), err)
 	}
-	if ips, err := d.open().LookupHost(t.Context(), "silent.example"); err == nil {
+	if ips, err := d.open().LookupNetIP(t.Context(), "ip4", "silent.example"); err == nil {
 		t.Errorf("silent: %v", ips)
 	}
 	canceled, stop := context.WithCancel(ctx)
 	stop()
-	if _, err := d.open().LookupHost(canceled, "host.example"); !errors.Is(err, context.Canceled) {
+	if _, err := d.open().LookupNetIP(canceled, "ip4", "host.example"); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
 }
@@ -252,14 +264,14 @@ func TestLookupServers(t *testing.T) {
 	} {
 		d.etc("resolv.conf", conf+"options timeout:1\n")
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		ips, err := d.open().LookupHost(ctx, "host.example")
+		ips, err := d.open().LookupNetIP(ctx, "ip4", "host.example")
 		cancel()
 		if err != nil || len(ips) != 2 {
 			t.Errorf("%q: %v, %v", conf, ips, err)
 		}
 	}
 	d.etc("resolv.conf", "nameserver frob\n")
-	if _, err := d.open().LookupHost(t.Context(), "host.example"); err == nil || !strings.Contains(err.Error(), "no name server that the stack can reach in "+d.prefix+"/etc/resolv.conf") {
+	if _, err := d.open().LookupNetIP(t.Context(), "ip4", "host.example"); err == nil || !strings.Contains(err.Error(), "no name server that the stack can reach in "+d.prefix+"/etc/resolv.conf") {
 		t.Errorf("no server: %v", err)
 	}
 	z.taken()
@@ -271,7 +283,7 @@ func TestLookupServers(t *testing.T) {
 	s := d.open()
 	const n = 40
 	for range n {
-		if _, err := s.LookupHost(t.Context(), "host.example."); err != nil {
+		if _, err := s.LookupNetIP(t.Context(), "ip4", "host.example."); err != nil {
 			t.Fatal(err)
 		}
 	}

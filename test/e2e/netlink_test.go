@@ -25,6 +25,9 @@ func linked(t *testing.T) (*daemon, *client.Stack) {
 	segment := t.TempDir()
 	d, other := start(t, "-dwire", "path="+segment), start(t, "-dwire", "path="+segment)
 	s := d.open()
+	if _, err := s.SetSysctl("net.inet6.ip6.auto_linklocal", "0"); err != nil {
+		t.Fatal(err)
+	}
 	for _, a := range []struct {
 		of   *client.Stack
 		addr string
@@ -112,6 +115,7 @@ func TestNetlinkTables(t *testing.T) {
 	same("addresses", addrs, []netlink.Addr{
 		{Index: 1, Label: "lo0", Prefix: pfx("127.0.0.1/8"), Flags: unix.IFA_F_PERMANENT, Scope: unix.RT_SCOPE_HOST},
 		{Index: 1, Label: "lo0", Prefix: pfx("::1/128"), Flags: unix.IFA_F_PERMANENT, Scope: unix.RT_SCOPE_HOST},
+		{Index: 1, Label: "lo0", Prefix: pfx("fe80::1/64"), Flags: unix.IFA_F_PERMANENT, Scope: unix.RT_SCOPE_LINK},
 		{Index: 2, Label: "en0", Prefix: pfx("10.0.0.1/24"), Broadcast: ip("10.0.0.255"), Flags: unix.IFA_F_PERMANENT},
 		{Index: 2, Label: "en0", Prefix: pfx("10.0.0.4/32"), Flags: unix.IFA_F_PERMANENT},
 		{Index: 2, Label: "en0", Prefix: pfx("10.1.0.1/16"), Broadcast: ip("10.1.255.255"), Flags: unix.IFA_F_PERMANENT},
@@ -121,7 +125,7 @@ func TestNetlinkTables(t *testing.T) {
 	second := connected
 	second.Dst, second.Source = pfx("10.1.0.0/16"), ip("10.1.0.1")
 	local := func(addr string, oif int) netlink.Route {
-		return netlink.Route{Dst: pfx(addr + "/32"), OIF: oif, Source: ip(addr), Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST, Protocol: unix.RTPROT_KERNEL}
+		return netlink.Route{Dst: netip.PrefixFrom(ip(addr), ip(addr).BitLen()), OIF: oif, Source: ip(addr), Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST, Protocol: unix.RTPROT_KERNEL}
 	}
 	byDefault := netlink.Route{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.0.0.2"), OIF: 2, Type: unix.RTN_UNICAST, Protocol: unix.RTPROT_STATIC}
 	small := netlink.Route{Dst: pfx("10.9.0.0/16"), Gateway: ip("10.1.0.2"), OIF: 2, MTU: 1300, Type: unix.RTN_UNICAST, Protocol: unix.RTPROT_STATIC}
@@ -131,7 +135,7 @@ func TestNetlinkTables(t *testing.T) {
 		byDefault, connected, local("10.0.0.4", 2), second,
 		{Dst: pfx("10.7.0.0/16"), Type: unix.RTN_UNREACHABLE, Protocol: unix.RTPROT_STATIC},
 		{Dst: pfx("10.7.0.7/32"), Type: unix.RTN_UNREACHABLE, Protocol: unix.RTPROT_STATIC},
-		hole, small, local("127.0.0.1", 1),
+		hole, small, local("127.0.0.1", 1), local("::1", 1), local("fe80::1", 1),
 	}, err)
 
 	neighbours, err := tables.Neighbours()
@@ -235,7 +239,7 @@ func TestNetlinkAnswers(t *testing.T) {
 	for _, c := range []struct {
 		ask, row uint16
 		rows     int
-	}{{unix.RTM_GETLINK, unix.RTM_NEWLINK, 2}, {unix.RTM_GETADDR, unix.RTM_NEWADDR, 5}, {unix.RTM_GETROUTE, unix.RTM_NEWROUTE, 9},
+	}{{unix.RTM_GETLINK, unix.RTM_NEWLINK, 2}, {unix.RTM_GETADDR, unix.RTM_NEWADDR, 6}, {unix.RTM_GETROUTE, unix.RTM_NEWROUTE, 11},
 		{unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, 2}, {unix.RTM_GETRULE, unix.RTM_NEWRULE, 2}} {
 		want := append(slices.Repeat([]uint16{c.row}, c.rows), unix.NLMSG_DONE)
 		if types, errno := ask(c.ask); !slices.Equal(types, want) || errno != 0 {
