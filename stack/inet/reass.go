@@ -26,7 +26,7 @@ func (in *Inet) reassemble(w *netif.Work, p *packet.Buf, h packet.IPv4) *packet.
 		return nil
 	}
 	key := reass.Key{Src: h.Src(), Dst: h.Dst(), ID: uint32(h.ID()), Proto: h.Proto()}
-	p = in.reass.Add(w, key, reass.Piece{Off: off, Len: n, More: more, Head: hlen, Keep: hlen}, p)
+	p, _ = in.reass.Add(w, key, reass.Piece{Off: off, Len: n, More: more, Head: hlen, Keep: hlen}, p)
 	if p == nil {
 		return nil
 	}

@@ -54,15 +54,14 @@ func (in *Inet6) fragmentHeader(w *netif.Work, x *chain) bool {
 		return false
 	}
 	if off == 0 {
-		if _, _, _, whole := transport(all); !whole { // RFC 7112 §5, code 3
+		if proto, at, _, whole := transport(all); !whole || len(all)-at < leastHeader(proto) { // RFC 7112 §5, code 3
 			in.sendError(w, p, packet.ICMP6ParamProblem, 3, 0)
 			w.Drop(p, cntFragBad)
 			return false
 		}
 	}
-	all[x.nextAt] = f.Next() // of the whole, if this is its first piece
 	key := reass.Key{Src: packet.Scoped(all.Src(), p.RcvIf), Dst: packet.Scoped(all.Dst(), p.RcvIf), ID: f.ID()}
-	p = in.reass.Add(w, key, reass.Piece{Off: off, Len: n, More: f.More(), Head: head, Keep: x.at}, p)
+	p, of := in.reass.Add(w, key, reass.Piece{Off: off, Len: n, More: f.More(), Head: head, Keep: x.at, NextAt: x.nextAt, Next: f.Next()}, p)
 	if p == nil {
 		return false
 	}
@@ -72,6 +71,23 @@ func (in *Inet6) fragmentHeader(w *netif.Work, x *chain) bool {
 	}
 	all = packet.IPv6(p.Bytes())
 	all.SetPayloadLen(p.Len() - packet.IPv6Len)
-	x.p, x.next = p, all[x.nextAt]
+	all[of.NextAt] = of.Next
+	x.p, x.next, x.nextAt, x.at = p, of.Next, of.NextAt, of.Keep // the first piece's, not this one's (RFC 8200 §4.5)
 	return true
+}
+
+// leastHeader is how much of an upper-layer header the first fragment has to hold
+// (RFC 7112 §3).
+func leastHeader(proto uint8) int {
+	switch proto {
+	case packet.ProtoTCP:
+		return packet.TCPLen
+	case packet.ProtoUDP:
+		return packet.UDPLen
+	case packet.ProtoICMPv6:
+		return packet.ICMP6Len
+	case packet.ProtoNone:
+		return 0
+	}
+	return 1
 }

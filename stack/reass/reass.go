@@ -60,9 +60,8 @@ type queue struct {
 
 type fragment struct {
 	off, end int
-	head     int // of the packet: where the payload begins
-	keep     int // of the packet: what the whole begins with, if this is the first
-	pkt      *packet.Buf
+	Piece
+	pkt *packet.Buf
 }
 
 // Init makes the store ready.
@@ -73,21 +72,24 @@ func (r *Store) Init(c Config) {
 
 // Piece is where a fragment belongs.
 type Piece struct {
-	Off, Len int  // of the datagram's payload
-	More     bool // others follow
-	Head     int  // octets of the packet's window in front of the payload
-	Keep     int  // of these, those that the whole begins with if this is its first piece
+	Off, Len int   // of the datagram's payload
+	More     bool  // others follow
+	Head     int   // octets of the packet's window in front of the payload
+	Keep     int   // of these, those that the whole begins with if this is its first piece
+	NextAt   int   // IPv6: where the kept headers say what comes behind them,
+	Next     uint8 // and what that will be
 }
 
 // Add takes a fragment and answers the whole datagram if this was the last
-// piece: the kept headers of its first, not yet mended, and the payload. A piece that
+// piece: the kept headers of its first, not yet mended, and the payload; and that first
+// piece, whose headers need not be as long as the last one's. A piece that
 // overlaps others is an attack and ends the datagram (RFC 5722; the same for
 // IPv4), an exact duplicate is only dropped.
-func (r *Store) Add(w *netif.Work, key Key, f Piece, p *packet.Buf) *packet.Buf {
+func (r *Store) Add(w *netif.Work, key Key, f Piece, p *packet.Buf) (*packet.Buf, Piece) {
 	limit := int(r.Env.MIB.Int(r.Limit))
 	if limit == 0 {
 		w.Drop(p, r.Dropped)
-		return nil
+		return nil, Piece{}
 	}
 	p = p.Shrink()
 	end := f.Off + f.Len
@@ -112,7 +114,7 @@ func (r *Store) Add(w *netif.Work, key Key, f Piece, p *packet.Buf) *packet.Buf 
 		w.Drop(p, r.Bad)
 		p = nil
 	default:
-		q.insert(at, fragment{f.Off, end, f.Head, f.Keep, p})
+		q.insert(at, fragment{f.Off, end, f, p})
 		q.memory += p.Cap()
 		r.memory += p.Cap()
 		if !f.More {
@@ -128,7 +130,7 @@ func (r *Store) Add(w *netif.Work, key Key, f Piece, p *packet.Buf) *packet.Buf 
 		r.mu.Unlock()
 		p = nil
 		if done {
-			p = r.join(w, q)
+			p, f = r.join(w, q), q.frags[0].Piece
 		}
 	}
 	for _, d := range dead {
@@ -136,7 +138,7 @@ func (r *Store) Add(w *netif.Work, key Key, f Piece, p *packet.Buf) *packet.Buf 
 			w.Drop(f.pkt, r.Dropped)
 		}
 	}
-	return p
+	return p, f
 }
 
 func (r *Store) newQueue(w *netif.Work, key Key) *queue {
@@ -194,16 +196,16 @@ func (q *queue) insert(at int, f fragment) {
 // join makes one datagram of the pieces, with the first one's headers.
 func (r *Store) join(w *netif.Work, q *queue) *packet.Buf {
 	first := q.frags[0]
-	if first.keep+q.total > packet.MaxPacket {
+	if first.Keep+q.total > packet.MaxPacket {
 		return r.giveUp(w, q)
 	}
-	out := r.Env.Pool.Get(first.keep + q.total)
+	out := r.Env.Pool.Get(first.Keep + q.total)
 	if out == nil {
 		return r.giveUp(w, q)
 	}
-	copy(out.Append(first.keep), first.pkt.Bytes())
+	copy(out.Append(first.Keep), first.pkt.Bytes())
 	for _, f := range q.frags {
-		copy(out.Append(f.end-f.off), f.pkt.Bytes()[f.head:])
+		copy(out.Append(f.end-f.off), f.pkt.Bytes()[f.Head:])
 	}
 	p := first.pkt
 	out.Time, out.RcvIf, out.Flags = p.Time, p.RcvIf, p.Flags
