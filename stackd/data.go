@@ -317,10 +317,18 @@ func (d *data) cut() {
 	d.silence()
 }
 
-// silence has the client's writes fail.
+// silence has the client's writes fail. What it has written already goes, as one
+// that waits until it may write more (POLLOUT) would wait for ever.
 func (d *data) silence() {
 	d.mute.Store(true)
 	unix.Shutdown(d.fd, unix.SHUT_RD)
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	for {
+		if n, err := take(d.fd, sc.b[:]); err != nil || n == 0 {
+			return
+		}
+	}
 }
 
 // pumpUp moves what the socket has received to the client.

@@ -121,6 +121,32 @@ func TestStreamErrors(t *testing.T) {
 	}
 }
 
+// A writer that waits for a peer that reads nothing hears that the peer has
+// aborted, also when it has not read itself.
+func TestStreamResetUnderWrite(t *testing.T) {
+	_, s := neighbours(t)
+	x, y := connected(t, s[0], s[1], "10.0.0.2:0")
+	defer x.Close()
+	y.SetWriteDeadline(time.Now().Add(time.Second))
+	if n, err := y.Write(make([]byte, 256<<20)); err == nil {
+		t.Fatalf("%d octets were taken of one who does not read", n)
+	}
+	x.SetWriteDeadline(time.Now().Add(time.Second))
+	if n, err := x.Write(make([]byte, 256<<20)); err == nil {
+		t.Fatalf("%d octets were taken of one who does not read", n)
+	}
+	x.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	wrote := make(chan error)
+	go func() { _, err := x.Write(make([]byte, 1<<20)); wrote <- err }()
+	if err := y.(interface{ SetLinger(int) error }).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	y.Close()
+	if err := <-wrote; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("the writer is told %v, want ECONNRESET", err)
+	}
+}
+
 // A writer whose peer does not read waits, and the daemons hold little of what
 // it has written; its deadline ends the wait.
 func TestStreamBackpressure(t *testing.T) {
