@@ -80,7 +80,7 @@ func TestRadvdConfiguresAStack(t *testing.T) {
 	}
 	play.WantLines(t, "ping6", u.Must("ping6", "-c", "2", "-n", "2001:db8:1::1"), "2 packets received, 0% packet loss")
 	mine := regexp.MustCompile(`2001:db8:1:0:[0-9a-f:]+`).FindString(addresses())
-	if out, err := ns.Try("ping", "-6", "-n", "-c", "2", "-i", "0.2", mine); err != nil {
+	if out, err := ns.Try("ping", "-6", "-n", "-c", "1", "-W", "5", mine); err != nil {
 		t.Errorf("ping -6 %s: %v\n%s", mine, err, out)
 	}
 	// Renumbered: the old address is deprecated, and the new one is spoken from.
