@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -90,10 +89,17 @@ func (d *daemon) listen(s *bufio.Scanner) {
 	}
 }
 
-// give gives en0 an address.
-func (d *daemon) give(addr [4]byte) error {
-	if out, err := d.tool("ifconfig", "en0", netip.AddrFrom4(addr).String(), "netmask", "255.0.0.0").CombinedOutput(); err != nil {
-		return fmt.Errorf("ifconfig: %w: %s", err, out)
+// give gives en0 the addresses of the client, 0, or of the server, 1, good at
+// once.
+func (d *daemon) give(end int) error {
+	for _, words := range [][]string{
+		{"sysctl", "-w", "net.inet6.ip6.dad_count=0"},
+		{"ifconfig", "en0", fmt.Sprintf("%v/%d", v4.end(end), v4.bits)},
+		{"ifconfig", "en0", "inet6", v6.end(end).String(), "prefixlen", strconv.Itoa(v6.bits)},
+	} {
+		if out, err := d.tool(words[0], words[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(words, " "), err, out)
+		}
 	}
 	return nil
 }

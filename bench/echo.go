@@ -14,21 +14,24 @@ import (
 // echoID is the identifier of all echoes.
 const echoID = 0x696f
 
-// putEcho makes m an echo request with sequence number seq.
-func putEcho(m []byte, seq uint16) {
+// putEcho makes m an echo request with sequence number seq. Whoever sends one
+// over IPv6 fills in the checksum, which is over addresses too.
+func putEcho(v *version, m []byte, seq uint16) {
 	clear(m[:8])
-	m[0] = 8
+	m[0] = v.echoRequest()
 	binary.BigEndian.PutUint16(m[4:], echoID)
 	binary.BigEndian.PutUint16(m[6:], seq)
 	for i := 8; i < len(m); i++ {
 		m[i] = byte(i)
 	}
-	binary.BigEndian.PutUint16(m[2:], ^sum(m))
+	if v == v4 {
+		binary.BigEndian.PutUint16(m[2:], ^sum(m))
+	}
 }
 
 // isReply reports whether r answers the request m.
-func isReply(r, m []byte) bool {
-	return len(r) == len(m) && r[0] == 0 && string(r[4:]) == string(m[4:])
+func isReply(v *version, r, m []byte) bool {
+	return len(r) == len(m) && r[0] == v.echoReply() && string(r[4:]) == string(m[4:])
 }
 
 func sum(b []byte) uint16 {
@@ -42,9 +45,12 @@ func sum(b []byte) uint16 {
 	return uint16(s)
 }
 
+// ours and theirs are the addresses that a TAP without a stack knows.
+var ours, theirs = v4.server.As4(), v4.client.As4()
+
 // bare is a TAP without a stack: a loop that reads a frame through Go's
 // poller, swaps its addresses and writes it back. It answers ARP and echo
-// requests for stackAddr and nothing else.
+// requests for our IPv4 address and nothing else.
 type bare struct {
 	raw   syscall.RawConn
 	buf   [2048]byte
@@ -81,15 +87,15 @@ func (t *bare) handle(f []byte) bool {
 	}
 	switch binary.BigEndian.Uint16(f[frameType:]) {
 	case 0x0806:
-		if f[arpOp+1] == 1 && string(f[arpTarget+6:arpTarget+10]) == string(stackAddr[:]) {
+		if f[arpOp+1] == 1 && string(f[arpTarget+6:arpTarget+10]) == string(ours[:]) {
 			f[arpOp+1] = 2
 			copy(f[arpTarget:], f[arpSender:arpSender+10])
 			copy(f[arpSender:], stackMAC[:])
-			copy(f[arpSender+6:], stackAddr[:])
+			copy(f[arpSender+6:], ours[:])
 			answer()
 		}
 	case 0x0800:
-		if f[ipProtocol] != 1 || string(f[ipDest:ipDest+4]) != string(stackAddr[:]) {
+		if f[ipProtocol] != 1 || string(f[ipDest:ipDest+4]) != string(ours[:]) {
 			return false
 		}
 		switch f[icmpAt] {
@@ -158,7 +164,7 @@ func tapBare([]string) error {
 		}
 	}()
 	resume <- true
-	return serve(func() error {
+	return serve(func(string) error {
 		_ = file.SetReadDeadline(time.Unix(1, 0))
 		<-resume
 		_ = file.SetReadDeadline(time.Time{})
@@ -177,10 +183,10 @@ func (t *bare) ping(mac net.HardwareAddr) error {
 	ip := f[14:icmpAt]
 	ip[0], ip[8], ip[9] = 0x45, 64, 1
 	binary.BigEndian.PutUint16(ip[2:], uint16(len(f)-14))
-	copy(ip[12:], stackAddr[:])
-	copy(ip[16:], kernelAddr[:])
+	copy(ip[12:], ours[:])
+	copy(ip[16:], theirs[:])
 	binary.BigEndian.PutUint16(ip[10:], ^sum(ip))
-	return pings(func(m []byte) error {
+	return pings(v4, func(m []byte) error {
 		copy(f[icmpAt:], m)
 		_, err := unix.Write(t.fd, f)
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"net/netip"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -12,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/link/pipe"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -25,30 +27,30 @@ func gmust(err tcpip.Error) {
 	}
 }
 
-// gvisorStack is a netstack at 10.0.0.n on the link.
-func gvisorStack(link gstack.LinkEndpoint, n byte) *gstack.Stack {
-	return gvisorOn(link, [][4]byte{{10, 0, 0, n}}, udp.NewProtocol, icmp.NewProtocol4)
+// gvisorStack is a netstack on the link, with UDP and ICMP.
+func gvisorStack(link gstack.LinkEndpoint, addrs ...netip.Addr) *gstack.Stack {
+	return gvisorOn(link, addrs, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6)
 }
 
-func gvisorOn(link gstack.LinkEndpoint, addrs [][4]byte, transports ...gstack.TransportProtocolFactory) *gstack.Stack {
+func gvisorOn(link gstack.LinkEndpoint, addrs []netip.Addr, transports ...gstack.TransportProtocolFactory) *gstack.Stack {
 	s := gstack.New(gstack.Options{
-		NetworkProtocols:   []gstack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol},
+		NetworkProtocols:   []gstack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: transports,
 	})
 	gmust(s.CreateNIC(1, link))
 	for _, a := range addrs {
 		gmust(s.AddProtocolAddress(1, tcpip.ProtocolAddress{
-			Protocol:          ipv4.ProtocolNumber,
-			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4(a), PrefixLen: 8},
+			Protocol:          gvisorVersion(a),
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(a.AsSlice()), PrefixLen: versionOf(a).bits},
 		}, gstack.AddressProperties{}))
 	}
-	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: 1}})
+	s.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: 1}, {Destination: header.IPv6EmptySubnet, NIC: 1}})
 	return s
 }
 
 // gvisorTCP is a netstack with TCP as its fastest users set it up: SACK, cubic
 // and large buffers. Its TIME_WAIT lasts wait.
-func gvisorTCP(link gstack.LinkEndpoint, wait time.Duration, addrs ...[4]byte) *gstack.Stack {
+func gvisorTCP(link gstack.LinkEndpoint, wait time.Duration, addrs ...netip.Addr) *gstack.Stack {
 	s := gvisorOn(link, addrs, tcp.NewProtocol)
 	sack, cubic, moderate := tcpip.TCPSACKEnabled(true), tcpip.CongestionControlOption("cubic"), tcpip.TCPModerateReceiveBufferOption(true)
 	tw := tcpip.TCPTimeWaitTimeoutOption(wait)
@@ -62,31 +64,38 @@ func gvisorTCP(link gstack.LinkEndpoint, wait time.Duration, addrs ...[4]byte) *
 	return s
 }
 
-func gvisorAddr(a [4]byte, port uint16) tcpip.FullAddress {
-	return tcpip.FullAddress{NIC: 1, Addr: tcpip.AddrFrom4(a), Port: port}
+// gvisorVersion is the version of an address.
+func gvisorVersion(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
+}
+
+func gvisorAddr(a netip.Addr, port uint16) tcpip.FullAddress {
+	return tcpip.FullAddress{NIC: 1, Addr: tcpip.AddrFromSlice(a.AsSlice()), Port: port}
 }
 
 // gvisorListen listens with room for more connections than gonet's 10.
-func gvisorListen(s *gstack.Stack, at tcpip.FullAddress) net.Listener {
+func gvisorListen(s *gstack.Stack, at netip.Addr, port uint16) net.Listener {
 	var wq waiter.Queue
-	ep, err := s.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
+	ep, err := s.NewEndpoint(tcp.ProtocolNumber, gvisorVersion(at), &wq)
 	gmust(err)
-	gmust(ep.Bind(at))
+	gmust(ep.Bind(gvisorAddr(at, port)))
 	gmust(ep.Listen(1024))
 	return gonet.NewTCPListener(s, &wq, ep)
 }
 
 // gvisorNetwork is two netstacks that links join.
-func gvisorNetwork(name string, client, server gstack.LinkEndpoint, wait time.Duration, clients ...[4]byte) *network {
-	c, s := gvisorTCP(client, wait, clients...), gvisorTCP(server, wait, serverAddr)
+func gvisorNetwork(name string, client, server gstack.LinkEndpoint, wait time.Duration, clients ...netip.Addr) *network {
+	c, s := gvisorTCP(client, wait, clients...), gvisorTCP(server, wait, servers()...)
 	return &network{
 		name: name,
-		dial: func(from [4]byte) (net.Conn, error) {
-			return gonet.DialTCPWithBind(context.Background(), c, gvisorAddr(from, 0), gvisorAddr(serverAddr, streamPort), ipv4.ProtocolNumber)
+		dial: func(from netip.Addr) (net.Conn, error) {
+			to := gvisorAddr(versionOf(from).server, streamPort)
+			return gonet.DialTCPWithBind(context.Background(), c, gvisorAddr(from, 0), to, gvisorVersion(from))
 		},
-		listen: func() (net.Listener, error) {
-			return gvisorListen(s, gvisorAddr(serverAddr, streamPort)), nil
-		},
+		listen: func(v *version) (net.Listener, error) { return gvisorListen(s, v.server, streamPort), nil },
 		frames: func() uint64 {
 			return c.Stats().IP.PacketsSent.Value() + s.Stats().IP.PacketsSent.Value()
 		},
@@ -102,7 +111,7 @@ func gvisorNetwork(name string, client, server gstack.LinkEndpoint, wait time.Du
 
 // gvisorPipe joins two netstacks by their pipe link, which calls the other
 // stack from within the sender.
-func gvisorPipe(wait time.Duration, clients ...[4]byte) *network {
+func gvisorPipe(wait time.Duration, clients ...netip.Addr) *network {
 	a, b := pipe.New("\x02\x00\x00\x00\x00\x01", "\x02\x00\x00\x00\x00\x02", 1500)
 	return gvisorNetwork("gVisor, pipe", a, b, wait, clients...)
 }
@@ -130,7 +139,7 @@ func gvisorChannel(super bool) *network {
 	}
 	go pass(a, b)
 	go pass(b, a)
-	n := gvisorNetwork("gVisor, channel", la, lb, time.Second, clientAddr)
+	n := gvisorNetwork("gVisor, channel", la, lb, time.Second, clientsOf(false)...)
 	end := n.close
 	n.close = func() error {
 		cancel()

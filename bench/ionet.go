@@ -19,20 +19,19 @@ import (
 	"ionet/stack/socket"
 )
 
-func ionetAddr(a [4]byte, port uint16) string {
-	return netip.AddrPortFrom(netip.AddrFrom4(a), port).String()
-}
+func ionetAddr(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
 
-// ionetOn is a stack on a driver.
-func ionetOn(d driver.Driver, o driver.Options, addrs ...[4]byte) (*host.Stack, *netif.Interface, error) {
+// ionetOn is a stack on a driver. Its addresses are good at once.
+func ionetOn(d driver.Driver, o driver.Options, addrs ...netip.Addr) (*host.Stack, *netif.Interface, error) {
 	h, err := host.New(host.Config{})
 	if err != nil {
 		return nil, nil, err
 	}
+	sysctl(h, "net.inet6.ip6.dad_count", 0)
 	ifp, err := h.Attach(d, o)
 	for _, a := range addrs {
 		if err == nil {
-			err = h.Engine().AddAddr(ifp, stack.AddrSpec{Addr: netip.AddrFrom4(a), Bits: 8})
+			err = h.Engine().AddAddr(ifp, stack.AddrSpec{Addr: a, Bits: versionOf(a).bits})
 		}
 	}
 	if err != nil {
@@ -43,12 +42,12 @@ func ionetOn(d driver.Driver, o driver.Options, addrs ...[4]byte) (*host.Stack, 
 
 // ionetMemory is two stacks on a segment in memory. Their TIME_WAIT lasts
 // wait, and none ends before.
-func ionetMemory(super bool, wait time.Duration, clients ...[4]byte) *network {
+func ionetMemory(super bool, wait time.Duration, clients ...netip.Addr) *network {
 	seg := wire.NewSegment()
 	if !super {
 		seg.Without = ^netif.Caps(0)
 	}
-	station := func(addrs ...[4]byte) (*host.Stack, *netif.Interface) {
+	station := func(addrs ...netip.Addr) (*host.Stack, *netif.Interface) {
 		h, ifp, err := ionetOn(seg.Attach(netif.MAC{}, 0), driver.Options{Lan: 0}, addrs...)
 		must(err)
 		sysctl(h, "net.inet.tcp.msl", int(wait/time.Second)) // half of wait, in half seconds
@@ -57,12 +56,14 @@ func ionetMemory(super bool, wait time.Duration, clients ...[4]byte) *network {
 		return h, ifp
 	}
 	c, cif := station(clients...)
-	s, sif := station(serverAddr)
-	at := ionetAddr(serverAddr, streamPort)
+	s, sif := station(servers()...)
+	at := func(v *version) string { return ionetAddr(v.server, streamPort) }
 	return &network{
 		name:   "ionet",
-		dial:   func(from [4]byte) (net.Conn, error) { return c.DialFrom("tcp", ionetAddr(from, 0), at) },
-		listen: func() (net.Listener, error) { return s.Listen("tcp", at) },
+		dial: func(from netip.Addr) (net.Conn, error) {
+			return c.DialFrom("tcp", ionetAddr(from, 0), at(versionOf(from)))
+		},
+		listen: func(v *version) (net.Listener, error) { return s.Listen("tcp", at(v)) },
 		frames: func() uint64 { return cif.Stats.OutPackets.Load() + sif.Stats.OutPackets.Load() },
 		close:  func() error { return errors.Join(c.Close(), s.Close()) },
 	}
@@ -73,7 +74,7 @@ func sysctl(h *host.Stack, name string, value int) {
 	must(err)
 }
 
-// ionetTap is a stack on driver/tap, at stackAddr.
+// ionetTap is a stack on driver/tap, the server.
 func ionetTap(offload bool) (*host.Stack, error) {
 	o := driver.Options{Lan: 0, MAC: stackMAC, Args: []driver.Arg{{Name: "name", Value: tapName}}}
 	if !offload {
@@ -83,7 +84,7 @@ func ionetTap(offload bool) (*host.Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, _, err := ionetOn(d, o, stackAddr)
+	h, _, err := ionetOn(d, o, servers()...)
 	return h, err
 }
 
@@ -94,33 +95,35 @@ func tcpTapIonet(args []string) error {
 		return err
 	}
 	defer profile("tcp-tap-ionet-" + strconv.Itoa(os.Getpid()))()
-	return serveStreams(func(port uint16) (net.Listener, error) { return h.Listen("tcp", ionetAddr(stackAddr, port)) })
+	return serveStreams(func(v *version, port uint16) (net.Listener, error) {
+		return h.Listen("tcp", ionetAddr(v.server, port))
+	})
 }
 
 // idleIonet opens connections between two stacks on a segment in memory.
 func idleIonet(args []string) error {
-	return measureIdle(args, func() idle {
+	return measureIdle(args, func(v *version) idle {
 		seg := wire.NewSegment()
-		clients := manyClients()
-		station := func(addrs ...[4]byte) *host.Stack {
+		clients := v.clients()
+		station := func(addrs ...netip.Addr) *host.Stack {
 			h, _, err := ionetOn(seg.Attach(netif.MAC{}, 0), driver.Options{Lan: 0}, addrs...)
 			must(err)
 			sysctl(h, "kern.maxsockets", 1<<24)
 			return h
 		}
-		a, b := station(clients...), station(serverAddr)
-		at := func(ip [4]byte, port uint16) socket.Addr { return socket.Addr{IP: netip.AddrFrom4(ip), Port: port} }
+		a, b := station(clients...), station(v.server)
+		at := func(ip netip.Addr, port uint16) socket.Addr { return socket.Addr{IP: ip, Port: port} }
 		open := func(h *host.Stack, f func(w *netif.Work, so *socket.Socket) error) (e ionetEnd, err error) {
 			e.h = h
 			h.Call(func(w *netif.Work) {
-				if e.so, err = h.Engine().Socket(w, socket.AFInet, socket.Stream, 0, socket.Cred{Super: true}); err == nil {
+				if e.so, err = h.Engine().Socket(w, v.family(), socket.Stream, 0, socket.Cred{Super: true}); err == nil {
 					err = f(w, e.so)
 				}
 			})
 			return e, err
 		}
 		l, err := open(b, func(w *netif.Work, so *socket.Socket) error {
-			return errors.Join(so.Bind(w, at(serverAddr, streamPort)), so.Listen(w, 128))
+			return errors.Join(so.Bind(w, at(v.server, streamPort)), so.Listen(w, 128))
 		})
 		must(err)
 		var from, to []ionetEnd
@@ -130,7 +133,7 @@ func idleIonet(args []string) error {
 					if err := so.Bind(w, at(clients[i%len(clients)], 0)); err != nil {
 						return err
 					}
-					return so.Connect(w, at(serverAddr, streamPort))
+					return so.Connect(w, at(v.server, streamPort))
 				})
 				if err != nil && err != syscall.EINPROGRESS {
 					return err

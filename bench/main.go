@@ -139,9 +139,10 @@ func figures(contenders []contender) (samples, error) {
 // median is the median of contender i.
 func (s samples) median(i int) float64 { return median(slices.Clone(s[i])) }
 
-// best is the contender with the largest median of the first n.
-func (s samples) best(n int) (best int) {
-	for i := range n {
+// best is the contender with the largest median, of those from first to before end.
+func (s samples) best(first, end int) (best int) {
+	best = first
+	for i := first; i < end; i++ {
 		if s.median(i) > s.median(best) {
 			best = i
 		}

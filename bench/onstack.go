@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,48 +25,60 @@ func onstackMeasure() error {
 	first, last := processors()
 	fmt.Printf("  the sender and its daemon on processor %d, the other two on processor %d\n", first, last)
 	var contenders []contender
-	for _, k := range []struct {
-		name string
-		run  func(dir string, d time.Duration) (float64, error)
-	}{
-		{"client in Go", func(dir string, d time.Duration) (float64, error) {
-			p, err := doorChain(dir)
-			if err != nil {
-				return 0, err
-			}
-			defer p.end()
-			f, err := p.measure(d)
-			return f.gbps, err
-		}},
-		{"iperf3", iperfChain},
-	} {
-		contenders = append(contenders, contender{k.name, func(d time.Duration) (float64, error) {
-			dir, err := os.MkdirTemp("", "ionet-bench")
-			if err != nil {
-				return 0, err
-			}
-			defer os.RemoveAll(dir)
-			return k.run(dir, d)
-		}})
+	for _, v := range versions {
+		for _, k := range []struct {
+			name string
+			run  func(dir string, v *version, d time.Duration) (float64, error)
+		}{
+			{"client in Go", goChain},
+			{"iperf3", iperfChain},
+		} {
+			contenders = append(contenders, contender{k.name + ", " + v.name, func(d time.Duration) (float64, error) {
+				dir, err := os.MkdirTemp("", "ionet-bench")
+				if err != nil {
+					return 0, err
+				}
+				defer os.RemoveAll(dir)
+				return k.run(dir, v, d)
+			}})
+		}
 	}
 	r, err := figures(contenders)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  client in Go %6.2f Gbit/s, iperf3 under onstack %6.2f, ratio %.2f  (%s)\n",
-		r.median(0), r.median(1), r.ratio(1, 0), verdict(r.ratio(1, 0) >= 0.9, "at least 0.90"))
+	for i, v := range versions {
+		golang, iperf := 2*i, 2*i+1
+		l := fmt.Sprintf("  %s: client in Go %6.2f Gbit/s, iperf3 under onstack %6.2f, ratio %.2f  (%s)", v.name,
+			r.median(golang), r.median(iperf), r.ratio(iperf, golang), verdict(r.ratio(iperf, golang) >= 0.9, "at least 0.90"))
+		if v == v6 {
+			l += ofIPv4(r.ratio(iperf, 1))
+		}
+		fmt.Println(l)
+	}
 	return onstackCalls()
 }
 
+// goChain sends one stream between two clients in Go, each of a daemon.
+func goChain(dir string, v *version, d time.Duration) (float64, error) {
+	p, err := doorChain(dir, v)
+	if err != nil {
+		return 0, err
+	}
+	defer p.end()
+	f, err := p.measure(d)
+	return f.gbps, err
+}
+
 // iperfChain sends one stream between two iperf3, each on its stack.
-func iperfChain(dir string, d time.Duration) (float64, error) {
+func iperfChain(dir string, v *version, d time.Duration) (float64, error) {
 	first, last := processors()
-	a, err := wiredDaemon(dir, "a", first, clientAddr)
+	a, err := wiredDaemon(dir, "a", first, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer a.stop()
-	b, err := wiredDaemon(dir, "b", last, serverAddr)
+	b, err := wiredDaemon(dir, "b", last, 1)
 	if err != nil {
 		return 0, err
 	}
@@ -88,7 +99,7 @@ func iperfChain(dir string, d time.Duration) (float64, error) {
 		return 0, err
 	}
 	seconds := strconv.Itoa(max(1, int(d.Seconds())))
-	iperf := a.tool("onstack", "iperf3", "-J", "-O", "1", "-t", seconds, "-c", netip.AddrFrom4(serverAddr).String())
+	iperf := a.tool("onstack", "iperf3", "-J", "-O", "1", "-t", seconds, "-c", v.server.String())
 	var report bytes.Buffer
 	iperf.Stdout = &report
 	if err := (placement{cpus: []int{first}}).start(iperf); err != nil {
@@ -111,12 +122,12 @@ func iperfChain(dir string, d time.Duration) (float64, error) {
 }
 
 // wiredDaemon is a daemon on the wire of dir.
-func wiredDaemon(dir, name string, cpu int, addr [4]byte) (*daemon, error) {
+func wiredDaemon(dir, name string, cpu, end int) (*daemon, error) {
 	d, err := startDaemon(dir, name, placement{cpus: []int{cpu}}, false, "-dwire", "path="+filepath.Join(dir, "wire"))
 	if err != nil {
 		return nil, err
 	}
-	if err := d.give(addr); err != nil {
+	if err := d.give(end); err != nil {
 		d.stop()
 		return nil, err
 	}
@@ -148,7 +159,7 @@ func onstackCalls() error {
 	}
 	defer os.RemoveAll(dir)
 	_, last := processors()
-	d, err := wiredDaemon(dir, "s", last, clientAddr)
+	d, err := wiredDaemon(dir, "s", last, 0)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -25,35 +26,19 @@ const (
 	streamPatience = 10 * time.Second
 )
 
-// clientAddrs is from how many addresses many connections come.
-const clientAddrs = 64
-
-var (
-	clientAddr = [4]byte{10, 0, 0, 1}
-	serverAddr = [4]byte{10, 0, 0, 2}
-)
-
-// manyClients are those addresses.
-func manyClients() (all [][4]byte) {
-	for i := range clientAddrs {
-		all = append(all, [4]byte{10, 0, 1, byte(1 + i)})
-	}
-	return all
-}
-
 // network is two stacks in this process and the link between them. The server
-// is serverAddr, at streamPort.
+// listens at streamPort.
 type network struct {
 	name   string
-	dial   func(from [4]byte) (net.Conn, error)
-	listen func() (net.Listener, error)
+	dial   func(from netip.Addr) (net.Conn, error) // the server's address of the same version
+	listen func(v *version) (net.Listener, error)
 	frames func() uint64 // sent so far, by both
 	close  func() error
 }
 
 // connect makes one connection.
-func (n *network) connect() (client, server net.Conn, err error) {
-	l, err := n.listen()
+func (n *network) connect(v *version) (client, server net.Conn, err error) {
+	l, err := n.listen(v)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -64,7 +49,7 @@ func (n *network) connect() (client, server net.Conn, err error) {
 		server, err = l.Accept()
 		accepted <- err
 	}()
-	if client, err = n.dial(clientAddr); err != nil {
+	if client, err = n.dial(v.client); err != nil {
 		return nil, nil, err
 	}
 	return client, server, <-accepted
@@ -78,8 +63,8 @@ type streamed struct {
 }
 
 // stream sends one way through a network for d.
-func stream(n *network, d time.Duration) (r streamed, err error) {
-	from, to, err := n.connect()
+func stream(n *network, v *version, d time.Duration) (r streamed, err error) {
+	from, to, err := n.connect(v)
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", n.name, err)
 	}

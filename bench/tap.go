@@ -1,26 +1,23 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Every contender sits on a TAP of this name in a network namespace of its
-// own, with the kernel at kernelAddr on the other side.
+// own. It is the server of the versions' addresses, and the kernel the client.
 const tapName = "tap0"
 
-var (
-	kernelAddr = [4]byte{10, 0, 0, 1}
-	stackAddr  = [4]byte{10, 0, 0, 2}
-	stackMAC   = [6]byte{2, 0, 0, 0, 0, 2}
-)
+var stackMAC = [6]byte{2, 0, 0, 0, 0, 2}
 
 const (
 	echoOctets = 64 // of ICMP, as ping sends
@@ -66,46 +63,65 @@ func tapPlaced(name string, pinger, cpu int) error {
 		stacks[k] = p
 	}
 	fmt.Printf("  %s: the stack's process on processor %d, the kernel's pinging process on processor %d\n", name, cpu, pinger)
-	if err := tapTable("kernel pings", kinds, bars{10, 10}, func(k string) (p50, p99 float64, err error) {
-		ping, err := spawn(placement{cpus: []int{pinger}, netOf: stacks[k].cmd.Process.Pid}, "tap-ping")
-		if err != nil {
-			return 0, 0, err
-		}
-		defer ping.kill()
-		err = ping.ask(&p50, &p99)
-		return p50, p99, err
-	}); err != nil {
+	in, out := make([]pinged, len(kinds)), make([]pinged, len(kinds))
+	for i, k := range kinds {
+		in[i] = pinged{k, func(v *version) (p50, p99 float64, err error) {
+			ping, err := spawn(placement{cpus: []int{pinger}, netOf: stacks[k].cmd.Process.Pid}, "tap-ping", v.name)
+			if err != nil {
+				return 0, 0, err
+			}
+			defer ping.kill()
+			err = ping.ask(&p50, &p99)
+			return p50, p99, err
+		}}
+		out[i] = pinged{k, func(v *version) (p50, p99 float64, err error) {
+			if _, err := fmt.Fprintln(stacks[k].in, v.name); err != nil {
+				return 0, 0, err
+			}
+			err = stacks[k].ask(&p50, &p99)
+			return p50, p99, err
+		}}
+	}
+	if err := tapTable("kernel pings", bars{10, 10}, in); err != nil {
 		return err
 	}
-	return tapTable("pings the kernel", kinds, bars{10, 10}, func(k string) (p50, p99 float64, err error) {
-		if _, err := fmt.Fprintln(stacks[k].in, "ping"); err != nil {
-			return 0, 0, err
-		}
-		err = stacks[k].ask(&p50, &p99)
-		return p50, p99, err
-	})
+	return tapTable("pings the kernel", bars{10, 10}, out)
+}
+
+// pinged is one whose round trips are timed over a version of IP, in ns.
+type pinged struct {
+	name string
+	run  func(v *version) (p50, p99 float64, err error)
 }
 
 // bars are how far above the bare loop a round trip may take, in µs; 0: as
 // long as it likes.
 type bars struct{ p50, p99 float64 }
 
-// tapTable runs the contenders by turns, the bare one first, and prints
-// medians of each percentile and of its distance to the bare loop's of the
-// same round.
-func tapTable(what string, kinds []string, bar bars, run func(kind string) (p50, p99 float64, err error)) error {
-	p50, p99 := make(samples, len(kinds)), make(samples, len(kinds))
+// tapTable runs the contenders by turns, the bare one first, which speaks IPv4
+// alone, and prints medians of each percentile and of its distance to the bare
+// loop's of the same round.
+func tapTable(what string, bar bars, kinds []pinged) error {
+	n := len(kinds)
+	p50, p99 := make(samples, 2*n), make(samples, 2*n)
 	for range *runs {
-		for i, k := range kinds {
-			x, y, err := run(k)
+		for i := range 2 * n {
+			if i == n {
+				continue
+			}
+			x, y, err := kinds[i%n].run(versions[i/n])
 			if err != nil {
-				return err
+				return fmt.Errorf("%s over %s: %w", kinds[i%n].name, versions[i/n].name, err)
 			}
 			p50[i], p99[i] = append(p50[i], x/1e3), append(p99[i], y/1e3)
 		}
 	}
-	for i, k := range kinds {
-		l := fmt.Sprintf("    %-16s %-6s p50 %6.1f µs  p99 %6.1f µs", what, k, p50.median(i), p99.median(i))
+	for i := range 2 * n {
+		if i == n {
+			continue
+		}
+		k, v := kinds[i%n].name, versions[i/n]
+		l := fmt.Sprintf("    %-16s %s %-6s p50 %6.1f µs  p99 %6.1f µs", what, v.name, k, p50.median(i), p99.median(i))
 		if i > 0 {
 			d50, d99 := p50.above(i, 0), p99.above(i, 0)
 			l += fmt.Sprintf("  above the bare loop %+6.1f and %+6.1f µs", d50, d99)
@@ -116,6 +132,9 @@ func tapTable(what string, kinds []string, bar bars, run func(kind string) (p50,
 				}
 				l += ")"
 			}
+			if i > n {
+				l += ofIPv4(p50.ratio(i-n, i))
+			}
 		}
 		fmt.Println(l)
 	}
@@ -124,9 +143,13 @@ func tapTable(what string, kinds []string, bar bars, run func(kind string) (p50,
 
 // kernelPing pings the stack through a raw socket of the kernel, one echo at
 // a time.
-func kernelPing([]string) error {
+func kernelPing(args []string) error {
+	v, err := versionNamed(args[0])
+	if err != nil {
+		return err
+	}
 	runtime.LockOSThread()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+	fd, err := unix.Socket(v.kernelFamily(), unix.SOCK_RAW|unix.SOCK_CLOEXEC, v.icmp())
 	if err != nil {
 		return fmt.Errorf("raw socket: %w", err)
 	}
@@ -134,11 +157,11 @@ func kernelPing([]string) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2}); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: stackAddr}); err != nil {
+	if err := unix.Connect(fd, v.kernelAddr(v.server, 0)); err != nil {
 		return err
 	}
 	buf := make([]byte, 2048)
-	return pings(func(m []byte) error {
+	return pings(v, func(m []byte) error {
 		_, err := unix.Write(fd, m)
 		return err
 	}, func() ([]byte, error) {
@@ -146,20 +169,17 @@ func kernelPing([]string) error {
 		for err == unix.EINTR {
 			n, err = unix.Read(fd, buf)
 		}
-		if err != nil || n < 20 {
-			return nil, fmt.Errorf("echo reply: %d octets, %w", n, err)
-		}
-		return buf[20:n], nil
+		return v.icmpOf(buf[:max(n, 0)], err)
 	})
 }
 
 // pings times echoes and prints their percentiles: send takes an ICMP message,
 // recv answers the next one that came.
-func pings(send func([]byte) error, recv func() ([]byte, error)) error {
+func pings(v *version, send func([]byte) error, recv func() ([]byte, error)) error {
 	times := make([]float64, 0, echoes)
 	m := make([]byte, echoOctets)
 	for i := range echoWarmUp + echoes {
-		putEcho(m, uint16(i))
+		putEcho(v, m, uint16(i))
 		start := time.Now()
 		if err := send(m); err != nil {
 			return err
@@ -169,7 +189,7 @@ func pings(send func([]byte) error, recv func() ([]byte, error)) error {
 			if err != nil {
 				return err
 			}
-			if isReply(r, m) {
+			if isReply(v, r, m) {
 				break
 			}
 		}
@@ -182,35 +202,39 @@ func pings(send func([]byte) error, recv func() ([]byte, error)) error {
 }
 
 // serve answers the parent's wishes until the end of the input.
-func serve(ping func() error) error {
+func serve(ping func(version string) error) error {
 	fmt.Println("ready")
-	return serveLines(func(string) error { return ping() })
+	return serveLines(ping)
 }
 
 // kernelSide brings up the kernel's end of the TAP.
-func kernelSide() error { return kernelUp(kernelAddr) }
+func kernelSide() error { return kernelUp(0) }
 
-// kernelUp gives the interface an address and brings it up.
-func kernelUp(addr [4]byte) error {
-	// Without IPv6 there is nothing on the line but the echoes and ARP.
-	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+tapName+"/disable_ipv6", []byte("1"), 0)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	set := func(req uint, fill func(*unix.Ifreq) error) error {
-		ifr, err := unix.NewIfreq(tapName)
-		if err != nil {
+// kernelUp gives the interface the addresses of the client, 0, or of the
+// server, 1, and brings it up.
+func kernelUp(end int) error {
+	// Without an address of its own choice the kernel has nothing to say on
+	// the line but what is measured, ARP and its like.
+	for name, value := range map[string]string{"addr_gen_mode": "1", "accept_ra": "0", "router_solicitations": "0"} {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+tapName+"/"+name, []byte(value), 0); err != nil {
 			return err
 		}
-		return errors.Join(fill(ifr), unix.IoctlIfreq(fd, req, ifr))
 	}
-	return errors.Join(
-		set(unix.SIOCSIFADDR, func(i *unix.Ifreq) error { return i.SetInet4Addr(addr[:]) }),
-		set(unix.SIOCSIFNETMASK, func(i *unix.Ifreq) error { return i.SetInet4Addr([]byte{255, 0, 0, 0}) }),
-		set(unix.SIOCSIFFLAGS, func(i *unix.Ifreq) error { i.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil }),
-	)
+	var script strings.Builder
+	for _, v := range versions {
+		fmt.Fprintf(&script, "address add %v/%d dev %s", v.end(end), v.bits, tapName)
+		if v == v6 {
+			script.WriteString(" nodad")
+		}
+		script.WriteByte('\n')
+	}
+	fmt.Fprintf(&script, "link set %s up\n", tapName)
+	cmd := exec.Command("ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(script.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return nil
 }
 
 // tapIonet is a stack on driver/tap.
@@ -224,23 +248,28 @@ func tapIonet([]string) error {
 		return err
 	}
 	defer profile("tap-ionet-" + strconv.Itoa(os.Getpid()))()
-	return serve(func() error {
-		c, err := h.ListenPacket("ip4:icmp", "")
+	return serve(func(version string) error {
+		v, err := versionNamed(version)
+		if err != nil {
+			return err
+		}
+		network := "ip4:icmp"
+		if v == v6 {
+			network = "ip6:ipv6-icmp"
+		}
+		c, err := h.ListenPacket(network, "")
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		to := &net.IPAddr{IP: kernelAddr[:]}
+		to := &net.IPAddr{IP: v.client.AsSlice()}
 		buf := make([]byte, 2048)
-		return pings(func(m []byte) error {
+		return pings(v, func(m []byte) error {
 			_, err := c.WriteTo(m, to)
 			return err
 		}, func() ([]byte, error) {
 			n, _, err := c.ReadFrom(buf)
-			if err != nil || n < 20 {
-				return nil, fmt.Errorf("echo reply: %d octets, %w", n, err)
-			}
-			return buf[20:n], nil
+			return v.icmpOf(buf[:n], err)
 		})
 	})
 }

@@ -6,7 +6,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/link/fdbased"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -25,23 +24,31 @@ func tapGvisor([]string) error {
 	if err != nil {
 		return err
 	}
-	s := gvisorStack(link, stackAddr[3])
+	s := gvisorStack(link, servers()...)
 	defer s.Close()
 	if err := kernelSide(); err != nil {
 		return err
 	}
-	var wq waiter.Queue
-	ep, terr := s.NewEndpoint(icmp.ProtocolNumber4, ipv4.ProtocolNumber, &wq)
-	gmust(terr)
-	defer ep.Close()
-	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
-	wq.EventRegister(&entry)
-	gmust(ep.Bind(tcpip.FullAddress{Port: echoID}))
-	gmust(ep.Connect(tcpip.FullAddress{NIC: 1, Addr: tcpip.AddrFrom4(kernelAddr)}))
-	return serve(func() error {
+	return serve(func(version string) error {
+		v, err := versionNamed(version)
+		if err != nil {
+			return err
+		}
+		protocol := icmp.ProtocolNumber4
+		if v == v6 {
+			protocol = icmp.ProtocolNumber6
+		}
+		var wq waiter.Queue
+		ep, terr := s.NewEndpoint(protocol, gvisorVersion(v.client), &wq)
+		gmust(terr)
+		defer ep.Close()
+		entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
+		wq.EventRegister(&entry)
+		gmust(ep.Bind(tcpip.FullAddress{Port: echoID}))
+		gmust(ep.Connect(gvisorAddr(v.client, 0)))
 		var rd bytes.Reader
 		var got bytes.Buffer
-		return pings(func(m []byte) error {
+		return pings(v, func(m []byte) error {
 			rd.Reset(m)
 			if _, err := ep.Write(&rd, tcpip.WriteOptions{}); err != nil {
 				return errors.New(err.String())

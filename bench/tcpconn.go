@@ -28,22 +28,23 @@ func tcpConnMeasure() error {
 	fmt.Printf("  all threads on processors %d to %d, %d goroutines connect and close, %d accept and close at the end of the stream;\n", first, last, connWorkers, connWorkers)
 	fmt.Printf("  from %d addresses; who connected waits %v in TIME_WAIT, in both\n", clientAddrs, connWait)
 	if err := connRates(8,
-		func() *network { return gvisorPipe(connWait, manyClients()...) },
-		func() *network { return ionetMemory(false, connWait, manyClients()...) }); err != nil {
+		func() *network { return gvisorPipe(connWait, clientsOf(true)...) },
+		func() *network { return ionetMemory(false, connWait, clientsOf(true)...) }); err != nil {
 		return err
 	}
 	return placed(tcpRoundTrips)
 }
 
-// connRates holds ionet to bar times the peer, which comes first.
+// connRates holds ionet to bar times the peer, which comes first, with both
+// versions of IP.
 func connRates(bar float64, networks ...func() *network) error {
-	contenders := make([]contender, len(networks))
-	cpu := make(samples, len(networks))
-	for i, open := range networks {
+	contenders := make([]contender, len(versions)*len(networks))
+	cpu := make(samples, len(contenders))
+	for i := range contenders {
 		contenders[i].run = func(d time.Duration) (float64, error) {
-			n := open()
+			n := networks[i%len(networks)]()
 			contenders[i].name = n.name
-			rate, each, err := connectAndClose(n, d)
+			rate, each, err := connectAndClose(n, versions[i/len(networks)], d)
 			cpu[i] = append(cpu[i], each)
 			return rate, errors.Join(err, n.close())
 		}
@@ -53,10 +54,14 @@ func connRates(bar float64, networks ...func() *network) error {
 		return err
 	}
 	for i, c := range contenders {
-		l := fmt.Sprintf("  connect and close  %-16s %8.0f/s, %5.1f µs of processor each", c.name, r.median(i), cpu.median(i))
+		v, peer := versions[i/len(networks)], i-i%len(networks)
+		l := fmt.Sprintf("  connect and close, %s  %-16s %8.0f/s, %5.1f µs of processor each", v.name, c.name, r.median(i), cpu.median(i))
 		if c.name == "ionet" {
-			l += fmt.Sprintf(", ratio to %s %.1f, by processor time %.1f  (%s)", contenders[0].name, r.ratio(i, 0), cpu.ratio(0, i),
-				verdict(r.ratio(i, 0) >= bar, fmt.Sprintf("at least %.0f", bar)))
+			l += fmt.Sprintf(", ratio to %s %.1f, by processor time %.1f  (%s)", contenders[peer].name, r.ratio(i, peer), cpu.ratio(peer, i),
+				verdict(r.ratio(i, peer) >= bar, fmt.Sprintf("at least %.0f", bar)))
+			if v == v6 {
+				l += ofIPv4(r.ratio(i, i-len(networks)))
+			}
 		}
 		fmt.Println(l)
 	}
@@ -65,8 +70,8 @@ func connRates(bar float64, networks ...func() *network) error {
 
 // connectAndClose answers connections a second that were made, closed by who
 // made them and then by who accepted them, and µs of processor time each.
-func connectAndClose(n *network, d time.Duration) (rate, cpu float64, err error) {
-	l, err := n.listen()
+func connectAndClose(n *network, v *version, d time.Duration) (rate, cpu float64, err error) {
+	l, err := n.listen(v)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -78,7 +83,7 @@ func connectAndClose(n *network, d time.Duration) (rate, cpu float64, err error)
 	for range connWorkers {
 		servers.Go(func() { errs <- closeAccepted(l, &closed, pending) })
 	}
-	froms := manyClients()
+	froms := v.clients()
 	for w := range connWorkers {
 		clients.Go(func() {
 			for i := w; !stop.Load(); i += connWorkers {
@@ -133,7 +138,6 @@ func closeAccepted(l net.Listener, closed *atomic.Uint64, pending <-chan struct{
 // tcpRoundTrips times octets that the kernel sends and a contender sends back.
 // The bare loop is the one that knows just enough TCP.
 func tcpRoundTrips(name string, pinger, cpu int) error {
-	kinds := []string{"bare", "ionet", "gvisor"}
 	stacks, end, err := tapStacks([]int{cpu}, []string{"tcp-tap-bare", "tcp-tap-ionet", "tcp-tap-gvisor"}, "no offload")
 	if err != nil {
 		return err
@@ -145,23 +149,26 @@ func tcpRoundTrips(name string, pinger, cpu int) error {
 	}
 	defer endVeth()
 	fmt.Printf("  %s: the stack's process on processor %d, the kernel's process that sends an octet and waits for it on processor %d\n", name, cpu, pinger)
-	return tapTable("round trip", append(kinds, "kernel over veth"), bars{p50: 12}, func(k string) (p50, p99 float64, err error) {
-		for i, s := range stacks {
-			if k == kinds[i] {
-				ping, err := spawn(placement{cpus: []int{pinger}, netOf: s.cmd.Process.Pid}, "tcp-ping")
-				if err != nil {
-					return 0, 0, err
-				}
-				defer ping.kill()
-				err = ping.ask(&p50, &p99)
-				return p50, p99, err
+	from := func(s *process) func(v *version) (p50, p99 float64, err error) {
+		return func(v *version) (p50, p99 float64, err error) {
+			ping, err := spawn(placement{cpus: []int{pinger}, netOf: s.cmd.Process.Pid}, "tcp-ping", v.name)
+			if err != nil {
+				return 0, 0, err
 			}
+			defer ping.kill()
+			err = ping.ask(&p50, &p99)
+			return p50, p99, err
 		}
-		if _, err := fmt.Fprintln(veth.in, "ping"); err != nil {
-			return 0, 0, err
-		}
-		err = veth.ask(&p50, &p99)
-		return p50, p99, err
+	}
+	return tapTable("round trip", bars{p50: 12}, []pinged{
+		{"bare", from(stacks[0])}, {"ionet", from(stacks[1])}, {"gvisor", from(stacks[2])},
+		{"kernel over veth", func(v *version) (p50, p99 float64, err error) {
+			if _, err := fmt.Fprintln(veth.in, v.name); err != nil {
+				return 0, 0, err
+			}
+			err = veth.ask(&p50, &p99)
+			return p50, p99, err
+		}},
 	})
 }
 
@@ -194,21 +201,23 @@ func vethPair(pinger, cpu int) (ping *process, end func(), err error) {
 
 // vethEcho is told when its end of the veth is there, and then echoes octets.
 func vethEcho([]string) error {
-	return serve(func() error {
-		if err := kernelUp(stackAddr); err != nil {
+	return serve(func(string) error {
+		if err := kernelUp(1); err != nil {
 			return err
 		}
-		l, err := net.Listen("tcp4", fmt.Sprintf("%v:%d", net.IP(stackAddr[:]), echoPort))
-		if err != nil {
-			return err
-		}
-		go func() {
-			for {
-				c, err := l.Accept()
-				must(err)
-				go func() { _ = echo(c); c.Close() }()
+		for _, v := range versions {
+			l, err := net.Listen("tcp", ionetAddr(v.server, echoPort))
+			if err != nil {
+				return err
 			}
-		}()
+			go func() {
+				for {
+					c, err := l.Accept()
+					must(err)
+					go func() { _ = echo(c); c.Close() }()
+				}
+			}()
+		}
 		fmt.Println("up")
 		return nil
 	})
@@ -223,13 +232,17 @@ func vethPing(args []string) error {
 	if err := kernelSide(); err != nil {
 		return err
 	}
-	return serve(func() error { return tcpPing(nil) })
+	return serve(func(version string) error { return tcpPing([]string{version}) })
 }
 
-// tcpPing sends octets to the echo server at stackAddr, one at a time, and
-// prints percentiles of the time.
-func tcpPing([]string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+// tcpPing sends octets to the server's echo, one at a time, and prints
+// percentiles of the time.
+func tcpPing(args []string) error {
+	v, err := versionNamed(args[0])
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(v.kernelFamily(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
@@ -239,7 +252,7 @@ func tcpPing([]string) error {
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: echoPort, Addr: stackAddr}); err != nil {
+	if err := unix.Connect(fd, v.kernelAddr(v.server, echoPort)); err != nil {
 		return os.NewSyscallError("connect", err)
 	}
 	times := make([]float64, 0, echoes)

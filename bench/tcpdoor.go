@@ -28,7 +28,8 @@ func tcpDoorMeasure() error {
 		open func(dir string) (*passage, error)
 	}{
 		{"bare chain", bareChain},
-		{"ionet", doorChain},
+		{"ionet", func(dir string) (*passage, error) { return doorChain(dir, v4) }},
+		{"ionet, IPv6", func(dir string) (*passage, error) { return doorChain(dir, v6) }},
 	}
 	contenders := make([]contender, len(kinds))
 	flows := make([][]passed, len(kinds))
@@ -58,6 +59,9 @@ func tcpDoorMeasure() error {
 		if i > 0 {
 			l += fmt.Sprintf(", ratio %.2f  (%s)", r.ratio(i, 0), verdict(r.ratio(i, 0) >= 0.45, "at least 0.45"))
 		}
+		if i == 2 {
+			l += ofIPv4(r.ratio(2, 1))
+		}
 		fmt.Printf("%s; processor time a KiB: %s\n", l, breakdown(flows[i]))
 	}
 	return tapDoor([]int{first, last})
@@ -82,7 +86,7 @@ func tapDoor(cpus []int) error {
 		return err
 	}
 	defer d.stop()
-	if err := d.give(stackAddr); err != nil {
+	if err := d.give(1); err != nil {
 		return err
 	}
 	c, err := spawn(placement{cpus: cpus, netOf: d.cmd.Process.Pid}, "tcp-tap-door", d.prefix)
@@ -95,17 +99,26 @@ func tapDoor(cpus []int) error {
 	}
 	for _, way := range []string{"out", "in"} {
 		r, err := figures([]contender{
-			{"embedded", kernelTo(stacks[0], cpus, way)},
-			{"door", kernelTo(c, cpus, way)},
+			{"embedded", kernelTo(v4, stacks[0], cpus, way)},
+			{"door", kernelTo(v4, c, cpus, way)},
+			{"embedded, IPv6", kernelTo(v6, stacks[0], cpus, way)},
+			{"door, IPv6", kernelTo(v6, c, cpus, way)},
 		})
 		if err != nil {
 			return err
 		}
-		fmt.Printf("  TAP %-3s  embedded %6.2f Gbit/s, through the door %6.2f, ratio %.2f", way, r.median(0), r.median(1), r.ratio(1, 0))
-		if way == "out" {
-			fmt.Printf("  (%s)", verdict(r.ratio(1, 0) >= 0.5, "at least 0.50"))
+		for i, v := range versions {
+			embedded, door := 2*i, 2*i+1
+			fmt.Printf("  TAP %-3s %s  embedded %6.2f Gbit/s, through the door %6.2f, ratio %.2f", way, v.name,
+				r.median(embedded), r.median(door), r.ratio(door, embedded))
+			if way == "out" {
+				fmt.Printf("  (%s)", verdict(r.ratio(door, embedded) >= 0.5, "at least 0.50"))
+			}
+			if v == v6 {
+				fmt.Print(ofIPv4(r.ratio(door, 1)))
+			}
+			fmt.Println()
 		}
-		fmt.Println()
 	}
 	return nil
 }
@@ -214,26 +227,26 @@ func bareChain(dir string) (*passage, error) {
 }
 
 // doorChain starts two daemons on a wire, and a client of each.
-func doorChain(dir string) (*passage, error) {
+func doorChain(dir string, v *version) (*passage, error) {
 	first, last := processors()
 	p := &passage{}
-	start := func(name string, cpu int, addr [4]byte) (*daemon, error) {
-		d, err := wiredDaemon(dir, name, cpu, addr)
+	start := func(name string, cpu, end int) (*daemon, error) {
+		d, err := wiredDaemon(dir, name, cpu, end)
 		if err == nil {
 			p.ends = append(p.ends, d.stop)
 		}
 		return d, err
 	}
-	b, err := start("b", last, serverAddr)
+	b, err := start("b", last, 1)
 	if err == nil {
-		err = p.add("sink", last, "door-sink", b.prefix)
+		err = p.add("sink", last, "door-sink", b.prefix, v.name)
 	}
 	if err == nil {
 		p.front("its daemon", b.cmd.Process.Pid)
 		var a *daemon
-		if a, err = start("a", first, clientAddr); err == nil {
+		if a, err = start("a", first, 0); err == nil {
 			p.front("first daemon", a.cmd.Process.Pid)
-			err = p.add("source", first, "door-source", a.prefix)
+			err = p.add("source", first, "door-source", a.prefix, v.name)
 		}
 	}
 	if err != nil {
@@ -242,15 +255,19 @@ func doorChain(dir string) (*passage, error) {
 	return p, err
 }
 
-// doorSource writes to the server through the daemon at PREFIX for as long as
-// it is read.
+// doorSource writes to the server of a VERSION through the daemon at PREFIX for
+// as long as it is read.
 func doorSource(args []string) error {
+	v, err := versionNamed(args[1])
+	if err != nil {
+		return err
+	}
 	s, err := client.Open(args[0])
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	c, err := s.Dial("tcp", ionetAddr(serverAddr, streamPort))
+	c, err := s.Dial("tcp", ionetAddr(v.server, streamPort))
 	if err != nil {
 		return err
 	}
@@ -259,14 +276,18 @@ func doorSource(args []string) error {
 	return ended(fill(c, &never))
 }
 
-// doorSink is the server of the daemon at PREFIX.
+// doorSink is the server of a VERSION, of the daemon at PREFIX.
 func doorSink(args []string) error {
+	v, err := versionNamed(args[1])
+	if err != nil {
+		return err
+	}
 	s, err := client.Open(args[0])
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	l, err := s.Listen("tcp", ionetAddr(serverAddr, streamPort))
+	l, err := s.Listen("tcp", ionetAddr(v.server, streamPort))
 	if err != nil {
 		return err
 	}
@@ -280,7 +301,9 @@ func tcpTapDoor(args []string) error {
 		return err
 	}
 	defer s.Close()
-	return serveStreams(func(port uint16) (net.Listener, error) { return s.Listen("tcp", ionetAddr(stackAddr, port)) })
+	return serveStreams(func(v *version, port uint16) (net.Listener, error) {
+		return s.Listen("tcp", ionetAddr(v.server, port))
+	})
 }
 
 // chainSource writes to the socket PATH for as long as it is read.

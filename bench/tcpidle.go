@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/link/pipe"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -29,16 +28,21 @@ const (
 func tcpIdleMeasure() error {
 	first, last := processors()
 	fmt.Printf("  both ends of each connection in one process, from %d addresses; %d connections each carry an octet both ways afterwards\n", clientAddrs, idleSample)
+	ipv4 := map[int]float64{} // octets of ionet's endpoints, by their number
 	for _, c := range []struct {
 		name, role string
+		v          *version
 		endpoints  int
 		bar        bool
 	}{
-		{"gVisor", "idle-gvisor", idleEndpoints, false},
-		{"ionet", "idle-ionet", idleEndpoints, true},
-		{"ionet", "idle-ionet", manyEndpoints, true},
+		{"gVisor", "idle-gvisor", v4, idleEndpoints, false},
+		{"ionet", "idle-ionet", v4, idleEndpoints, true},
+		{"ionet", "idle-ionet", v4, manyEndpoints, true},
+		{"gVisor", "idle-gvisor", v6, idleEndpoints, false},
+		{"ionet", "idle-ionet", v6, idleEndpoints, true},
+		{"ionet", "idle-ionet", v6, manyEndpoints, true},
 	} {
-		p, err := spawn(placement{cpus: []int{first, last}}, c.role, strconv.Itoa(c.endpoints))
+		p, err := spawn(placement{cpus: []int{first, last}}, c.role, c.v.name, strconv.Itoa(c.endpoints))
 		if err != nil {
 			return err
 		}
@@ -48,10 +52,15 @@ func tcpIdleMeasure() error {
 		if err != nil {
 			return err
 		}
-		l := fmt.Sprintf("  %-7s %9d endpoints: %5.0f octets of live heap and %4.1f objects each, peak resident %5.2f GiB, opened at %.0f/s, the sample answered",
-			c.name, c.endpoints, heap, objects, rss/(1<<30), float64(c.endpoints)/2/seconds)
+		l := fmt.Sprintf("  %s %-7s %9d endpoints: %5.0f octets of live heap and %4.1f objects each, peak resident %5.2f GiB, opened at %.0f/s, the sample answered",
+			c.v.name, c.name, c.endpoints, heap, objects, rss/(1<<30), float64(c.endpoints)/2/seconds)
 		if c.bar {
 			l += fmt.Sprintf("  (%s)", verdict(heap <= 1000, "at most 1,000 octets"))
+			if c.v == v4 {
+				ipv4[c.endpoints] = heap
+			} else {
+				l += ofIPv4(ipv4[c.endpoints] / heap)
+			}
 		}
 		fmt.Println(l)
 	}
@@ -67,13 +76,17 @@ type idle struct {
 
 // measureIdle opens connections and prints octets of live heap and objects an
 // endpoint, the peak of resident memory in octets, and the seconds it took.
-func measureIdle(args []string, start func() idle) error {
-	endpoints, err := strconv.Atoi(args[0])
+func measureIdle(args []string, start func(v *version) idle) error {
+	v, err := versionNamed(args[0])
+	if err != nil {
+		return err
+	}
+	endpoints, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err
 	}
 	n := endpoints / 2
-	d := start()
+	d := start(v)
 	before, began := liveMemory(), time.Now()
 	for i := range n {
 		if err := d.open(i); err != nil {
@@ -110,14 +123,14 @@ func peakMemory() float64 {
 
 // idleGvisor opens connections between two netstacks on a pipe.
 func idleGvisor(args []string) error {
-	return measureIdle(args, func() idle {
+	return measureIdle(args, func(v *version) idle {
 		l0, l1 := pipe.New("\x02\x00\x00\x00\x00\x01", "\x02\x00\x00\x00\x00\x02", 1500)
-		clients := manyClients()
-		a, b := gvisorTCP(l0, time.Second, clients...), gvisorTCP(l1, time.Second, serverAddr)
+		clients := v.clients()
+		a, b := gvisorTCP(l0, time.Second, clients...), gvisorTCP(l1, time.Second, v.server)
 		var wq waiter.Queue
-		l, terr := b.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
+		l, terr := b.NewEndpoint(tcp.ProtocolNumber, gvisorVersion(v.server), &wq)
 		gmust(terr)
-		gmust(l.Bind(gvisorAddr(serverAddr, streamPort)))
+		gmust(l.Bind(gvisorAddr(v.server, streamPort)))
 		gmust(l.Listen(1000))
 		entry, pending := waiter.NewChannelEntry(waiter.ReadableEvents)
 		wq.EventRegister(&entry)
@@ -125,7 +138,7 @@ func idleGvisor(args []string) error {
 		return idle{
 			open: func(i int) error {
 				c := gvisorEnd{wq: new(waiter.Queue)}
-				if c.ep, terr = a.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, c.wq); terr != nil {
+				if c.ep, terr = a.NewEndpoint(tcp.ProtocolNumber, gvisorVersion(v.server), c.wq); terr != nil {
 					return errors.New(terr.String())
 				}
 				if err := c.ep.Bind(gvisorAddr(clients[i%len(clients)], 0)); err != nil {
@@ -133,7 +146,7 @@ func idleGvisor(args []string) error {
 				}
 				entry, ready := waiter.NewChannelEntry(waiter.WritableEvents)
 				c.wq.EventRegister(&entry)
-				if err := c.ep.Connect(gvisorAddr(serverAddr, streamPort)); err != nil {
+				if err := c.ep.Connect(gvisorAddr(v.server, streamPort)); err != nil {
 					if _, ok := err.(*tcpip.ErrConnectStarted); !ok {
 						return errors.New(err.String())
 					}

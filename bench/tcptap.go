@@ -42,9 +42,9 @@ func tapStacks(cpus []int, names []string, args ...string) (stacks []*process, e
 }
 
 // kernelTo has a kernel's process send to the stack's, or receive from it.
-func kernelTo(p *process, cpus []int, way string) func(time.Duration) (float64, error) {
+func kernelTo(v *version, p *process, cpus []int, way string) func(time.Duration) (float64, error) {
 	return func(d time.Duration) (gbps float64, err error) {
-		k, err := spawn(placement{cpus: cpus, netOf: p.cmd.Process.Pid}, "kernel-stream", way, d.String())
+		k, err := spawn(placement{cpus: cpus, netOf: p.cmd.Process.Pid}, "kernel-stream", v.name, way, d.String())
 		if err != nil {
 			return 0, err
 		}
@@ -67,7 +67,7 @@ func discarded(p *process) func(time.Duration) (float64, error) {
 
 // tcpTap measures both ways. With offload the bar is the ratio to gVisor,
 // without it the share of the bare loops: of the one that reads and discards,
-// and of the one whose frames the kernel discards.
+// and of the one whose frames the kernel discards. They speak IPv4 alone.
 func tcpTap(offload string, kernel, own int) error {
 	stacks, end, err := tapStacks([]int{own}, []string{"tcp-tap-bare", "tcp-tap-gvisor", "tcp-tap-ionet"}, offload)
 	if err != nil {
@@ -76,9 +76,11 @@ func tcpTap(offload string, kernel, own int) error {
 	defer end()
 	for _, way := range []string{"in", "out"} {
 		contenders := []contender{
-			{"bare loop", kernelTo(stacks[0], []int{kernel}, way)},
-			{"gVisor", kernelTo(stacks[1], []int{kernel}, way)},
-			{"ionet", kernelTo(stacks[2], []int{kernel}, way)},
+			{"bare loop", kernelTo(v4, stacks[0], []int{kernel}, way)},
+			{"gVisor", kernelTo(v4, stacks[1], []int{kernel}, way)},
+			{"ionet", kernelTo(v4, stacks[2], []int{kernel}, way)},
+			{"gVisor, IPv6", kernelTo(v6, stacks[1], []int{kernel}, way)},
+			{"ionet, IPv6", kernelTo(v6, stacks[2], []int{kernel}, way)},
 		}
 		bare := 0
 		if way == "out" {
@@ -91,13 +93,16 @@ func tcpTap(offload string, kernel, own int) error {
 		}
 		for i, c := range contenders {
 			l := fmt.Sprintf("  %-10s %-3s  %-42s %6.2f Gbit/s", offload, way, c.name, r.median(i))
-			if c.name == "ionet" {
-				l += fmt.Sprintf(", ratio to gVisor %.2f, to the bare loop %.2f, and of discarded frames %.2f", r.ratio(i, 1), r.ratio(i, 0), r.ratio(i, bare))
+			if i == 2 || i == 4 {
+				l += fmt.Sprintf(", ratio to gVisor %.2f, to the bare loop %.2f, and of discarded frames %.2f", r.ratio(i, i-1), r.ratio(i, 0), r.ratio(i, bare))
 				if offload == "offload" {
-					l += fmt.Sprintf("  (%s)", verdict(r.ratio(i, 1) >= 1.3, "at least 1.3 times gVisor's"))
+					l += fmt.Sprintf("  (%s)", verdict(r.ratio(i, i-1) >= 1.3, "at least 1.3 times gVisor's"))
 				} else {
 					l += fmt.Sprintf("  (%s)", verdict(r.ratio(i, bare) >= 0.55, "at least 0.55 of the bare loop"))
 				}
+			}
+			if i == 4 {
+				l += ofIPv4(r.ratio(4, 2))
 			}
 			fmt.Println(l)
 		}
@@ -115,31 +120,33 @@ func openTapWith(offload bool) (int, error) {
 	if err != nil {
 		return fd, err
 	}
-	return fd, unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_USO4|unix.TUN_F_USO6)
+	return fd, unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6|unix.TUN_F_USO4|unix.TUN_F_USO6)
 }
 
 // serveStreams serves the three ports until the end of the input.
-func serveStreams(listen func(port uint16) (net.Listener, error)) error {
+func serveStreams(listen func(v *version, port uint16) (net.Listener, error)) error {
 	var never atomic.Bool
 	for port, handle := range map[uint16]func(net.Conn) error{
 		streamPort: func(c net.Conn) error { return drain(c, new(atomic.Uint64)) },
 		fillPort:   func(c net.Conn) error { return fill(c, &never) },
 		echoPort:   echo,
 	} {
-		l, err := listen(port)
-		if err != nil {
-			return err
-		}
-		go func() {
-			for {
-				c, err := l.Accept()
-				must(err)
-				go func() {
-					_ = handle(c) // the kernel's side leaves when it has seen enough
-					c.Close()
-				}()
+		for _, v := range versions {
+			l, err := listen(v, port)
+			if err != nil {
+				return err
 			}
-		}()
+			go func() {
+				for {
+					c, err := l.Accept()
+					must(err)
+					go func() {
+						_ = handle(c) // the kernel's side leaves when it has seen enough
+						c.Close()
+					}()
+				}
+			}()
+		}
 	}
 	if err := kernelSide(); err != nil {
 		return err
@@ -174,8 +181,12 @@ func tcpTapGvisor(args []string) error {
 // sends to it or receives from it. It prints Gbit/s of what was acknowledged,
 // or read.
 func kernelStream(args []string) error {
-	way := args[0]
-	d, err := time.ParseDuration(args[1])
+	v, err := versionNamed(args[0])
+	if err != nil {
+		return err
+	}
+	way := args[1]
+	d, err := time.ParseDuration(args[2])
 	if err != nil {
 		return err
 	}
@@ -183,7 +194,7 @@ func kernelStream(args []string) error {
 	if way == "out" {
 		port = fillPort
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(v.kernelFamily(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
@@ -196,7 +207,7 @@ func kernelStream(args []string) error {
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience)); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: stackAddr}); err != nil {
+	if err := unix.Connect(fd, v.kernelAddr(v.server, port)); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	buf := make([]byte, streamChunk)

@@ -106,11 +106,11 @@ func (t *bareStream) loop() error {
 }
 
 func (t *bareStream) handle(f []byte) {
-	if f[12] == 8 && f[13] == 6 && f[arpOp+1] == 1 && string(f[arpTarget+6:arpTarget+10]) == string(stackAddr[:]) {
+	if f[12] == 8 && f[13] == 6 && f[arpOp+1] == 1 && string(f[arpTarget+6:arpTarget+10]) == string(ours[:]) {
 		f[arpOp+1] = 2
 		copy(f[arpTarget:], f[arpSender:arpSender+10])
 		copy(f[arpSender:], stackMAC[:])
-		copy(f[arpSender+6:], stackAddr[:])
+		copy(f[arpSender+6:], ours[:])
 		copy(f[0:6], f[6:12])
 		copy(f[6:12], stackMAC[:])
 		t.write(t.buf[:t.head+len(f)]) // its vnet header asks for nothing: ARP has no checksum

@@ -21,7 +21,7 @@ import (
 // gvisorTap is a netstack on a TAP: without offloads on gVisor's own link for
 // descriptors, with them on a link made here, since that one has them for
 // sockets only.
-func gvisorTap(offload bool) (listen func(port uint16) (net.Listener, error), err error) {
+func gvisorTap(offload bool) (listen func(v *version, port uint16) (net.Listener, error), err error) {
 	fd, err := openTapWith(offload)
 	if err != nil {
 		return nil, err
@@ -35,9 +35,9 @@ func gvisorTap(offload bool) (listen func(port uint16) (net.Listener, error), er
 	if err != nil {
 		return nil, err
 	}
-	s := gvisorTCP(link, time.Second, stackAddr)
-	return func(port uint16) (net.Listener, error) {
-		return gvisorListen(s, gvisorAddr(stackAddr, port)), nil
+	s := gvisorTCP(link, time.Second, servers()...)
+	return func(v *version, port uint16) (net.Listener, error) {
+		return gvisorListen(s, v.server, port), nil
 	}, nil
 }
 
@@ -113,6 +113,9 @@ func (l *tapLink) WritePackets(pkts gstack.PacketBufferList) (int, tcpip.Error) 
 			binary.NativeEndian.PutUint16(h[8:], g.CsumOffset)
 			if pkt.Data().Size() > int(g.MSS) {
 				h[1] = 1 // VIRTIO_NET_HDR_GSO_TCPV4
+				if g.Type == gstack.GSOTCPv6 {
+					h[1] = 4 // VIRTIO_NET_HDR_GSO_TCPV6
+				}
 				binary.NativeEndian.PutUint16(h[4:], g.MSS)
 			}
 		}

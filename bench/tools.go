@@ -24,6 +24,27 @@ func tool(name string, args ...string) *exec.Cmd {
 
 // toolsMeasure runs the built commands against a daemon of its own.
 func toolsMeasure() error {
+	var of [2]tableRates
+	for i, v := range versions {
+		if err := toolsWith(v, func(d *daemon, dir string) (err error) {
+			if v == v4 {
+				if err := toolTimes(d, dir); err != nil {
+					return err
+				}
+			}
+			of[i], err = routesMeasure(d, dir, v)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("  IPv6: adding%s\n        netstat -rn%s\n        live heap%s\n",
+		ofIPv4(of[1].add/of[0].add), ofIPv4(of[1].dump/of[0].dump), ofIPv4(of[0].octets/of[1].octets))
+	return nil
+}
+
+// toolsWith calls f with a daemon and a directory for this.
+func toolsWith(v *version, f func(d *daemon, dir string) error) error {
 	dir, err := os.MkdirTemp("", "ionet-bench")
 	if err != nil {
 		return err
@@ -35,13 +56,10 @@ func toolsMeasure() error {
 		return err
 	}
 	defer d.stop()
-	if err := d.give(clientAddr); err != nil {
+	if err := d.give(0); err != nil {
 		return err
 	}
-	if err := toolTimes(d, dir); err != nil {
-		return err
-	}
-	return routesMeasure(d, dir)
+	return f(d, dir)
 }
 
 // toolTimes prints processor time, user and system, of whole runs.
@@ -58,6 +76,8 @@ func toolTimes(d *daemon, dir string) error {
 		{"bare Go program", false, func() *exec.Cmd { return exec.Command(hello) }},
 		{"ifconfig -a", true, func() *exec.Cmd { return d.tool("ifconfig", "-a") }},
 		{"netstat -rn", true, func() *exec.Cmd { return d.tool("netstat", "-rn") }},
+		{"  of IPv4 alone", false, func() *exec.Cmd { return d.tool("netstat", "-rn", "-f", "inet") }},
+		{"  of IPv6 alone", false, func() *exec.Cmd { return d.tool("netstat", "-rn", "-f", "inet6") }},
 		{"ip addr (kernel)", false, func() *exec.Cmd { return exec.Command("ip", "addr") }},
 		{"ip route (kernel)", false, func() *exec.Cmd { return exec.Command("ip", "route") }},
 	}

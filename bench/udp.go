@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net/netip"
 	"runtime"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
 	"gvisor.dev/gvisor/pkg/tcpip/link/pipe"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
@@ -23,26 +21,45 @@ import (
 
 // udpMeasure has the peer work as its own benchmarks do: one goroutine calls
 // both stacks, packet by packet, checksums computed and verified. Ionet is
-// held to the bar one by one too, which is the same work.
+// held to the bar one by one too, which is the same work. The larger datagrams
+// fill a frame of 1500 octets.
 func udpMeasure() error {
-	for _, size := range []int{64, 1472} {
-		var allocs [3]float64
-		counted := func(i int, f func(time.Duration) (rate, allocs float64)) func(time.Duration) float64 {
-			return func(d time.Duration) (rate float64) {
-				rate, allocs[i] = f(d)
-				return rate
+	for _, full := range []bool{false, true} {
+		size := func(v *version) int {
+			if full {
+				return v.full
+			}
+			return 64
+		}
+		kinds := []struct {
+			name string
+			run  func(v *version, d time.Duration) (rate, allocs float64)
+		}{
+			{"ionet, bursts of 32", func(v *version, d time.Duration) (float64, float64) { return ionetUDP(v, size(v), 32, d) }},
+			{"ionet, one by one", func(v *version, d time.Duration) (float64, float64) { return ionetUDP(v, size(v), 1, d) }},
+			{"gVisor, one by one", func(v *version, d time.Duration) (float64, float64) { return gvisorUDP(v, size(v), d) }},
+		}
+		var contenders []func(time.Duration) float64
+		allocs := make([]float64, len(versions)*len(kinds))
+		for _, v := range versions {
+			for _, k := range kinds {
+				i := len(contenders)
+				contenders = append(contenders, func(d time.Duration) (rate float64) {
+					rate, allocs[i] = k.run(v, d)
+					return rate
+				})
 			}
 		}
-		r := rates(
-			counted(0, func(d time.Duration) (float64, float64) { return ionetUDP(size, 32, d) }),
-			counted(1, func(d time.Duration) (float64, float64) { return ionetUDP(size, 1, d) }),
-			counted(2, func(d time.Duration) (float64, float64) { return gvisorUDP(size, d) }),
-		)
-		for i, k := range []string{"ionet, bursts of 32", "ionet, one by one", "gVisor, one by one"} {
-			l := fmt.Sprintf("  %4d bytes: %-20s %8.0f/s, %.3f allocations a packet", size, k, r.median(i), allocs[i])
-			if i < 2 {
-				l += fmt.Sprintf(", ratio to gVisor %.1f  (%s; %s)", r.ratio(i, 2),
-					verdict(r.ratio(i, 2) >= 5, "at least 5"), verdict(allocs[i] < 0.001, "no allocation"))
+		r := rates(contenders...)
+		for i := range contenders {
+			v, k := versions[i/len(kinds)], i%len(kinds)
+			l := fmt.Sprintf("  %4d bytes, %s: %-20s %8.0f/s, %.3f allocations a packet", size(v), v.name, kinds[k].name, r.median(i), allocs[i])
+			if gvisor := i - k + 2; i != gvisor {
+				l += fmt.Sprintf(", ratio to gVisor %.1f  (%s; %s)", r.ratio(i, gvisor),
+					verdict(r.ratio(i, gvisor) >= 5, "at least 5"), verdict(allocs[i] < 0.001, "no allocation"))
+				if v == v6 {
+					l += ofIPv4(r.ratio(i, k))
+				}
 			}
 			fmt.Println(l)
 		}
@@ -109,7 +126,11 @@ func newPair() *pair {
 			Driver: &lineEnd{p, 1 - i}, // no offload: checksums are computed, as gVisor's are
 		})
 		must(s.AddInterface(p.ifp[i]))
-		must(s.AddAddr(p.ifp[i], stack.AddrSpec{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i)}), Bits: 8}))
+		_, err = s.Env.MIB.Set("net.inet6.ip6.dad_count", "0")
+		must(err)
+		for _, v := range versions {
+			must(s.AddAddr(p.ifp[i], stack.AddrSpec{Addr: v.end(i), Bits: v.bits}))
+		}
 	}
 	p.deliver()
 	return p
@@ -128,23 +149,24 @@ func (p *pair) deliver() {
 	}
 }
 
-func (p *pair) socket(i int, port uint16) *socket.Socket {
+// socket is one of stack i, bound to its address.
+func (p *pair) socket(v *version, i int, port uint16) *socket.Socket {
 	w := p.s[i].Env.Begin(p.now)
 	defer w.End()
-	so, err := p.s[i].Socket(w, socket.AFInet, socket.Dgram, 0, socket.Cred{Super: true})
+	so, err := p.s[i].Socket(w, v.family(), socket.Dgram, 0, socket.Cred{Super: true})
 	must(err)
 	must(so.SetOption(w, socket.LevelSocket, socket.SORcvBuf, socket.Value32(1<<20)))
-	must(so.Bind(w, socket.Addr{IP: netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i)}), Port: port}))
+	must(so.Bind(w, socket.Addr{IP: v.end(i), Port: port}))
 	return so
 }
 
 // ionetUDP sends datagrams one way for d, burst at a time.
-func ionetUDP(size, burst int, d time.Duration) (rate, allocs float64) {
+func ionetUDP(v *version, size, burst int, d time.Duration) (rate, allocs float64) {
 	p := newPair()
-	a, b := p.socket(0, 5000), p.socket(1, 7)
+	a, b := p.socket(v, 0, 5000), p.socket(v, 1, 7)
 	w := p.w[0]
 	w.Start(p.now)
-	must(a.Connect(w, socket.Addr{IP: netip.AddrFrom4([4]byte{10, 0, 0, 2}), Port: 7}))
+	must(a.Connect(w, socket.Addr{IP: v.server, Port: 7}))
 	w.Finish()
 	payload, buf := make([]byte, size), make([]byte, 2048)
 	var m socket.Msg
@@ -165,26 +187,26 @@ func ionetUDP(size, burst int, d time.Duration) (rate, allocs float64) {
 			}
 		}
 	}
-	round(1)     // ARP
+	round(1)     // ARP, or its like
 	round(burst) // the queues grow to their size
 	return timed(d, burst, func() { round(burst) })
 }
 
 // gvisorUDP does the same work with two netstacks joined by their pipe link.
-func gvisorUDP(size int, d time.Duration) (rate, allocs float64) {
+func gvisorUDP(v *version, size int, d time.Duration) (rate, allocs float64) {
 	// The pipe's limit counts the Ethernet header: 1514 is an MTU of 1500.
 	l0, l1 := pipe.New("\x02\x00\x00\x00\x00\x01", "\x02\x00\x00\x00\x00\x02", 1514)
-	a := gvisorStack(ethernet.New(l0), 1)
-	b := gvisorStack(ethernet.New(l1), 2)
+	a := gvisorStack(ethernet.New(l0), v.client)
+	b := gvisorStack(ethernet.New(l1), v.server)
 	defer a.Close()
 	defer b.Close()
 	var wqA, wqB waiter.Queue
-	from, terr := a.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &wqA)
+	from, terr := a.NewEndpoint(udp.ProtocolNumber, gvisorVersion(v.client), &wqA)
 	gmust(terr)
-	to, terr := b.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &wqB)
+	to, terr := b.NewEndpoint(udp.ProtocolNumber, gvisorVersion(v.server), &wqB)
 	gmust(terr)
 	to.SocketOptions().SetReceiveBufferSize(1<<20, true)
-	dst := tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{10, 0, 0, 2}), Port: 7}
+	dst := tcpip.FullAddress{Addr: tcpip.AddrFromSlice(v.server.AsSlice()), Port: 7}
 	gmust(to.Bind(dst))
 	gmust(from.Connect(dst))
 	payload := make([]byte, size)
