@@ -59,7 +59,7 @@ func ionetMemory(super bool, wait time.Duration, clients ...netip.Addr) *network
 	s, sif := station(servers()...)
 	at := func(v *version) string { return ionetAddr(v.server, streamPort) }
 	return &network{
-		name:   "ionet",
+		name: "ionet",
 		dial: func(from netip.Addr) (net.Conn, error) {
 			return c.DialFrom("tcp", ionetAddr(from, 0), at(versionOf(from)))
 		},

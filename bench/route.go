@@ -16,43 +16,73 @@ import (
 
 const millionRoutes = 1_000_000
 
-// prefixes are a million different ones: most of them /24, or /48, as in the
-// Internet.
+// prefixes are a million different ones, distributed as the Internet's are.
 func prefixes(v *version) []netip.Prefix {
+	next := prefixes4()
+	if v == v6 {
+		next = prefixes6()
+	}
 	out := make([]netip.Prefix, 0, millionRoutes)
 	seen := make(map[netip.Prefix]bool, millionRoutes)
-	lens := []int{24, 24, 24, 24, 24, 24, 23, 22, 22, 21, 20, 19, 18, 17, 16}
-	if v == v6 {
-		lens = []int{48, 48, 48, 48, 48, 48, 48, 44, 44, 40, 36, 32, 32, 32, 29}
-	}
-	x := uint64(1)
 	for len(out) < millionRoutes {
-		x = x*6364136223846793005 + 1442695040888963407
-		var a netip.Addr
-		if v == v4 {
-			var b [4]byte
-			binary.BigEndian.PutUint32(b[:], uint32(x>>32))
-			if b[0] == 0 || b[0] == 10 || b[0] == 127 || b[0] >= 224 {
-				continue
-			}
-			a = netip.AddrFrom4(b)
-		} else {
-			// An allocation of a registry's, and what is behind it.
-			var b [16]byte
-			binary.BigEndian.PutUint32(b[:], uint32(x>>36&0x0fff_ffff|0x2000_0000))
-			binary.BigEndian.PutUint32(b[4:], uint32(x>>8))
-			if b[0] == 0x20 && b[1] == 1 && b[2] == 0x0d && b[3] == 0xb8 {
-				continue
-			}
-			a = netip.AddrFrom16(b)
-		}
-		p := netip.PrefixFrom(a, lens[int(x>>20&0xfff)%len(lens)]).Masked()
-		if !seen[p] {
+		if p := next().Masked(); !seen[p] {
 			seen[p] = true
 			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// chance is a generator of random numbers, the same ones each time (Knuth's MMIX).
+type chance uint64
+
+func (c *chance) next() uint64 {
+	*c = *c*6364136223846793005 + 1442695040888963407
+	return uint64(*c >> 20)
+}
+
+// prefixes4: most of them are /24.
+func prefixes4() func() netip.Prefix {
+	lens := [...]int{24, 24, 24, 24, 24, 24, 23, 22, 22, 21, 20, 19, 18, 17, 16}
+	x := chance(1)
+	return func() netip.Prefix {
+		for {
+			r := x.next()
+			var b [4]byte
+			binary.BigEndian.PutUint32(b[:], uint32(r>>12))
+			if b[0] != 0 && b[0] != 10 && b[0] != 127 && b[0] < 224 {
+				return netip.PrefixFrom(netip.AddrFrom4(b), lens[int(r&0xfff)%len(lens)])
+			}
+		}
+	}
+}
+
+// prefixes6: a registry allots a /32 or /29, several of them in a row, and the rest lies within
+// those: nothing in most, a thousand in some. Half of all are /48.
+func prefixes6() func() netip.Prefix {
+	lens := [...]int{48, 48, 48, 48, 48, 48, 48, 48, 44, 44, 40, 40, 36, 47, 46, 34, 42}
+	registries := [...]uint32{0x2001, 0x2400, 0x2600, 0x2800, 0x2a00, 0x2c00}
+	x := chance(1)
+	allotted, left := uint32(0), 0
+	var net uint32
+	return func() netip.Prefix {
+		r := x.next()
+		var b [16]byte
+		bits := 32
+		if left--; left < 0 {
+			left = int(min(2000, 1<<15/(r&0xffff+1)))
+			place := allotted / uint32(len(registries))
+			net = registries[allotted%uint32(len(registries))]<<16 + place/5<<8 + place%5<<3
+			if allotted++; r>>16&7 == 0 {
+				bits = 29
+			}
+		} else {
+			bits = lens[int(r>>16&0xfff)%len(lens)]
+			binary.BigEndian.PutUint32(b[4:], uint32(r>>12)&0xffff_0000)
+		}
+		binary.BigEndian.PutUint32(b[:], net)
+		return netip.PrefixFrom(netip.AddrFrom16(b), bits)
+	}
 }
 
 func heap() uint64 {

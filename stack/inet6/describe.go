@@ -59,17 +59,16 @@ func (o *Options) receive(bit recvMask, v []byte) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.recv &^= bit; n != 0 {
-		o.recv |= bit
+	m := o.wants() &^ bit
+	if n != 0 {
+		m |= bit
 	}
+	o.recv.Store(uint32(m))
 	return nil
 }
 
-func (o *Options) wants() recvMask {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.recv
-}
+// wants is what is told with each packet.
+func (o *Options) wants() recvMask { return recvMask(o.recv.Load()) }
 
 // Describe is socket.NetOptions. Of a packet of IPv4 it is told what that has,
 // its destination mapped (RFC 3542 §13).

@@ -74,7 +74,7 @@ func (in *Inet6) sendError(w *netif.Work, pkt *packet.Buf, typ, code uint8, rest
 	if !ok {
 		return
 	}
-	src, dst := packet.Scoped(h.Src(), pkt.RcvIf), packet.Scoped(h.Dst(), pkt.RcvIf)
+	src, dst := h.Addrs(pkt.RcvIf)
 	toMany := dst.IsMulticast() || pkt.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0
 	proto, at, first, whole := transport(h)
 	switch {

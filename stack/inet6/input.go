@@ -60,7 +60,7 @@ func (in *Inet6) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 		p.TrimTo(total)
 		h = h[:total]
 	}
-	src, dst := packet.Scoped(h.Src(), p.RcvIf), packet.Scoped(h.Dst(), p.RcvIf)
+	src, dst := h.Addrs(p.RcvIf)
 	if martian(ifp, src, dst) {
 		w.Drop(p, cntMartian)
 		return
@@ -133,5 +133,6 @@ func (in *Inet6) local(w *netif.Work, ifp *netif.Interface, p *packet.Buf, h pac
 // Describe is socket.Network.
 func (in *Inet6) Describe(pkt *packet.Buf, m *socket.Msg) {
 	h := packet.IPv6(pkt.L3())
-	m.Addr.IP, m.Dst, m.TTL = packet.Scoped(h.Src(), pkt.RcvIf), packet.Scoped(h.Dst(), pkt.RcvIf), h.HopLimit()
+	m.Addr.IP, m.Dst = h.Addrs(pkt.RcvIf)
+	m.TTL = h.HopLimit()
 }

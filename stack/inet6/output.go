@@ -405,7 +405,7 @@ func (in *Inet6) IsBroadcast(netip.Addr) bool { return false }
 // Addrs is socket.Network.
 func (in *Inet6) Addrs(pkt *packet.Buf) (src, dst netip.Addr) {
 	h := packet.IPv6(pkt.L3())
-	return packet.Scoped(h.Src(), pkt.RcvIf), packet.Scoped(h.Dst(), pkt.RcvIf)
+	return h.Addrs(pkt.RcvIf)
 }
 
 // PortUnreachable is socket.Network.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"ionet/stack/membership"
@@ -79,8 +80,8 @@ type Options struct {
 	portRange int
 	label     int8 // 1: packets are labelled; -1: not; 0: as configured
 	wishes    wishes
-	ext       *socket.Ext6 // of wishes; nil: none
-	recv      recvMask
+	ext       *socket.Ext6  // of wishes; nil: none
+	recv      atomic.Uint32 // a recvMask; read without the lock
 	groups    membership.Socket
 }
 
@@ -99,7 +100,8 @@ func (o *Options) Inherit(so *socket.Socket) socket.NetOptions {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	n := &Options{in: o.in, so: so, hops: o.hops, mcastHops: o.mcastHops, mcastLoop: o.mcastLoop, mcastIf: o.mcastIf,
-		portRange: o.portRange, label: o.label, wishes: o.wishes, ext: o.ext, recv: o.recv}
+		portRange: o.portRange, label: o.label, wishes: o.wishes, ext: o.ext}
+	n.recv.Store(o.recv.Load())
 	n.groups.Init(o.in.groups.Set)
 	return n
 }
@@ -217,7 +219,7 @@ func (o *Options) Get(level, name int) ([]byte, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if bit, ok := recvBits[name]; ok {
-		return flag(o.recv&bit != 0), nil
+		return flag(o.wants()&bit != 0), nil
 	}
 	n := 0
 	switch name {

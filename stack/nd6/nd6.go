@@ -21,7 +21,6 @@ package nd6
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -196,9 +195,9 @@ type addrKey struct {
 }
 
 func (nd *ND) hash(ifp *netif.Interface, ip netip.Addr) uint64 {
-	b := ip.As16()
-	h := (binary.BigEndian.Uint64(b[:]) ^ nd.key ^ uint64(ifp.Index)<<32) * 0x9e3779b97f4a7c15
-	h = (h ^ h>>29 ^ binary.BigEndian.Uint64(b[8:])) * 0xbf58476d1ce4e5b9
+	hi, lo := packet.Words(ip)
+	h := (hi ^ nd.key ^ uint64(ifp.Index)<<32) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>29 ^ lo) * 0xbf58476d1ce4e5b9
 	h = (h ^ h>>32 ^ nd.key) * 0x94d049bb133111eb
 	return h ^ h>>31
 }

@@ -62,10 +62,13 @@ func PseudoSum(src, dst netip.Addr, proto uint8, length int) uint64 {
 		s, d := src.As4(), dst.As4()
 		return sum + uint64(binary.BigEndian.Uint32(s[:])) + uint64(binary.BigEndian.Uint32(d[:]))
 	}
-	var s, d [16]byte
-	putAddr6(s[:], src)
-	putAddr6(d[:], dst)
-	return Sum(Sum(sum, s[:]), d[:])
+	sh, sl := wireWords(src)
+	dh, dl := wireWords(dst)
+	sum, carry := bits.Add64(sum, sh, 0)
+	sum, carry = bits.Add64(sum, sl, carry)
+	sum, carry = bits.Add64(sum, dh, carry)
+	sum, carry = bits.Add64(sum, dl, carry)
+	return sum + carry
 }
 
 // UpdateChecksum is the checksum sum after a 16-bit field changed from old to

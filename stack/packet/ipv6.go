@@ -72,11 +72,22 @@ func (h IPv6) SetSrc(a netip.Addr) { putAddr6(h[8:24], a) }
 func (h IPv6) SetDst(a netip.Addr) { putAddr6(h[24:40], a) }
 
 func putAddr6(b []byte, a netip.Addr) {
-	s := a.As16()
-	if linkScoped(&s) {
-		s[2], s[3] = 0, 0
+	_, _ = a.AppendBinary(b[:0]) // without the copy that As16 makes
+	if linkScoped(binary.BigEndian.Uint64(b)) {
+		b[2], b[3] = 0, 0
 	}
-	copy(b, s[:])
+}
+
+// Addrs are source and destination as the engine carries them on interface index.
+func (h IPv6) Addrs(index uint32) (src, dst netip.Addr) {
+	return addr6(h[8:24], index), addr6(h[24:40], index)
+}
+
+func addr6(b []byte, index uint32) netip.Addr {
+	if hi := binary.BigEndian.Uint64(b); linkScoped(hi) {
+		return scoped(hi, binary.BigEndian.Uint64(b[8:]), index)
+	}
+	return netip.AddrFrom16([16]byte(b))
 }
 
 // PutIPv6 writes a header; b has room for it.

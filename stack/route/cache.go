@@ -1,13 +1,15 @@
 package route
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"sync/atomic"
+
+	"ionet/stack/packet"
 )
 
-// cacheSlots is the number of destinations a table remembers the answer for.
-const cacheSlots = 4096
+// A table remembers the answer for 4096 destinations, in sets of two: what is
+// looked up for ever then seldom has another of its kind to give way to.
+const lookSets = 2048
 
 // cacheFrom is the number of routes from which remembering pays: below, the
 // LPM table is as fast.
@@ -18,6 +20,11 @@ const cacheFrom = 1024
 const (
 	regionBits = 12
 	regions    = 1 << regionBits
+	// regionBits6 are the leading bits of an IPv6 address whose hash is its part:
+	// those of what a registry allots. A prefix may lie in several parts; with fewer
+	// bits than fewest6 it spoils all.
+	regionBits6 = 32
+	fewest6     = 24
 )
 
 // lookCache remembers look-ups: destination → entry, true for one generation
@@ -26,7 +33,7 @@ const (
 type lookCache struct {
 	all    atomic.Uint64
 	region [regions]atomic.Uint64
-	slots  [cacheSlots]lookSlot
+	sets   [lookSets]lookSet
 }
 
 // generation changes after every switch of sides that changed a route for an
@@ -36,23 +43,32 @@ func (c *lookCache) generation(hi, lo uint64) uint64 {
 }
 
 // regionOf is the part of an address: the leading bits of an IPv4 address, a
-// hash of the leading 32 bits of an IPv6 address.
+// hash of those of an IPv6 address.
 func regionOf(hi, lo uint64) uint64 {
 	if hi == v4Key {
 		return lo >> (32 - regionBits)
 	}
-	return hi >> 32 * 0x9e3779b97f4a7c15 >> (64 - regionBits)
+	return hi >> (64 - regionBits6) * 0x9e3779b97f4a7c15 >> (64 - regionBits)
 }
 
 // spoil forgets what a change of the route to p may have made wrong.
 func (c *lookCache) spoil(p netip.Prefix) {
-	a := p.Addr()
-	if a.Is4() && p.Bits() < regionBits || !a.Is4() && p.Bits() < 32 {
+	a, bits := p.Addr(), p.Bits()
+	switch {
+	case a.Is4() && bits < regionBits || !a.Is4() && bits < fewest6:
 		c.all.Add(1)
-		return
+	case a.Is4() || bits >= regionBits6:
+		c.region[regionOf(lookKey(a))].Add(1)
+	default:
+		hi, lo := lookKey(a)
+		for i := range uint64(1) << (regionBits6 - bits) {
+			c.region[regionOf(hi+i<<(64-regionBits6), lo)].Add(1)
+		}
 	}
-	c.region[regionOf(lookKey(a))].Add(1)
 }
+
+// lookSet has the newer answer first.
+type lookSet [2]lookSlot
 
 type lookSlot struct {
 	seq    atomic.Uint32
@@ -67,17 +83,33 @@ const v4Key = 1
 
 // lookKey is a destination as two words.
 func lookKey(a netip.Addr) (hi, lo uint64) {
+	hi, lo = packet.Words(a)
 	if a.Is4() {
-		b := a.As4()
-		return v4Key, uint64(binary.BigEndian.Uint32(b[:]))
+		hi = v4Key
 	}
-	b := a.As16()
-	return binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])
+	return hi, lo
 }
 
-func (c *lookCache) slot(hi, lo uint64) *lookSlot {
+func (c *lookCache) set(hi, lo uint64) *lookSet {
 	h := (hi ^ lo*0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd
-	return &c.slots[h>>52&(cacheSlots-1)]
+	return &c.sets[h>>52&(lookSets-1)]
+}
+
+func (s *lookSet) get(hi, lo, gen uint64) *Entry {
+	if e := s[0].get(hi, lo, gen); e != nil {
+		return e
+	}
+	return s[1].get(hi, lo, gen)
+}
+
+// put remembers e for gen, which was read before the look-up, in place of the older answer.
+func (s *lookSet) put(hi, lo, gen uint64, e *Entry) {
+	n := s[0].seq.Load()
+	oldHi, oldLo, oldGen, old := s[0].hi.Load(), s[0].lo.Load(), s[0].gen.Load(), s[0].e.Load()
+	if old != nil && n&1 == 0 && s[0].seq.Load() == n {
+		s[1].put(oldHi, oldLo, oldGen, old)
+	}
+	s[0].put(hi, lo, gen, e)
 }
 
 func (s *lookSlot) get(hi, lo, gen uint64) *Entry {
@@ -89,8 +121,7 @@ func (s *lookSlot) get(hi, lo, gen uint64) *Entry {
 	return nil
 }
 
-// put remembers e for gen, which was read before the look-up. Who finds the
-// slot busy goes without.
+// put: who finds the slot busy goes without.
 func (s *lookSlot) put(hi, lo, gen uint64, e *Entry) {
 	n := s.seq.Load()
 	if n&1 != 0 || !s.seq.CompareAndSwap(n, n+1) {

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"sort"
 	"sync"
@@ -9,6 +8,7 @@ import (
 
 	"ionet/stack/mib"
 	"ionet/stack/netif"
+	"ionet/stack/packet"
 )
 
 var (
@@ -46,9 +46,9 @@ func NewHostCache(env *netif.Env, t *Table) *HostCache {
 }
 
 func (c *HostCache) set(a netip.Addr) uint64 {
-	b := a.As16()
-	h := (binary.BigEndian.Uint64(b[:]) ^ c.seed) * 0x9e3779b97f4a7c15
-	h = (h ^ h>>29 ^ binary.BigEndian.Uint64(b[8:])) * 0xbf58476d1ce4e5b9
+	hi, lo := packet.Words(a)
+	h := (hi ^ c.seed) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>29 ^ lo) * 0xbf58476d1ce4e5b9
 	h = (h ^ h>>32 ^ c.seed) * 0x94d049bb133111eb
 	return h >> 40 % cacheSets
 }

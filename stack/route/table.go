@@ -65,13 +65,13 @@ func (t *Table) Lookup(dst netip.Addr) (*Hop, Handle) {
 		return t.found(t.side[t.active.Load()].Lookup(dst))
 	}
 	hi, lo := lookKey(dst)
-	gen, slot := cache.generation(hi, lo), cache.slot(hi, lo)
-	if e := slot.get(hi, lo, gen); e != nil {
+	gen, set := cache.generation(hi, lo), cache.set(hi, lo)
+	if e := set.get(hi, lo, gen); e != nil {
 		return t.found(e, true)
 	}
 	e, ok := t.side[t.active.Load()].Lookup(dst)
 	if ok {
-		slot.put(hi, lo, gen, e)
+		set.put(hi, lo, gen, e)
 	}
 	return t.found(e, ok)
 }

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"ionet/stack/cmap"
+
+	"ionet/stack/packet"
 )
 
 // Ends are the two ends of a control block. They are immutable.
@@ -121,24 +123,12 @@ func mix(h, v uint64) uint64 {
 	return h ^ h>>29
 }
 
-func addrWords(a netip.Addr) (hi, lo uint64) {
-	if a.Is4() {
-		b := a.As4()
-		return 0, uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3])
-	}
-	b := a.As16()
-	for i := 0; i < 8; i++ {
-		hi, lo = hi<<8|uint64(b[i]), lo<<8|uint64(b[i+8])
-	}
-	return hi, lo
-}
-
 // Hash is the hash of both ends, for tables of the protocol's own.
 func (t *PCBTable) Hash(local, foreign Addr) uint64 { return t.connHash(local, foreign) }
 
 func (t *PCBTable) connHash(local, foreign Addr) uint64 {
-	lh, ll := addrWords(local.IP)
-	fh, fl := addrWords(foreign.IP)
+	lh, ll := packet.Words(local.IP)
+	fh, fl := packet.Words(foreign.IP)
 	h := mix(t.key, lh)
 	if fh != 0 { // an IPv6 peer chooses all of it, and multiplies without the key what it likes
 		hi, lo := bits.Mul64(fh^t.key, fl^t.key6)

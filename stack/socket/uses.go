@@ -1,5 +1,7 @@
 package socket
 
+import "ionet/stack/packet"
+
 // LocalUses counts who has a local end. Whoever has it is not counted by
 // address but by a keyed hash of it: two that meet there make a bind fail
 // that need not, once in a great many.
@@ -15,7 +17,7 @@ func (u *LocalUses) Init(key uint64) {
 }
 
 func (u *LocalUses) hash(a Addr) uint64 {
-	hi, lo := addrWords(a.IP)
+	hi, lo := packet.Words(a.IP)
 	return mix(mix(mix(u.key, hi), lo), uint64(a.Port))
 }
 
