@@ -304,7 +304,7 @@ func (in *Inet) Source(f *socket.Flow) (netip.Addr, error) {
 	return f.Route.Src, nil
 }
 
-// PathMTU is the largest packet that the way of a flow takes whole.
+// PathMTU is socket.Network.
 func (in *Inet) PathMTU(f *socket.Flow) (int, error) {
 	err := in.resolve(f)
 	return f.Route.MTU, err

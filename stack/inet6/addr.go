@@ -21,7 +21,13 @@ var nodeOptimistic = mib.Int("net.inet6.ip6.optimistic_dad", 0, "1: use autoconf
 // replaced with every change.
 type addrSet struct {
 	local map[netip.Addr]*netif.Addr // those that may be used, scoped
-	list  []*netif.Addr
+	list  []candidate
+}
+
+// candidate is an address to choose from, with what the choice asks of it.
+type candidate struct {
+	*netif.Addr
+	scope, label int
 }
 
 var (
@@ -72,7 +78,7 @@ func (in *Inet6) rebuild() {
 			if !usable(a) {
 				continue
 			}
-			s.list = append(s.list, a)
+			s.list = append(s.list, candidate{a, scopeOf(a.Addr), in.policies.of(a.Addr).Label})
 			if s.local[a.Addr] == nil {
 				s.local[a.Addr] = a
 			}

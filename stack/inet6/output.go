@@ -390,7 +390,7 @@ func (in *Inet6) PortRange(low bool) (min, max uint16) {
 	return uint16(v.Int(lo)), uint16(v.Int(hi))
 }
 
-// PathMTU is the largest packet that the way of a flow takes whole.
+// PathMTU is socket.Network.
 func (in *Inet6) PathMTU(f *socket.Flow) (int, error) {
 	err := in.resolve(f)
 	return f.Route.MTU, err

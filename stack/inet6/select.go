@@ -2,7 +2,6 @@ package inet6
 
 import (
 	"cmp"
-	"encoding/binary"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -67,16 +66,18 @@ func (p *policies) store(all []*policyEntry) {
 }
 
 // of is the entry for an address.
-func (p *policies) of(ip netip.Addr) (label int) {
+func (p *policies) of(ip netip.Addr) *policyEntry {
 	ip = unscoped(ip)
 	for _, e := range *p.all.Load() {
 		if e.Prefix.Contains(ip) {
-			e.use.Add(1)
-			return e.Label
+			return e
 		}
 	}
-	return -1
+	return &noPolicy
 }
+
+// noPolicy is the entry for an address that is in none.
+var noPolicy = policyEntry{Policy: Policy{Label: -1}}
 
 // Policies are the entries, longest prefix first.
 func (in *Inet6) Policies() (out []Policy) {
@@ -103,7 +104,7 @@ func (in *Inet6) AddPolicy(p Policy) error {
 		return syscall.ENOBUFS
 	}
 	t.store(append(all, &policyEntry{Policy: p}))
-	in.gen.Add(1)
+	in.rebuild()
 	return nil
 }
 
@@ -118,7 +119,7 @@ func (in *Inet6) DeletePolicy(prefix netip.Prefix) error {
 		return syscall.ESRCH
 	}
 	t.store(all)
-	in.gen.Add(1)
+	in.rebuild()
 	return nil
 }
 
@@ -131,13 +132,13 @@ const (
 )
 
 func scopeOf(ip netip.Addr) int {
-	b := ip.As16()
+	hi, lo := packet.Words(ip)
 	switch {
-	case b[0] == 0xff:
-		return int(b[1] & 0xf)
-	case ip.IsLinkLocalUnicast() || ip == loopback:
+	case hi>>56 == 0xff:
+		return int(hi >> 48 & 0xf)
+	case hi>>54 == 0xfe80>>6 || hi == 0 && lo == 1:
 		return scopeLink
-	case b[0] == 0xfe && b[1]&0xc0 == 0xc0:
+	case hi>>54 == 0xfec0>>6:
 		return scopeSite
 	}
 	return scopeGlobal
@@ -148,37 +149,44 @@ func scopeOf(ip netip.Addr) int {
 // it, and one of another link none at all.
 func (in *Inet6) choose(dst netip.Addr, ifp *netif.Interface, temp int8) *netif.Addr {
 	now := in.env.Now()
-	var best *netif.Addr
-	dscope, dlabel := scopeOf(dst), in.policies.of(dst)
-	for _, a := range in.addrs.Load().list {
-		if a.Flags&netif.AddrAnycast != 0 || packet.IsLinkScoped(a.Addr) && a.If != ifp ||
-			a.Addr == loopback && dst != loopback && ifp != in.lo ||
+	policy := in.policies.of(dst)
+	policy.use.Add(1)
+	var best *candidate
+	dscope := scopeOf(dst)
+	list := in.addrs.Load().list
+	for i := range list {
+		a := &list[i]
+		if a.Flags&netif.AddrAnycast != 0 || packet.IsLinkScoped(a.Addr.Addr) && a.If != ifp ||
+			a.Addr.Addr == loopback && dst != loopback && ifp != in.lo ||
 			a.If != ifp && dscope <= scopeLink ||
 			a.Deprecated(now) && !in.env.MIB.On(nodeDeprecated) {
 			continue
 		}
-		if best == nil || in.better(a, best, dst, ifp, dscope, dlabel, temp, now) {
+		if best == nil || in.better(a, best, dst, ifp, dscope, policy.Label, temp, now) {
 			best = a
 		}
 	}
-	return best
+	if best == nil {
+		return nil
+	}
+	return best.Addr
 }
 
 // better reports whether a is to be chosen before b.
-func (in *Inet6) better(a, b *netif.Addr, dst netip.Addr, ifp *netif.Interface, dscope, dlabel int, temp int8, now int64) bool {
+func (in *Inet6) better(a, b *candidate, dst netip.Addr, ifp *netif.Interface, dscope, dlabel int, temp int8, now int64) bool {
 	// Rule 1: the same address.
-	if (a.Addr == dst) != (b.Addr == dst) {
-		return a.Addr == dst
+	if (a.Addr.Addr == dst) != (b.Addr.Addr == dst) {
+		return a.Addr.Addr == dst
 	}
 	// Rule 2: appropriate scope.
-	if sa, sb := scopeOf(a.Addr), scopeOf(b.Addr); sa != sb {
-		if sa < sb {
-			return sa >= dscope
-		}
-		return sb < dscope
+	switch {
+	case a.scope < b.scope:
+		return a.scope >= dscope
+	case b.scope < a.scope:
+		return b.scope < dscope
 	}
 	// Rule 3: no deprecated one; and an optimistic one is as bad (RFC 4429 §3.3).
-	bad := func(x *netif.Addr) bool { return x.Deprecated(now) || x.Tentative }
+	bad := func(x *candidate) bool { return x.Deprecated(now) || x.Tentative }
 	if bad(a) != bad(b) {
 		return bad(b)
 	}
@@ -187,22 +195,23 @@ func (in *Inet6) better(a, b *netif.Addr, dst netip.Addr, ifp *netif.Interface, 
 		return a.If == ifp
 	}
 	// Rule 6: the same label.
-	if la, lb := in.policies.of(a.Addr) == dlabel, in.policies.of(b.Addr) == dlabel; la != lb {
-		return la
+	if (a.label == dlabel) != (b.label == dlabel) {
+		return a.label == dlabel
 	}
 	// Rule 7: temporary or public ones.
 	if ta, tb := a.Flags&netif.AddrTemporary != 0, b.Flags&netif.AddrTemporary != 0; ta != tb {
 		return ta == (temp > 0 || temp == 0 && in.env.MIB.On(nodePreferTemp))
 	}
 	// Rule 8: the longest matching prefix.
-	return min(common(a.Addr, dst), a.Bits) > min(common(b.Addr, dst), b.Bits)
+	return min(common(a.Addr.Addr, dst), a.Bits) > min(common(b.Addr.Addr, dst), b.Bits)
 }
 
 // common is the length of the prefix that two addresses share.
 func common(a, b netip.Addr) int {
-	x, y := a.As16(), b.As16()
-	if n := bits.LeadingZeros64(binary.BigEndian.Uint64(x[:]) ^ binary.BigEndian.Uint64(y[:])); n < 64 {
-		return n
+	ah, al := packet.Words(a)
+	bh, bl := packet.Words(b)
+	if ah != bh {
+		return bits.LeadingZeros64(ah ^ bh)
 	}
-	return 64 + bits.LeadingZeros64(binary.BigEndian.Uint64(x[8:])^binary.BigEndian.Uint64(y[8:]))
+	return 64 + bits.LeadingZeros64(al^bl)
 }

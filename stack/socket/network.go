@@ -81,6 +81,9 @@ type Network interface {
 	Output(w *netif.Work, pkt *packet.Buf, f *Flow) error
 	// Source is the local address that packets to f.Dst leave with.
 	Source(f *Flow) (netip.Addr, error)
+	// PathMTU is the largest packet that the way of a flow takes whole. Its errors
+	// are those of a way that is not there, as Output's.
+	PathMTU(f *Flow) (int, error)
 	// CheckBind says whether a socket may have the local address a:
 	// EADDRNOTAVAIL unless it is an address of ours, a group, or a broadcast.
 	CheckBind(a netip.Addr) error

@@ -41,7 +41,7 @@ func (t *TCP) wishes() (flags uint32, scale uint8) {
 // route's MTU where that is smaller (RFC 9293 §3.7.1: without options).
 func (c *conn) offerMSS() uint16 {
 	e := c.Ends()
-	m := c.maxSegment(int(c.t.offerMTU(e.Foreign, c.So.BoundIf(), c.mtu)))
+	m := c.maxSegment(int(c.t.offerMTU(e.Local, e.Foreign, c.So.BoundIf(), c.mtu)))
 	if c.userMSS != 0 {
 		m = min(m, int(c.userMSS))
 	}

@@ -220,25 +220,26 @@ func (t *TCP) mtuTo(w *netif.Work, local, foreign socket.Addr, ifindex uint32) u
 	f := t.flows.get()
 	defer t.flows.put(f)
 	f.Plain()
-	f.Src, f.Dst, f.IfIndex = netip.Addr{}, foreign.IP, ifindex
-	if _, err := t.nets.To(foreign.IP).Source(f); err != nil || f.Route.MTU == 0 {
-		return uint16(floorMTU(foreign.IP.Is6()))
+	f.Src, f.Dst, f.IfIndex = local.IP, foreign.IP, ifindex
+	mtu, err := t.nets.To(foreign.IP).PathMTU(f)
+	if err != nil || mtu == 0 {
+		mtu = floorMTU(foreign.IP.Is6())
 	}
-	return uint16(min(f.Route.MTU, 65535))
+	return uint16(min(mtu, 65535))
 }
 
 // offerMTU is the MTU that the segment size we ask for is worked out from: the
 // path's, or with mss_ifmtu the interface's, as the peer's way to us may be
 // another one.
-func (t *TCP) offerMTU(foreign socket.Addr, ifindex uint32, path uint16) uint16 {
+func (t *TCP) offerMTU(local, foreign socket.Addr, ifindex uint32, path uint16) uint16 {
 	if !t.env.MIB.On(nodeMSSIfMTU) {
 		return path
 	}
 	f := t.flows.get()
 	defer t.flows.put(f)
 	f.Plain()
-	f.Src, f.Dst, f.IfIndex = netip.Addr{}, foreign.IP, ifindex
-	if _, err := t.nets.To(foreign.IP).Source(f); err != nil || f.Route.If == nil {
+	f.Src, f.Dst, f.IfIndex = local.IP, foreign.IP, ifindex
+	if _, err := t.nets.To(foreign.IP).PathMTU(f); err != nil || f.Route.If == nil {
 		return path
 	}
 	return uint16(min(f.Route.If.MTU(), 65535))
@@ -247,7 +248,7 @@ func (t *TCP) offerMTU(foreign socket.Addr, ifindex uint32, path uint16) uint16 
 // synAck sends our half of the handshake. The caller holds e's bucket if it has
 // one.
 func (t *TCP) synAck(w *netif.Work, e *handshake) {
-	mss := payloadOf(int(t.offerMTU(e.foreign, e.ifindex, e.mtu)), e.foreign.IP.Is6())
+	mss := payloadOf(int(t.offerMTU(e.local, e.foreign, e.ifindex, e.mtu)), e.foreign.IP.Is6())
 	if m := int(e.userMSS); m != 0 {
 		mss = min(mss, m)
 	}

@@ -1,7 +1,6 @@
 package tcp
 
 import (
-	"net/netip"
 	"sync"
 	"syscall"
 
@@ -99,7 +98,7 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	f := c.t.flows.get()
 	defer c.t.flows.put(f)
 	f.Plain()
-	f.Src, f.Dst = netip.Addr{}, a.IP
+	f.Src, f.Dst = e.Local.IP, a.IP
 	f.DontRoute, f.IfIndex = c.So.Opt(socket.SODontRoute), c.So.BoundIf()
 	c.mu.Lock()
 	o := c.opts
@@ -107,12 +106,14 @@ func (c *conn) Connect(w *netif.Work, a socket.Addr) error {
 	if o != nil && a.IP.Is6() { // a source and an interface may be wished for (RFC 3542 §6.2)
 		o.Fill(f)
 	}
-	src, err := n.Source(f)
+	var err error
+	if e.Local.IP.IsValid() {
+		_, err = n.PathMTU(f)
+	} else {
+		e.Local.IP, err = n.Source(f)
+	}
 	if err != nil {
 		return err
-	}
-	if !e.Local.IP.IsValid() {
-		e.Local.IP = src
 	}
 	if a.IP.IsUnspecified() { // this host, in_pcbconnect
 		a.IP = e.Local.IP
