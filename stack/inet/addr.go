@@ -22,13 +22,13 @@ func checkOrder(min, max int64) error {
 // addrSet is what the packet path asks about addresses. It is immutable and
 // replaced with every change.
 type addrSet struct {
-	local map[netip.Addr]*netif.Addr
-	bcast map[netip.Addr]*netif.Addr // directed broadcasts, and network addresses
+	local netif.AddrIndex
+	bcast netif.AddrIndex // directed broadcasts, and network addresses
 	list  []*netif.Addr
 }
 
 // Local is the address of ours that ip is, or nil.
-func (in *Inet) Local(ip netip.Addr) *netif.Addr { return in.addrs.Load().local[ip] }
+func (in *Inet) Local(ip netip.Addr) *netif.Addr { return in.addrs.Load().local.Get(ip) }
 
 // IsBroadcast is socket.Network.
 func (in *Inet) IsBroadcast(ip netip.Addr) bool { return ip == broadcast || in.directed(ip) != nil }
@@ -42,7 +42,7 @@ var (
 // directed is the address whose network ip is a broadcast of, or nil. The
 // network's own address counts with hostzerobroadcast.
 func (in *Inet) directed(ip netip.Addr) *netif.Addr {
-	a := in.addrs.Load().bcast[ip]
+	a := in.addrs.Load().bcast.Get(ip)
 	if a == nil || ip != a.Broadcast && !in.env.MIB.On(nodeHostZero) {
 		return nil
 	}
@@ -55,24 +55,27 @@ func (in *Inet) directed(ip netip.Addr) *netif.Addr {
 func (in *Inet) rebuild() {
 	in.setMu.Lock()
 	defer in.setMu.Unlock()
-	s := &addrSet{local: map[netip.Addr]*netif.Addr{}, bcast: map[netip.Addr]*netif.Addr{}}
+	s := &addrSet{}
+	local, bcast := map[netip.Addr]*netif.Addr{}, map[netip.Addr]*netif.Addr{}
 	for _, ifp := range in.env.Ifs.All() {
 		for _, a := range ifp.Addrs() {
 			if !a.Addr.Is4() || a.Tentative || a.Duplicated {
 				continue
 			}
 			s.list = append(s.list, a)
-			if s.local[a.Addr] == nil {
-				s.local[a.Addr] = a
+			if local[a.Addr] == nil {
+				local[a.Addr] = a
 			}
 			if a.Broadcast.IsValid() {
-				s.bcast[a.Broadcast] = a
+				bcast[a.Broadcast] = a
 				if a.Bits < 31 {
-					s.bcast[a.Prefix().Addr()] = a
+					bcast[a.Prefix().Addr()] = a
 				}
 			}
 		}
 	}
+	key := uint64(in.env.Rand32())<<32 | uint64(in.env.Rand32())
+	s.local, s.bcast = netif.NewAddrIndex(local, key), netif.NewAddrIndex(bcast, key)
 	in.addrs.Store(s)
 	in.gen.Add(1)
 }

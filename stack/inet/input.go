@@ -85,7 +85,7 @@ func (in *Inet) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 			return
 		}
 	}
-	if in.addrs.Load().local[dst] != nil {
+	if in.Local(dst) != nil {
 		if p.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 {
 			w.Drop(p, cntLinkBcast)
 			return

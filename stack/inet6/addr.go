@@ -20,7 +20,7 @@ var nodeOptimistic = mib.Int("net.inet6.ip6.optimistic_dad", 0, "1: use autoconf
 // addrSet is what the packet path asks about addresses. It is immutable and
 // replaced with every change.
 type addrSet struct {
-	local map[netip.Addr]*netif.Addr // those that may be used, scoped
+	local netif.AddrIndex // those that may be used, scoped
 	list  []candidate
 }
 
@@ -44,7 +44,7 @@ func usable(a *netif.Addr) bool {
 }
 
 // Local is the address of ours that ip is and that may be used, or nil.
-func (in *Inet6) Local(ip netip.Addr) *netif.Addr { return in.addrs.Load().local[ip] }
+func (in *Inet6) Local(ip netip.Addr) *netif.Addr { return in.addrs.Load().local.Get(ip) }
 
 // Addr is the address of ifp that ip is, be it tentative or duplicated; or nil.
 func (in *Inet6) Addr(ifp *netif.Interface, ip netip.Addr) *netif.Addr {
@@ -72,18 +72,20 @@ func (in *Inet6) LinkLocal(ifp *netif.Interface) netip.Addr {
 func (in *Inet6) rebuild() {
 	in.setMu.Lock()
 	defer in.setMu.Unlock()
-	s := &addrSet{local: map[netip.Addr]*netif.Addr{}}
+	s := &addrSet{}
+	local := map[netip.Addr]*netif.Addr{}
 	for _, ifp := range in.env.Ifs.All() {
 		for _, a := range ifp.Addrs() {
 			if !usable(a) {
 				continue
 			}
 			s.list = append(s.list, candidate{a, scopeOf(a.Addr), in.policies.of(a.Addr).Label})
-			if s.local[a.Addr] == nil {
-				s.local[a.Addr] = a
+			if local[a.Addr] == nil {
+				local[a.Addr] = a
 			}
 		}
 	}
+	s.local = netif.NewAddrIndex(local, uint64(in.env.Rand32())<<32|uint64(in.env.Rand32()))
 	in.addrs.Store(s)
 	in.gen.Add(1)
 }

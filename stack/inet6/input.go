@@ -65,7 +65,7 @@ func (in *Inet6) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 		w.Drop(p, cntMartian)
 		return
 	}
-	if in.addrs.Load().local[dst] != nil {
+	if in.Local(dst) != nil {
 		if p.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 {
 			w.Drop(p, cntUnicastLB)
 			return

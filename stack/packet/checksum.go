@@ -71,6 +71,16 @@ func PseudoSum(src, dst netip.Addr, proto uint8, length int) uint64 {
 	return sum + carry
 }
 
+// HeaderPseudoSum is [PseudoSum] over the addresses of a whole IP header of
+// either version, which l3 begins with.
+func HeaderPseudoSum(l3 []byte, proto uint8, length int) uint64 {
+	sum := uint64(proto) + uint64(length)
+	if l3[0]>>4 == 4 {
+		return Sum(sum, l3[12:20])
+	}
+	return Sum(sum, l3[8:40])
+}
+
 // UpdateChecksum is the checksum sum after a 16-bit field changed from old to
 // new, without looking at the rest (RFC 1624, equation 3).
 func UpdateChecksum(sum, old, new uint16) uint16 {

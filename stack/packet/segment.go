@@ -2,7 +2,6 @@ package packet
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"slices"
 )
 
@@ -61,17 +60,15 @@ func (b *Buf) Segments(out []*Buf) (_ []*Buf, ok bool) {
 		c.MarkL3(l3)
 		c.MarkL4(l4)
 		h, t := c.Bytes()[l3:], c.Bytes()[l4:]
-		sum := uint64(0)
 		if v6 {
 			binary.BigEndian.PutUint16(h[4:], uint16(len(h)-40))
-			sum = PseudoSum(netip.AddrFrom16([16]byte(h[8:24])), netip.AddrFrom16([16]byte(h[24:40])), protoOf(tcp), len(t))
 		} else {
 			ip := IPv4(h)
 			ip.SetTotalLen(len(h))
 			ip.SetID(ip.ID() + uint16(i))
 			ip.SetChecksum()
-			sum = PseudoSum(ip.Src(), ip.Dst(), protoOf(tcp), len(t))
 		}
+		sum := HeaderPseudoSum(h, protoOf(tcp), len(t))
 		field := UDPCsumOffset
 		if tcp {
 			field = 16

@@ -28,7 +28,7 @@ func (t *TCP) Input(w *netif.Work, pkt *packet.Buf) {
 	}
 	local, foreign := peerOf(t.nets.Of(pkt), pkt, h)
 	if pkt.Csum == packet.CsumNone {
-		sum := packet.PseudoSum(foreign.IP, local.IP, packet.ProtoTCP, len(b))
+		sum := packet.HeaderPseudoSum(pkt.L3(), packet.ProtoTCP, len(b))
 		if packet.Fold(packet.Sum(sum, b)) != 0xffff {
 			w.Drop(pkt, cntInSum)
 			return

@@ -133,7 +133,7 @@ func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
 		return
 	}
 	if h.Checksum() != 0 && pkt.Csum == packet.CsumNone {
-		sum := packet.PseudoSum(src, dst, packet.ProtoUDP, size)
+		sum := packet.HeaderPseudoSum(pkt.L3(), packet.ProtoUDP, size)
 		if packet.Fold(packet.Sum(sum, b[:size])) != 0xffff {
 			w.Drop(pkt, cntSum)
 			return
