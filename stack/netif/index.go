@@ -27,7 +27,7 @@ type indexSlot struct {
 func NewAddrIndex(m map[netip.Addr]*Addr, key uint64) AddrIndex {
 	n := bits.Len(uint(2*len(m)) | 1) // at most half of them are taken
 	x := AddrIndex{key: key, shift: uint8(64 - n), slots: make([]indexSlot, 1<<n)}
-	for ip, a := range m {
+	for ip, a := range m { // map order: whichever it is, each is found
 		hi, lo := packet.Words(ip)
 		i := x.place(hi, lo)
 		for x.slots[i].a != nil {
