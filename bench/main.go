@@ -35,6 +35,7 @@ var measures = []measure{
 	{"route", "adding, dumping, looking up 1,000,000 routes", routeMeasure},
 	{"wire", "frames/s over the wire between two processes, beside a bare stream relay", wireMeasure},
 	{"tap", "ping round trips over TAP, beside a bare TAP echo loop and gVisor", tapMeasure},
+	{"scale", "look-ups and forwarding among 250,000 routes and 100,000 neighbours of IPv6", scaleMeasure},
 	{"tcp-mem", "one TCP stream between two stacks in memory, beside gVisor's netstack", tcpMemMeasure},
 	{"tcp-tap", "one TCP stream to and from a kernel host over TAP, beside bare TAP loops and gVisor", tcpTapMeasure},
 	{"tcp-conn", "TCP connections/s in memory beside gVisor, and one-octet round trips over TAP beside gVisor and the kernel", tcpConnMeasure},

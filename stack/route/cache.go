@@ -11,9 +11,9 @@ import (
 // looked up for ever then seldom has another of its kind to give way to.
 const lookSets = 2048
 
-// cacheFrom is the number of routes from which remembering pays: below, the
-// LPM table is as fast.
-const cacheFrom = 1024
+// cacheFrom is the number of routes from which remembering pays for its 200 KB:
+// below, the LPM table is as fast over IPv4, and over IPv6 nearly.
+const cacheFrom = 64
 
 // regions is how many parts the address space has for the cache: a change of
 // a route spoils what is remembered in its part, one of a short prefix all.
