@@ -36,6 +36,7 @@ var measures = []measure{
 	{"wire", "frames/s over the wire between two processes, beside a bare stream relay", wireMeasure},
 	{"tap", "ping round trips over TAP, beside a bare TAP echo loop and gVisor", tapMeasure},
 	{"scale", "look-ups and forwarding among 250,000 routes and 100,000 neighbours of IPv6", scaleMeasure},
+	{"addr", "from an interface that comes up to a global address, against radvd", addrMeasure},
 	{"tcp-mem", "one TCP stream between two stacks in memory, beside gVisor's netstack", tcpMemMeasure},
 	{"tcp-tap", "one TCP stream to and from a kernel host over TAP, beside bare TAP loops and gVisor", tcpTapMeasure},
 	{"tcp-conn", "TCP connections/s in memory beside gVisor, and one-octet round trips over TAP beside gVisor and the kernel", tcpConnMeasure},

@@ -54,6 +54,7 @@ var roles = map[string]func(args []string) error{
 	"pipe-echo":      pipeEcho,
 	"veth-echo":      vethEcho,
 	"veth-ping":      vethPing,
+	"addr-router":    addrRouter,
 }
 
 func child(args []string) error {

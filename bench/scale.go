@@ -179,4 +179,3 @@ func scaleByNeighbours(n int) (*scaled, error) {
 	}
 	return s, nil
 }
-
