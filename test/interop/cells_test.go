@@ -96,10 +96,11 @@ func BenchmarkBadLink(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			conf := impair.Config{In: c.way, Out: c.way, Seed: uint64(i)}
 			left, right := kernels(b, conf)
-			both := goodput(b, left, right, "10.0.0.2:0", c.streams, *measure)
+			v := families[0]
+			both := goodput(b, left, right, at(v.two, 0), c.streams, *measure)
 			h, k := beside(b, conf)
-			out := goodput(b, h, k, "10.0.0.2:0", c.streams, *measure)
-			in := goodput(b, k, h, "10.0.0.1:0", c.streams, *measure)
+			out := goodput(b, h, k, at(v.two, 0), c.streams, *measure)
+			in := goodput(b, k, h, at(v.one, 0), c.streams, *measure)
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(both, "kernels-Mbit/s")
 			b.ReportMetric(out, "out-Mbit/s")

@@ -56,12 +56,18 @@ func (k kernel) Listen(network, address string) (l net.Listener, err error) {
 	return l, err
 }
 
-// address gives the TAP of a kernel an address and, so that damaged ARP is no
-// matter, its neighbour's.
-func (k kernel) address(dev, addr, neighbour, mac string) {
-	k.ns.Exec("ip", "addr", "add", addr, "dev", dev)
+// address gives the TAP of a kernel the first address of each family, or the
+// second, and, so that damaged ARP and the like is no matter, its neighbour's.
+func (k kernel) address(dev string, second bool, mac string) {
 	k.ns.Exec("ip", "link", "set", dev, "up")
-	k.ns.Exec("ip", "neigh", "replace", neighbour, "lladdr", mac, "dev", dev)
+	for _, v := range families {
+		own, neighbour := v.one, v.two
+		if second {
+			own, neighbour = neighbour, own
+		}
+		k.ns.Exec("ip", "addr", "add", v.prefix(own), "dev", dev, "nodad")
+		k.ns.Exec("ip", "neigh", "replace", neighbour, "lladdr", mac, "dev", dev)
+	}
 }
 
 func (k kernel) mac(t testing.TB, dev string) string {
@@ -76,7 +82,7 @@ func (k kernel) mac(t testing.TB, dev string) string {
 	return i.HardwareAddr.String()
 }
 
-// kernels are two kernels, 10.0.0.1 and 10.0.0.2, each behind a TAP of its own,
+// kernels are two kernels, the first and the second of each family, each behind a TAP of its own,
 // with an impaired link between them: what the first receives comes out of the
 // link, as with a stack that has the impaired driver.
 func kernels(t testing.TB, c impair.Config) (a, b kernel) {
@@ -89,8 +95,8 @@ func kernels(t testing.TB, c impair.Config) (a, b kernel) {
 	}
 	relay(t, da, openTap(t, b))
 	ma, mb := a.mac(t, "tap0"), b.mac(t, "tap0")
-	a.address("tap0", "10.0.0.1/24", "10.0.0.2", mb)
-	b.address("tap0", "10.0.0.2/24", "10.0.0.1", ma)
+	a.address("tap0", false, mb)
+	b.address("tap0", true, ma)
 	return a, b
 }
 
@@ -147,7 +153,7 @@ func (cable) Verbose(string, ...any)      {}
 // with the test.
 func connect(t testing.TB, from, to end, address string) (dialled, accepted net.Conn) {
 	t.Helper()
-	l, err := to.Listen("tcp4", address)
+	l, err := to.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +167,7 @@ func connect(t testing.TB, from, to end, address string) (dialled, accepted net.
 		c, err := l.Accept()
 		got <- answer{c, err}
 	}()
-	dialled, err = from.Dial("tcp4", l.Addr().String())
+	dialled, err = from.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -56,7 +57,9 @@ func counted(h *host.Stack, name string) uint64 {
 
 // A kernel gets a cookie of the stack and opens with it, and the stack with one
 // of the kernel's.
-func TestFastOpen(t *testing.T) {
+func TestFastOpen(t *testing.T) { inBoth(t, fastOpen) }
+
+func fastOpen(t *testing.T, v family) {
 	h, k := beside(t, impair.Config{})
 	k.ns.Exec("sysctl", "-q", "-w", "net.ipv4.tcp_fastopen=3")
 	echo := func(l net.Listener) {
@@ -90,7 +93,7 @@ func TestFastOpen(t *testing.T) {
 	for i := range 2 {
 		var c net.Conn
 		if err := netns.Do(k.ns.Name, func() (err error) {
-			c, err = d.Dial("tcp4", "10.0.0.1:80")
+			c, err = d.Dial("tcp", at(v.one, 80))
 			return err
 		}); err != nil {
 			t.Fatal(err)
@@ -108,7 +111,7 @@ func TestFastOpen(t *testing.T) {
 	theirs.SetMultipathTCP(false)
 	var l net.Listener
 	if err := netns.Do(k.ns.Name, func() (err error) {
-		l, err = theirs.Listen(context.Background(), "tcp4", "10.0.0.2:80")
+		l, err = theirs.Listen(context.Background(), "tcp", at(v.two, 80))
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -116,7 +119,7 @@ func TestFastOpen(t *testing.T) {
 	defer l.Close()
 	go echo(l)
 	for range 2 {
-		question(t, h, "question")
+		question(t, h, v, "question")
 	}
 	if n, p := counted(h, "fast opens"), k.netstat(t, "TCPFastOpenPassive"); n != 1 || p != "1" {
 		t.Errorf("the stack opened %d, the kernel took %s", n, p)
@@ -138,7 +141,7 @@ func exchange(t *testing.T, i int, c net.Conn) {
 
 // question sends q to the kernel by a socket with Fast Open, and waits for the
 // same in return.
-func question(t *testing.T, h *host.Stack, q string) {
+func question(t *testing.T, h *host.Stack, v family, q string) {
 	t.Helper()
 	var so *socket.Socket
 	ready := make(chan struct{}, 1)
@@ -156,7 +159,7 @@ func question(t *testing.T, h *host.Stack, q string) {
 		}
 	}
 	call(func(w *netif.Work) (err error) {
-		if so, err = h.Engine().Socket(w, socket.AFInet, socket.Stream, 0, socket.Cred{Super: true}); err != nil {
+		if so, err = h.Engine().Socket(w, v.socket(), socket.Stream, 0, socket.Cred{Super: true}); err != nil {
 			return err
 		}
 		so.SetUpcall(func(*netif.Work) {
@@ -168,7 +171,7 @@ func question(t *testing.T, h *host.Stack, q string) {
 		if err := so.SetOption(w, tcp.LevelTCP, tcp.FastOpen, socket.Value32(1)); err != nil {
 			return err
 		}
-		return so.Connect(w, addrPort("10.0.0.2:80"))
+		return so.Connect(w, socket.Addr{IP: netip.MustParseAddr(v.two), Port: 80})
 	})
 	call(func(w *netif.Work) error {
 		_, err := so.Send(w, &socket.Msg{Data: []byte(q)})
@@ -183,13 +186,4 @@ func question(t *testing.T, h *host.Stack, q string) {
 		t.Fatalf("%q", m.Data)
 	}
 	h.Call(so.Close)
-}
-
-func addrPort(s string) socket.Addr {
-	a, err := net.ResolveTCPAddr("tcp4", s)
-	if err != nil {
-		panic(err)
-	}
-	ap := a.AddrPort()
-	return socket.Addr{IP: ap.Addr().Unmap(), Port: ap.Port()}
 }

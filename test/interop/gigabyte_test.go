@@ -8,16 +8,18 @@ import (
 )
 
 // TestGigabyte carries 1 GiB through the built io-net, between programs of the
-// stack and of a kernel, each way and whoever connects, and compares every
-// octet.
+// stack and of a kernel, each way, whoever connects and with either version of
+// IP, and compares every octet.
 func TestGigabyte(t *testing.T) {
 	ns, u, _ := play.KernelHost(t)
+	play.SpeakIPv6(ns, u)
 	s, k := u.Open(), kernel{ns}
+	v4, v6 := families[0], families[1]
 	for _, c := range []struct {
 		name     string
 		from, to end
 		address  string
-	}{{"we connect", s, k, "10.0.0.1:0"}, {"the kernel connects", k, s, "10.0.0.2:0"}} {
+	}{{"we connect", s, k, at(v4.one, 0)}, {"the kernel connects", k, s, at(v6.two, 0)}} {
 		x, y := connect(t, c.from, c.to, c.address)
 		for _, way := range []struct {
 			name string

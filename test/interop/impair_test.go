@@ -38,8 +38,10 @@ func TestKernelsThroughABadLink(t *testing.T) {
 	for name, p := range ills {
 		t.Run(name, func(t *testing.T) {
 			a, b := kernels(t, impair.Config{In: p, Out: p, Seed: 1})
-			c, d := connect(t, a, b, "10.0.0.2:5001")
-			bothWays(t, c, d, p)
+			inBoth(t, func(t *testing.T, v family) {
+				c, d := connect(t, a, b, at(v.two, 5001))
+				bothWays(t, c, d, p)
+			})
 		})
 	}
 }
@@ -49,8 +51,10 @@ func TestStackThroughABadLink(t *testing.T) {
 	for name, p := range ills {
 		t.Run(name, func(t *testing.T) {
 			h, k := beside(t, impair.Config{In: p, Out: p, Seed: 1})
-			c, d := connect(t, h, k, "10.0.0.2:0")
-			bothWays(t, c, d, p)
+			inBoth(t, func(t *testing.T, v family) {
+				c, d := connect(t, h, k, at(v.two, 0))
+				bothWays(t, c, d, p)
+			})
 		})
 	}
 }

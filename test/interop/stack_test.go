@@ -16,8 +16,8 @@ import (
 	"ionet/test/need"
 )
 
-// beside is a stack, 10.0.0.1, and a kernel, 10.0.0.2, on the two sides of a
-// TAP with an impaired link.
+// beside is a stack, the first of each family, and a kernel, the second, on the
+// two sides of a TAP with an impaired link.
 func beside(t testing.TB, c impair.Config, tapArgs ...driver.Arg) (*host.Stack, kernel) {
 	t.Helper()
 	need.File(t, "/dev/net/tun")
@@ -44,10 +44,15 @@ func beside(t testing.TB, c impair.Config, tapArgs ...driver.Arg) (*host.Stack, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Engine().AddAddr(ifp, stack.AddrSpec{Addr: netip.MustParseAddr("10.0.0.1"), Bits: 24}); err != nil {
+	if _, err := h.Engine().Env.MIB.Set("net.inet6.ip6.dad_count", "0"); err != nil {
 		t.Fatal(err)
 	}
-	k.address("tap0", "10.0.0.2/24", "10.0.0.1", ifp.MAC().String())
+	for _, v := range families {
+		if err := h.Engine().AddAddr(ifp, stack.AddrSpec{Addr: netip.MustParseAddr(v.one), Bits: v.bits}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.address("tap0", true, ifp.MAC().String())
 	return h, k
 }
 
@@ -59,12 +64,14 @@ func TestStackAndKernel(t *testing.T) {
 			h, k := beside(t, impair.Config{}, driver.Arg{Name: "offload", Value: offload})
 			const size = 64 << 20
 			gbit := func(d time.Duration) string { return fmt.Sprintf("%.2f Gbit/s", 8*size/d.Seconds()/1e9) }
-			x, y := connect(t, h, k, "10.0.0.2:0")
-			t.Log("we connect and send", gbit(exact(t, x, y, size, time.Minute)))
-			t.Log("we connect and receive", gbit(exact(t, y, x, size, time.Minute)))
-			x, y = connect(t, k, h, "10.0.0.1:0")
-			t.Log("the kernel connects and sends", gbit(exact(t, x, y, size, time.Minute)))
-			t.Log("the kernel connects and receives", gbit(exact(t, y, x, size, time.Minute)))
+			inBoth(t, func(t *testing.T, v family) {
+				x, y := connect(t, h, k, at(v.two, 0))
+				t.Log("we connect and send", gbit(exact(t, x, y, size, time.Minute)))
+				t.Log("we connect and receive", gbit(exact(t, y, x, size, time.Minute)))
+				x, y = connect(t, k, h, at(v.one, 0))
+				t.Log("the kernel connects and sends", gbit(exact(t, x, y, size, time.Minute)))
+				t.Log("the kernel connects and receives", gbit(exact(t, y, x, size, time.Minute)))
+			})
 		})
 	}
 }
@@ -73,16 +80,18 @@ func TestStackAndKernel(t *testing.T) {
 // kernels is, whoever has dialled.
 func TestStackAndKernelConform(t *testing.T) {
 	h, k := beside(t, impair.Config{})
-	for _, tc := range []struct {
-		name     string
-		from, to end
-		address  string
-	}{{"we dial", h, k, "10.0.0.2:0"}, {"the kernel dials", k, h, "10.0.0.1:0"}} {
-		t.Run(tc.name, func(t *testing.T) {
-			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
-				x, y := connect(t, tc.from, tc.to, tc.address)
-				return x, y, func() { x.Close(); y.Close() }, nil
+	inBoth(t, func(t *testing.T, v family) {
+		for _, tc := range []struct {
+			name     string
+			from, to end
+			address  string
+		}{{"we dial", h, k, at(v.two, 0)}, {"the kernel dials", k, h, at(v.one, 0)}} {
+			t.Run(tc.name, func(t *testing.T) {
+				nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+					x, y := connect(t, tc.from, tc.to, tc.address)
+					return x, y, func() { x.Close(); y.Close() }, nil
+				})
 			})
-		})
-	}
+		}
+	})
 }

@@ -44,6 +44,15 @@ func KernelHost(t testing.TB) (ns *need.NS, u *User, prefix string) {
 	return ns, u, prefix
 }
 
+// SpeakIPv6 gives the ends of [KernelHost] 2001:db8::1 and 2001:db8::2 too, good
+// at once.
+func SpeakIPv6(ns *need.NS, u *User) {
+	u.T.Helper()
+	ns.Exec("ip", "addr", "add", "2001:db8::1/64", "dev", "tap0", "nodad")
+	u.Must("sysctl", "-w", "net.inet6.ip6.dad_count=0")
+	u.Must("ifconfig", "en0", "inet6", "2001:db8::2", "prefixlen", "64")
+}
+
 // Open is a client of the user's stack.
 func (u *User) Open() *client.Stack {
 	u.T.Helper()
