@@ -1,0 +1,199 @@
+package interop
+
+import (
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"ionet/driver/netns"
+	"ionet/test/need"
+	"ionet/test/play"
+)
+
+// dualHost is [play.KernelHost] with IPv6.
+func dualHost(t *testing.T) (ns *need.NS, u *play.User) {
+	t.Helper()
+	ns, u, _ = play.KernelHost(t)
+	play.SpeakIPv6(ns, u)
+	return ns, u
+}
+
+func TestKernelHostPings6(t *testing.T) {
+	need.Command(t, "ping", "iputils-ping")
+	ns, u := dualHost(t)
+	for _, size := range []string{"0", "1", "56", "1452", "1453", "8000", "65507"} {
+		out, err := ns.Try("/usr/bin/ping", "-6", "-n", "-c", "1", "-W", "5", "-s", size, "2001:db8::2")
+		if err != nil || !strings.Contains(out, " 0% packet loss") {
+			t.Errorf("the kernel pings with %s octets: %v\n%s", size, err, out)
+		}
+		out = u.Must("ping6", "-n", "-c", "2", "-i", "0.1", "-s", size, "2001:db8::1")
+		play.WantLines(t, "ping6 -s "+size, out, "2 packets received, 0% packet loss")
+	}
+	out := u.Must("netstat", "-s", "-p", "ip6")
+	if !regexp.MustCompile(`(?m)^\t[1-9]\d* packets reassembled ok$`).MatchString(out) ||
+		!regexp.MustCompile(`(?m)^\t[1-9]\d* output datagrams fragmented$`).MatchString(out) {
+		t.Errorf("netstat -s -p ip6 tells nothing of fragments:\n%s", out)
+	}
+	// The neighbour is in the routing table and in ndp.
+	mac := strings.TrimSpace(ns.Exec("cat", "/sys/class/net/tap0/address"))
+	if out := u.Must("ndp", "-an"); !regexp.MustCompile(`(?m)^2001:db8::1 +` + mac + ` +en0 `).MatchString(out) {
+		t.Errorf("ndp -an lacks the neighbour %s:\n%s", mac, out)
+	}
+	if out := u.Must("netstat", "-rnf", "inet6"); !regexp.MustCompile(`(?m)^2001:db8::1 +` + mac + ` +UHLc? `).MatchString(out) {
+		t.Errorf("netstat -rn lacks the neighbour %s:\n%s", mac, out)
+	}
+}
+
+// TestNdisc6: a solicitation of another implementation is answered, and one for
+// an address that nobody has is not.
+func TestNdisc6(t *testing.T) {
+	ndisc6 := need.Command(t, "ndisc6", "ndisc6")
+	ns, u := dualHost(t)
+	m := regexp.MustCompile(`\taddress: (\S+)\n`).FindStringSubmatch(u.Must("ifconfig", "en0"))
+	out, err := ns.Try(ndisc6, "-1", "-m", "2001:db8::2", "tap0")
+	if err != nil || m == nil || !strings.Contains(strings.ToLower(out), m[1]) {
+		t.Errorf("ndisc6: %v, want an answer from %q\n%s", err, m, out)
+	}
+	if out, err := ns.Try(ndisc6, "-1", "-m", "-r", "1", "-w", "200", "2001:db8::9", "tap0"); err == nil {
+		t.Errorf("somebody has 2001:db8::9:\n%s", out)
+	}
+}
+
+// TestKernelTracesThroughAStack6: what Debian's traceroute reads of us, and we
+// of the kernel.
+func TestKernelTracesThroughAStack6(t *testing.T) {
+	theirs := need.Command(t, "traceroute", "traceroute")
+	ns, u := dualHost(t)
+	wire := filepath.Join(u.Dir, "w")
+	u.Must("mount", "-T", "io-net", "-o", "path="+wire, "devn-wire.so")
+	u.Must("ifconfig", "en1", "inet6", "2001:db8:2::1", "prefixlen", "64")
+	u.Must("sysctl", "-w", "net.inet6.ip6.forwarding=1")
+	p := filepath.Join(u.Dir, "far")
+	u.Ionet(p, "-d", "wire", "path="+wire, "-ptcpip", "prefix="+p)
+	far := u.At(p)
+	far.Must("sysctl", "-w", "net.inet6.ip6.dad_count=0")
+	far.Must("ifconfig", "en0", "inet6", "2001:db8:2::2", "prefixlen", "64")
+	far.Must("route", "add", "-inet6", "default", "2001:db8:2::1")
+	ns.Exec("ip", "-6", "route", "add", "2001:db8:2::/64", "via", "2001:db8::2")
+	for _, how := range []string{"-U", "-I", "-T"} {
+		out, err := ns.Try(theirs, "-6", "-n", "-w", "5,9999,9999", how, "2001:db8:2::2")
+		if err != nil || !through("2001:db8::2", "2001:db8:2::2").MatchString(out) {
+			t.Errorf("traceroute -6 %s of the kernel: %v\n%s", how, err, out)
+		}
+	}
+	ns.Exec("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+	if out := far.Must("traceroute6", "-n", "2001:db8::1"); !through("2001:db8:2::1", "2001:db8::1").MatchString(out) {
+		t.Errorf("traceroute6 to the kernel:\n%s", out)
+	}
+}
+
+// TestDuplicateWithTheKernel: who comes second does without the address,
+// whichever of the two that is.
+func TestDuplicateWithTheKernel(t *testing.T) {
+	t.Parallel()
+	ns, u := dualHost(t)
+	u.Must("sysctl", "-w", "net.inet6.ip6.dad_count=1")
+	ns.Exec("ip", "addr", "add", "2001:db8::a/64", "dev", "tap0", "nodad")
+	u.Must("ifconfig", "en0", "inet6", "2001:db8::a", "prefixlen", "64", "alias")
+	eventually(t, "ifconfig", `inet6 2001:db8::a prefixlen 64 duplicated\n`, func() string { return u.Must("ifconfig", "en0") })
+	ns.Exec("sysctl", "-qw", "net.ipv6.conf.tap0.dad_transmits=1", "net.ipv6.conf.tap0.accept_dad=1")
+	ns.Exec("ip", "addr", "add", "2001:db8::2/64", "dev", "tap0")
+	eventually(t, "ip addr", `inet6 2001:db8::2/64 scope global (dadfailed tentative|tentative dadfailed)`, func() string { return ns.Exec("ip", "addr", "show", "dev", "tap0") })
+	// The stack's own still is.
+	if out := u.Must("ifconfig", "en0"); !regexp.MustCompile(`inet6 2001:db8::2 prefixlen 64\n`).MatchString(out) {
+		t.Errorf("ifconfig:\n%s", out)
+	}
+}
+
+// TestListenerReports: tcpdump sees a group that is joined reported in MLDv2, and,
+// after a query of version 1, in that (RFC 9777 §8).
+func TestListenerReports(t *testing.T) {
+	t.Parallel()
+	need.Command(t, "tcpdump", "tcpdump")
+	ns, u := dualHost(t)
+	dump := u.Begin(nil, "sh", "-c", "exec tcpdump -l -n -v -i tap0 'ip6[6]=0' >&2")
+	dump.Says(`listening on tap0`)
+	u.Must("ifconfig", "en0", "inet6", "2001:db8::77", "prefixlen", "64", "alias")
+	report := `IP6 \(hlim 1, .*Options \(0\).*\) fe80::\S+ > ff02::16: HBH \(.*rtalert: 0x0000.*\) .*multicast listener report v2, .*\[gaddr ff02::1:ff00:77 `
+	dump.Says(report)
+	query(t, ns)
+	dump.Says(`IP6 \(.*hlim 1, .*\) fe80::\S+ > ff02::1:ff00:77: HBH \(.*rtalert: 0x0000.*\) .*multicast listener report.*addr: ff02::1:ff00:77`)
+}
+
+// query sends a general query of MLD version 1 (RFC 2710) from the namespace.
+func query(t *testing.T, ns *need.NS) {
+	t.Helper()
+	if err := netns.Do(ns.Name, func() error {
+		ifi, err := net.InterfaceByName("tap0")
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		// A router alert, and padding (RFC 2711).
+		if err := unix.SetsockoptString(fd, unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, "\x00\x00\x05\x02\x00\x00\x01\x00"); err != nil {
+			return err
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 1); err != nil {
+			return err
+		}
+		m := make([]byte, 24)
+		m[0], m[5] = 130, 200 // answers within 200 ms
+		to := &unix.SockaddrInet6{ZoneId: uint32(ifi.Index)}
+		copy(to.Addr[:], net.ParseIP("ff02::1"))
+		return unix.Sendto(fd, m, 0, to)
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRouterDisappears: a router that says no farewell is found out by who talks
+// through it (RFC 4861 §7.3), and believed again when it is back.
+func TestRouterDisappears(t *testing.T) {
+	t.Parallel()
+	radvd := need.Command(t, "radvd", "radvd")
+	need.File(t, "/dev/net/tun")
+	ns := need.Namespace(t)
+	u := play.NewRoot(t, ns)
+	prefix := filepath.Join(u.Dir, "s")
+	u.Ionet(prefix, "-d", "tap", "name=tap0", "-ptcpip", "prefix="+prefix)
+	u = u.At(prefix)
+	ns.Exec("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+	ns.Exec("ip", "link", "set", "tap0", "up")
+	ns.Exec("ip", "-6", "addr", "add", "2001:db8:1::1/64", "dev", "tap0", "nodad")
+	conf := u.Write("radvd.conf", "interface tap0 {\nAdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; AdvDefaultLifetime 600; AdvReachableTime 1000;\n"+
+		"prefix 2001:db8:1::/64 { };\n};\n", 0o644)
+	router := u.Begin(nil, radvd, "-n", "-C", conf, "-m", "stderr", "-p", filepath.Join(u.Dir, "radvd.pid"), "-u", "root")
+	u.Must("ifconfig", "en0", "up")
+	eventually(t, "ping6", ` 0% packet loss`, func() string { return u.Try("ping6", "-n", "-c", "1", "2001:db8:1::1").Out })
+	beyond, err := u.Open().Dial("udp6", "[2001:db8:ffff::1]:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer beyond.Close()
+	neighbours := func() string {
+		_, _ = beyond.Write([]byte("through the router")) // it fails while there is none
+		return u.Must("ndp", "-an")
+	}
+	const known = `(?m)^fe80::\S+%en0 +[0-9a-f:]{17} +en0 .* R`
+	eventually(t, "ndp -an", known, neighbours)
+	if err := router.Cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	router.Wait()
+	ns.Exec("ip", "link", "set", "tap0", "addrgenmode", "none")
+	ns.Exec("ip", "-6", "addr", "flush", "dev", "tap0")
+	gone(t, "ndp -an", known, neighbours)
+	play.WantLines(t, "ndp -r", u.Must("ndp", "-rn"), "if=en0, flags=, pref=medium") // it may come back
+	ns.Exec("ip", "link", "set", "tap0", "addrgenmode", "eui64")
+	ns.Exec("ip", "link", "set", "tap0", "down")
+	ns.Exec("ip", "link", "set", "tap0", "up")
+	eventually(t, "ndp -an", known, neighbours)
+}
