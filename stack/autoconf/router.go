@@ -71,6 +71,15 @@ func (a *Autoconf) Routers() (out []Router) {
 	return out
 }
 
+// Remembers reports whether ip is one of the routers of ifp that are remembered
+// (nd6).
+func (a *Autoconf) Remembers(ifp *netif.Interface, ip netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.find(ifp)
+	return l != nil && l.router(ip) != nil
+}
+
 func (l *link) router(ip netip.Addr) *router {
 	for _, r := range l.routers {
 		if r.ip == ip {

@@ -128,8 +128,10 @@ func (in *Inet6) sendICMP(w *netif.Work, e *packet.Buf, f *socket.Flow) error {
 	return in.Output(w, e, f)
 }
 
-// checkICMP verifies a message's checksum; the window begins at its type.
-func (in *Inet6) checkICMP(w *netif.Work, p *packet.Buf) bool {
+// checkICMP verifies a message's checksum; the window begins at its type. One of
+// neighbour discovery that came in a fragment, of its own or with others, is nobody's,
+// not even a daemon's (RFC 6980 §5).
+func (in *Inet6) checkICMP(w *netif.Work, p *packet.Buf, fragmented bool) bool {
 	m, ok := packet.CheckICMP6(p.Bytes())
 	if !ok {
 		w.Drop(p, cntICMPShort)
@@ -143,11 +145,15 @@ func (in *Inet6) checkICMP(w *netif.Work, p *packet.Buf) bool {
 		}
 		p.Csum = packet.CsumVerified
 	}
+	if fragmented && m.Type() >= packet.ICMP6RouterSol && m.Type() <= packet.ICMP6Redirect {
+		w.Drop(p, cntICMPFrag)
+		return false
+	}
 	return true
 }
 
 // icmpInput takes over a message whose checksum is right.
-func (in *Inet6) icmpInput(w *netif.Work, ifp *netif.Interface, p *packet.Buf, fragmented bool) {
+func (in *Inet6) icmpInput(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 	m := packet.ICMP6(p.Bytes())
 	switch t := m.Type(); t {
 	case packet.ICMP6Echo, packet.ICMP6EchoReply, packet.ICMP6Unreach, packet.ICMP6TooBig, packet.ICMP6TimeExceeded, packet.ICMP6ParamProblem:
@@ -161,8 +167,6 @@ func (in *Inet6) icmpInput(w *netif.Work, ifp *netif.Interface, p *packet.Buf, f
 	case packet.ICMP6RouterSol, packet.ICMP6RouterAdv, packet.ICMP6NeighborSol, packet.ICMP6NeighborAdv, packet.ICMP6Redirect:
 		w.Count(cntNDIn)
 		switch {
-		case fragmented:
-			w.Drop(p, cntICMPFrag)
 		case packet.IPv6(p.L3()).HopLimit() != ndHopLimit || in.nd == nil:
 			w.Drop(p, cntNoAnswer)
 		case m.Code() != 0:

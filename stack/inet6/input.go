@@ -110,12 +110,12 @@ func (in *Inet6) local(w *netif.Work, ifp *netif.Interface, p *packet.Buf, h pac
 	w.Count(cntDelivered)
 	p.TrimFront(x.at)
 	p.MarkL4(0)
-	if x.next == packet.ProtoICMPv6 && !in.checkICMP(w, p) {
+	if x.next == packet.ProtoICMPv6 && !in.checkICMP(w, p, x.fragmented) {
 		return
 	}
 	wanted := in.raw != nil && in.raw.Deliver6(w, p, x.next)
 	if x.next == packet.ProtoICMPv6 {
-		in.icmpInput(w, ifp, p, x.fragmented)
+		in.icmpInput(w, ifp, p)
 		return
 	}
 	if u, c := in.upper[x.next], in.picky[x.next]; u != nil && (c == nil || c.Wants(p)) {

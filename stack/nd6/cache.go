@@ -2,6 +2,7 @@ package nd6
 
 import (
 	"container/list"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -198,9 +199,10 @@ func (nd *ND) make(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
 // evict removes the entry that is missed least among some chosen at random, so
 // that no station on the link can keep us from knowing new neighbours: one
 // that is silent, then one that was never used since it was learnt, then one
-// still asked for, last the one that was learnt first.
+// still asked for, last the one that was learnt first. A router is missed most,
+// used or not: a host that does not know it would go over to another.
 func (nd *ND) evict(w *netif.Work) bool {
-	victim, ok := neigh.Victim(&nd.table, nd.env.Rand32, (*entry).rank)
+	victim, ok := neigh.Victim(&nd.table, nd.env.Rand32, nd.rank)
 	if !ok {
 		return false
 	}
@@ -209,8 +211,8 @@ func (nd *ND) evict(w *netif.Work) bool {
 	return true
 }
 
-// rank is how little the entry is missed; 0: it stays.
-func (e *entry) rank() (rank int, at int64) {
+// rank is how little an entry is missed; 0: it stays.
+func (nd *ND) rank(e *entry) (rank int, at int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	v := e.v.Load()
@@ -221,6 +223,8 @@ func (e *entry) rank() (rank int, at int64) {
 		return 4, e.learnt
 	case v.state == Incomplete:
 		return 2, e.learnt
+	case v.router && nd.router != nil && nd.router.Remembers(e.ifp, e.ip):
+		return 1, math.MaxInt64
 	case e.use.Load() == e.used:
 		return 3, e.learnt
 	}

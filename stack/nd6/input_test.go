@@ -23,6 +23,8 @@ func (g *routers) Input(_ *netif.Work, _ *netif.Interface, p *packet.Buf) {
 	p.Free()
 }
 
+func (*routers) Remembers(*netif.Interface, netip.Addr) bool { return false }
+
 // scoped is an address of en0's link as the stack has it.
 func scoped(r *Rig, s string) netip.Addr { return packet.Scoped(ip(s), r.If.Index) }
 

@@ -67,6 +67,9 @@ type Router interface {
 	// Input takes over a message; the window begins at the ICMPv6 header, L3 is
 	// marked.
 	Input(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf)
+	// Remembers reports whether ip is one of the routers that are remembered, of
+	// which there are few. It is asked with an entry's lock held, so it calls nobody.
+	Remembers(ifp *netif.Interface, ip netip.Addr) bool
 }
 
 var (
