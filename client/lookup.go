@@ -85,13 +85,27 @@ func (l *lookups) usable(conf *resolvConf) error {
 // resolver is what resolv.conf says together with what routers have told the
 // stack (RFC 8106).
 func (s *Stack) resolver() *resolvConf {
+	c, _ := s.resolverAndSource()
+	return c
+}
+
+// resolverAndSource reports, too, whether routers have told anything.
+func (s *Stack) resolverAndSource() (c *resolvConf, told bool) {
 	l := &s.lookups
 	l.once.Do(func() { l.load(s.prefix, "") })
 	rows, err := Table[protocol.ResolverRow](s, protocol.TableResolver, "")
 	if err != nil || len(rows) == 0 {
-		return &l.conf
+		return &l.conf, false
 	}
-	return l.conf.with(rows)
+	return l.conf.with(rows), true
+}
+
+// ResolvConf is what lookups go by, as a resolv.conf(5), and whether any of it
+// is what routers have told of (RFC 8106). The host's own servers that the
+// stack cannot reach are left out.
+func (s *Stack) ResolvConf() (text string, told bool) {
+	c, told := s.resolverAndSource()
+	return c.String(), told
 }
 
 // LookupHost answers the addresses of a name, of both families, the best first:

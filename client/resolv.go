@@ -65,6 +65,19 @@ func (c *resolvConf) with(rows []protocol.ResolverRow) *resolvConf {
 	return &out
 }
 
+// String is the file that says so.
+func (c *resolvConf) String() string {
+	var b strings.Builder
+	for _, s := range c.servers {
+		fmt.Fprintf(&b, "nameserver %v\n", s.Addr())
+	}
+	if len(c.search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(c.search, " "))
+	}
+	fmt.Fprintf(&b, "options ndots:%d timeout:%d attempts:%d\n", c.ndots, c.timeout/time.Second, c.attempts)
+	return b.String()
+}
+
 // parseResolvConf reads the text of path. A foreign one is the host's: its
 // loopback addresses, and those of its links, are the host's own, not the stack's.
 func parseResolvConf(text []byte, path string, foreign bool) resolvConf {

@@ -11,24 +11,54 @@ import (
 )
 
 // etcFiles are the files that a stack may have its own of, in $SOCK/etc.
-var etcFiles = []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/services", "/etc/networks", "/etc/gai.conf", "/etc/host.conf"}
+var etcFiles = []string{resolvConf, "/etc/hosts", "/etc/nsswitch.conf", "/etc/services", "/etc/networks", "/etc/gai.conf", "/etc/host.conf"}
 
-// replacements are those that are there, by the path that they stand for.
-func replacements(prefix string) map[string]string {
-	var m map[string]string
+// replacements are those that are there, by the path that they stand for. Where
+// the stack has no resolv.conf but routers have told it of name servers, one is
+// made of that. With none at all, the program's opens are not looked at.
+func replacements(prefix string, told bool) map[string]string {
+	m := map[string]string{}
+	if told {
+		m[resolvConf] = learnt
+	}
 	for _, f := range etcFiles {
 		p := filepath.Join(prefix, f)
 		if prefix == "" || p == f {
 			continue
 		}
 		if _, err := os.Stat(p); err == nil {
-			if m == nil {
-				m = map[string]string{}
-			}
 			m[f] = p
 		}
 	}
 	return m
+}
+
+const resolvConf = "/etc/resolv.conf"
+
+// learnt says that resolvConf is made of what routers have told, in the place of
+// a file's name.
+const learnt = ""
+
+// made is a descriptor for reading of a file with that text, which no folder has.
+func made(text string) (fd int, err error) {
+	m, err := unix.MemfdCreate("resolv.conf", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(m)
+	if _, err := unix.Write(m, []byte(text)); err != nil {
+		return -1, err
+	}
+	return unix.Open(fmt.Sprintf("/proc/self/fd/%d", m), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// openReplaced is a descriptor of what stands for a file.
+func (sv *supervisor) openReplaced(to string, flags uint64) (fd int, err error) {
+	if to == learnt {
+		text, _ := sv.stack.ResolvConf()
+		return made(text)
+	}
+	return unix.Open(to, unix.O_RDONLY|unix.O_CLOEXEC|int(flags)&unix.O_NONBLOCK, 0)
 }
 
 // open serves the calls that open a file by its name: one that is replaced is
@@ -53,7 +83,7 @@ func (sv *supervisor) open(c *call) error {
 	if err != nil || !ok || flags&unix.O_ACCMODE != unix.O_RDONLY {
 		return c.proceed()
 	}
-	fd, err := unix.Open(to, unix.O_RDONLY|unix.O_CLOEXEC|int(flags)&unix.O_NONBLOCK, 0)
+	fd, err := sv.openReplaced(to, flags)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 
 func TestReplacements(t *testing.T) {
 	prefix := t.TempDir()
-	if m := replacements(prefix); len(m) != 0 {
+	if m := replacements(prefix, false); len(m) != 0 {
 		t.Error(m)
 	}
 	if err := os.Mkdir(filepath.Join(prefix, "etc"), 0o755); err != nil {
@@ -21,11 +21,18 @@ func TestReplacements(t *testing.T) {
 		}
 	}
 	want := map[string]string{"/etc/resolv.conf": prefix + "/etc/resolv.conf", "/etc/hosts": prefix + "/etc/hosts"}
-	if m := replacements(prefix); !maps.Equal(m, want) {
+	if m := replacements(prefix, false); !maps.Equal(m, want) {
 		t.Errorf("%v, not %v", m, want)
 	}
+	// What routers have told stands for a file that the stack has not.
+	if m := replacements(prefix, true); !maps.Equal(m, want) {
+		t.Errorf("%v, not %v", m, want)
+	}
+	if m := replacements(t.TempDir(), true); !maps.Equal(m, map[string]string{"/etc/resolv.conf": learnt}) {
+		t.Error(m)
+	}
 	for _, root := range []string{"", "/"} { // the system's own are not replaced by themselves
-		if m := replacements(root); m != nil {
+		if m := replacements(root, false); len(m) != 0 {
 			t.Errorf("%q: %v", root, m)
 		}
 	}

@@ -166,7 +166,8 @@ func supervise(ctx *cli.Context, arg string, command []string) int {
 	if err != nil {
 		return fail(err)
 	}
-	etc := replacements(stack.Prefix())
+	_, told := stack.ResolvConf()
+	etc := replacements(stack.Prefix(), told)
 	sv, err := newSupervisor(stack, stacktables.New(stack), logger(ctx), etc)
 	if err != nil {
 		return fail(err)

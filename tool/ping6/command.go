@@ -24,7 +24,7 @@ var Command = cli.Command{
 	},
 	Long: `ping6 sends an echo request a second until it is interrupted and prints a line for each reply; sequence numbers begin at 0. At the end it prints how many were sent and came back, and how long they took. SIGQUIT prints these numbers in between; the first SIGINT lets what is on its way come in, the second ends at once.
 
-An address of one link needs its interface, behind it or with -I: fe80::1%en0, ff02::1%en0.
+An address of one link needs its interface, behind it or with -I: fe80::1%en0, ff02::1%en0. Without either it is that of "ndp -I".
 
 With -a, -t, -w or -W it asks for node information (RFC 4620) instead, which hosts answer as net.inet6.icmp6.nodeinfo lets them.
 
@@ -110,8 +110,14 @@ func run(ctx *cli.Context, args []string) int {
 	} else if s.to, err = address(c, stack, o.host); err != nil {
 		return ctx.Errorf("%v", err)
 	}
-	if o.ifname != "" && s.to.Zone() == "" && ofLink(s.to) {
-		s.to = s.to.WithZone(o.ifname)
+	if s.to.Zone() == "" && ofLink(s.to) {
+		zone := o.ifname
+		if zone == "" {
+			if zone, err = stack.DefaultInterface(); err != nil {
+				return ctx.Errorf("%v", err)
+			}
+		}
+		s.to = s.to.WithZone(zone)
 	}
 	if s.to.Zone() == "" && ofLink(s.to) {
 		return ctx.Errorf("%s: an address of one link needs its interface: %s%%en0, or -I en0", s.to, s.to)
