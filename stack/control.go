@@ -1,10 +1,8 @@
 package stack
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -12,7 +10,6 @@ import (
 	"ionet/stack/gif"
 	"ionet/stack/membership"
 	"ionet/stack/netif"
-	"ionet/stack/packet"
 )
 
 // Event is a change of an interface or of an address.
@@ -327,97 +324,4 @@ func (s *Stack) Groups() []membership.Info {
 		out = append(out, s.Inet6.Groups()...)
 	}
 	return out
-}
-
-// Neighbour describes a neighbour of either family.
-type Neighbour struct {
-	IP     netip.Addr // scoped
-	MAC    netif.MAC
-	Known  bool // false: incomplete
-	If     *netif.Interface
-	Expire int64 // time of the stack's clock; 0: permanent
-	Flags  uint8 // as AddNeighbour's
-	Use    uint64
-	// IPv6 alone: the state in words, such as "REACHABLE", whether it says it is a
-	// router, and solicitations without an answer.
-	State    string
-	IsRouter bool
-	Probes   int
-}
-
-// Neighbours are the entries of ARP, then those of neighbour discovery, in
-// order of address.
-func (s *Stack) Neighbours() (out []Neighbour) {
-	for _, e := range s.ARP.Entries() {
-		out = append(out, Neighbour{IP: e.IP, MAC: e.MAC, Known: e.Known, If: e.If, Expire: e.Expire, Flags: e.Flags, Use: e.Use})
-	}
-	if s.ND != nil {
-		for _, e := range s.ND.Entries() {
-			out = append(out, Neighbour{IP: e.IP, MAC: e.MAC, Known: e.Known, If: e.If, Expire: e.Expire, Flags: e.Flags, Use: e.Use,
-				State: e.State.String(), IsRouter: e.IsRouter, Probes: e.Probes})
-		}
-	}
-	slices.SortFunc(out, func(a, b Neighbour) int {
-		return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.If.Index, b.If.Index))
-	})
-	return out
-}
-
-// neighbourIf is the interface on whose network ip lies.
-func (s *Stack) neighbourIf(ip netip.Addr) *netif.Interface {
-	for _, ifp := range s.Env.Ifs.All() {
-		if ifp.Type != netif.TypeEther {
-			continue
-		}
-		for _, a := range ifp.Addrs() {
-			if a.Addr.Is4() == ip.Is4() && a.Prefix().Contains(ip) {
-				return ifp
-			}
-		}
-	}
-	return nil
-}
-
-// AddNeighbour makes an entry by hand (arp -s, ndp -s). A nil ifp is found from
-// the address; ENETUNREACH when ip is on no network of ours, ENXIO when the
-// interface has been removed. life is in
-// seconds, 0 for ever; flags are arp.Published and arp.ProxyOnly, which are
-// nd6's too.
-func (s *Stack) AddNeighbour(ifp *netif.Interface, ip netip.Addr, mac netif.MAC, flags uint8, life int64) error {
-	if !s.speaks(ip) {
-		return syscall.EAFNOSUPPORT
-	}
-	if ifp == nil {
-		if ifp = s.neighbourIf(ip); ifp == nil {
-			return syscall.ENETUNREACH
-		}
-	}
-	s.ctl.Lock()
-	defer s.ctl.Unlock()
-	if ifp.Gone() {
-		return syscall.ENXIO
-	}
-	w := s.Env.Begin(s.Env.Now())
-	defer w.End()
-	if ip.Is6() {
-		return s.ND.Set(w, ifp, ip, mac, flags, life)
-	}
-	return s.ARP.Set(w, ifp, ip, mac, flags, life)
-}
-
-// DeleteNeighbour removes the entries for ip; ENXIO: there is none. A link-local
-// address with an interface is of that one alone.
-func (s *Stack) DeleteNeighbour(ip netip.Addr) error {
-	w := s.Env.Begin(s.Env.Now())
-	defer w.End()
-	err := error(syscall.ENXIO)
-	for _, ifp := range s.Env.Ifs.All() {
-		if _, link := packet.Unscoped(ip); link != 0 && link != ifp.Index {
-			continue
-		}
-		if ip.Is4() && s.ARP.Delete(w, ifp, ip) == nil || ip.Is6() && s.ND != nil && s.ND.Delete(w, ifp, ip) == nil {
-			err = nil
-		}
-	}
-	return err
 }

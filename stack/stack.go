@@ -75,6 +75,8 @@ type Stack struct {
 	sockMem atomic.Int64
 	ctl     sync.Mutex // one control call on interfaces at a time
 	news    news
+
+	neighbours neighbourNews
 }
 
 // New assembles a stack; lo0 is there and up.
@@ -99,6 +101,7 @@ func New(c Config) (*Stack, error) {
 	s.Inet = inet.New(env, s.Routes, s.Cache, s.Lo)
 	s.Ether = ether.New(env)
 	s.ARP = arp.New(env, s.Ether, s.Inet.HostUnreachable)
+	s.ARP.Changed = s.neighbours.arp
 	s.UDP = udp.New(env, udp.Config{ReuseportUnicast: c.ReuseportUnicast, SocketMemory: &s.sockMem})
 	s.TCP = tcp.New(env, tcp.Config{SocketMemory: &s.sockMem, NewSocket: s.newSocket, Closed: s.socketClosed})
 	s.Ping = ping.New(env, s.Inet, &s.sockMem)
@@ -141,6 +144,7 @@ func New(c Config) (*Stack, error) {
 func (s *Stack) assemble6(env *netif.Env) {
 	s.Inet6 = inet6.New(env, s.Routes, s.Cache, s.Lo)
 	s.ND = nd6.New(env, s.Routes, s.Ether, s.Inet6)
+	s.ND.Changed = s.neighbours.nd6
 	s.Ether.Handle(packet.EtherIPv6, s.Inet6)
 	s.Ether.ResolveWith(true, s.ND)
 	s.Inet6.SetND(s.ND)

@@ -1,11 +1,13 @@
 package stackd
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 
 	"ionet/protocol"
 	"ionet/stack"
+	"ionet/stack/neigh"
 	"ionet/stack/netif"
 	"ionet/stack/route"
 )
@@ -15,15 +17,18 @@ import (
 type routeHub struct {
 	s *server
 
-	// queue: encoded messages. Owner: the hub. Bound: maxNews. Full: all
-	// listeners lose them, and are told by RTM_DESYNC.
-	mu        sync.Mutex
-	queue     []newsItem
-	missed    uint32
-	listeners map[*conn]struct{}
-	captures  map[*capture]struct{}
-	requester *conn // whose batch the table carries out
-	pid       int32
+	// queue: encoded messages. Owner: the hub. Bound: maxNews, of neighbours
+	// maxNeighbourNews. Full: all listeners lose them, and are told by RTM_DESYNC.
+	mu         sync.Mutex
+	queue      []newsItem
+	neighbours int // messages of neighbours in queue
+	missed     uint32
+	listeners  map[*conn]struct{}
+	captures   map[*capture]struct{}
+	requester  *conn // whose batch the table carries out
+	pid        int32
+	named      namedNeighbour
+	quiet      func() // ends the news of neighbours, which there are while somebody listens
 
 	updating sync.Mutex // one batch of a routing socket at a time
 	signal   chan struct{}
@@ -37,7 +42,19 @@ type newsItem struct {
 	except *conn // it gets its own reply
 }
 
+// namedNeighbour is a neighbour that a client is putting in or taking out, as its
+// message has it.
+type namedNeighbour struct {
+	ip       netip.Addr
+	c        *conn
+	pid, seq int
+}
+
 const maxNews = 1 << 16
+
+// maxNeighbourNews leaves room for other news when a link is flooded with
+// neighbours.
+const maxNeighbourNews = maxNews / 16
 
 func (r *routeHub) init(s *server) {
 	r.s = s
@@ -52,20 +69,33 @@ func (r *routeHub) close() {
 	for _, f := range r.cancels {
 		f()
 	}
+	r.mu.Lock()
+	if r.quiet != nil {
+		r.quiet()
+		r.quiet = nil
+	}
+	r.mu.Unlock()
 	close(r.done)
 	r.ended.Wait()
 }
 
 func (r *routeHub) join(c *conn) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.listeners[c] = struct{}{}
-	r.mu.Unlock()
+	if r.quiet == nil {
+		r.quiet = r.s.eng.Engine().SubscribeNeighbours(r.neighbour)
+	}
 }
 
 func (r *routeHub) leave(c *conn) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	delete(r.listeners, c)
-	r.mu.Unlock()
+	if len(r.listeners) == 0 && r.quiet != nil {
+		r.quiet()
+		r.quiet = nil
+	}
 }
 
 func (r *routeHub) addCapture(cp *capture) {
@@ -166,6 +196,64 @@ func (r *routeHub) event(e stack.Event) {
 	r.push(protocol.AppendMessage(nil, m), nil)
 }
 
+// neighbour is told what has become of a neighbour, as NetBSD tells of those that
+// are found, move, are forgotten and stay silent. RTM_RESOLVE is none of these:
+// BSD asks with it a program that is to resolve (RTF_XRESOLVE), of which there is none.
+// With external_arp the neighbours of IPv4 are no routes, and nothing is told of them.
+func (r *routeHub) neighbour(n *stack.Neighbour, c neigh.Change) {
+	if n.IP.Is4() && r.s.arpOut {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var as namedNeighbour
+	if n.IP == r.named.ip {
+		as = r.named
+	}
+	if len(r.listeners) == 1 && as.c != nil {
+		if _, only := r.listeners[as.c]; only {
+			return
+		}
+	}
+	if r.neighbours >= maxNeighbourNews {
+		r.missed++
+		return
+	}
+	r.neighbours++
+	m := r.s.neighbourMessage(n)
+	m.PID, m.Seq = as.pid, as.seq
+	m.Flags |= protocol.RTFDone
+	switch c {
+	case neigh.Found:
+		m.Type = protocol.RTMAdd
+	case neigh.Moved:
+		m.Type = protocol.RTMChange
+	case neigh.Lost:
+		m.Type = protocol.RTMDelete
+		m.Flags &^= protocol.RTFUp
+	default:
+		m.Type = protocol.RTMMiss
+		m.Flags &^= protocol.RTFUp | protocol.RTFDone
+	}
+	m.Ifp = protocol.LinkAddrOf(linkAddr(n.If))
+	r.push(protocol.AppendMessage(nil, &m), as.c)
+}
+
+// asking carries out what c asks of a neighbour with the message m, of which c does
+// not hear by itself.
+func (r *routeHub) asking(c *conn, m *protocol.RouteMessage, ip netip.Addr, do func() error) error {
+	r.updating.Lock()
+	defer r.updating.Unlock()
+	r.mu.Lock()
+	r.named = namedNeighbour{ip: ip, c: c, pid: int(c.opPID()), seq: m.Seq}
+	r.mu.Unlock()
+	err := do()
+	r.mu.Lock()
+	r.named = namedNeighbour{}
+	r.mu.Unlock()
+	return err
+}
+
 // distribute writes what is queued, several messages a frame.
 func (r *routeHub) distribute() {
 	frame := make([]byte, 0, protocol.MaxFrame)
@@ -177,7 +265,7 @@ func (r *routeHub) distribute() {
 		}
 		r.mu.Lock()
 		items, missed := r.queue, r.missed
-		r.queue, r.missed = nil, 0
+		r.queue, r.missed, r.neighbours = nil, 0, 0
 		to := make([]*conn, 0, len(r.listeners))
 		for c := range r.listeners {
 			to = append(to, c)

@@ -322,6 +322,10 @@ func (rb *routeBatch) neighbour(m *protocol.RouteMessage, raw []byte) bool {
 	if err != nil {
 		return false
 	}
+	hub := &rb.c.s.routes
+	remove := func() error {
+		return hub.asking(rb.c, m, dst.Addr(), func() error { return eng.DeleteNeighbour(dst.Addr()) })
+	}
 	// arp(8) marks a published entry by a netmask of all ones.
 	full := m.Netmask.Family != 0 && dst.IsSingleIP()
 	if m.Flags&protocol.RTFLLInfo == 0 {
@@ -329,7 +333,7 @@ func (rb *routeBatch) neighbour(m *protocol.RouteMessage, raw []byte) bool {
 			return false
 		}
 		rb.commit()
-		if _, err := eng.Routes.GetExact(dst); err == nil || eng.DeleteNeighbour(dst.Addr()) != nil {
+		if _, err := eng.Routes.GetExact(dst); err == nil || remove() != nil {
 			return false
 		}
 		rb.echo(raw, nil)
@@ -339,7 +343,7 @@ func (rb *routeBatch) neighbour(m *protocol.RouteMessage, raw []byte) bool {
 	err = unix.EINVAL
 	switch {
 	case m.Type == protocol.RTMDelete:
-		if err = eng.DeleteNeighbour(dst.Addr()); err != nil {
+		if err = remove(); err != nil {
 			err = unix.ESRCH
 		}
 	case m.Gateway.Family == protocol.AFLink && m.Gateway.Link.Len == 6:
@@ -362,7 +366,9 @@ func (rb *routeBatch) neighbour(m *protocol.RouteMessage, raw []byte) bool {
 		if m.Inits&protocol.RTVExpire != 0 && m.Metrics.Expire != 0 {
 			life = max(int64(m.Metrics.Expire)-rb.c.s.eng.Wall(rb.c.s.eng.Now()).Unix(), 1)
 		}
-		err = eng.AddNeighbour(ifp, dst.Addr(), netif.MAC(m.Gateway.Link.Octet[:6]), flags, life)
+		err = hub.asking(rb.c, m, dst.Addr(), func() error {
+			return eng.AddNeighbour(ifp, dst.Addr(), netif.MAC(m.Gateway.Link.Octet[:6]), flags, life)
+		})
 	}
 	if err == nil {
 		rb.c.s.journal.route(raw)

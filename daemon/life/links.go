@@ -83,7 +83,7 @@ func Prefixes(s *client.Stack) (map[int][]netip.Prefix, error) {
 }
 
 // Watch calls changed when the stack tells of a change of its interfaces,
-// addresses or routes, until the routing socket ends; what has ended it comes back.
+// addresses or routes (its neighbours come and go), until the routing socket ends; what has ended it comes back.
 func Watch(r *client.RouteSocket, changed func()) error {
 	for {
 		msgs, err := r.Read()
@@ -99,7 +99,7 @@ func Watch(r *client.RouteSocket, changed func()) error {
 func matters(m protocol.Message) bool {
 	switch m := m.(type) {
 	case *protocol.RouteMessage:
-		return m.Dst.Family == protocol.AFInet6 && (m.Type == protocol.RTMAdd || m.Type == protocol.RTMDelete || m.Type == protocol.RTMChange)
+		return m.Dst.Family == protocol.AFInet6 && m.Flags&protocol.RTFLLInfo == 0 && (m.Type == protocol.RTMAdd || m.Type == protocol.RTMDelete || m.Type == protocol.RTMChange)
 	case *protocol.AddrMessage, *protocol.IfMessage, *protocol.AnnounceMessage, *protocol.DesyncMessage:
 		return true
 	}

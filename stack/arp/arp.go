@@ -93,8 +93,9 @@ type ARP struct {
 	held  neigh.Budget
 	acd   acd
 	loud  neigh.Loudness
-	// Changed, if set, is told of every entry made, resolved or removed.
-	Changed func(w *netif.Work, i Info, made bool)
+	// Changed, if set, is told what becomes of neighbours, of each in order: under
+	// the lock of its entry, so that it may do no more than note it.
+	Changed func(i Info, c neigh.Change)
 	// notFound answers a packet from elsewhere whose next hop is silent.
 	notFound func(w *netif.Work, pkt *packet.Buf)
 }
@@ -214,7 +215,6 @@ func (a *ARP) make(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
 	if found {
 		return old
 	}
-	a.changed(w, e, true)
 	return e
 }
 
@@ -250,18 +250,22 @@ func (e *entry) rank() (rank int, at int64) {
 	return 1, e.expire
 }
 
-func (a *ARP) changed(w *netif.Work, e *entry, made bool) {
+// changed tells what has become of e, whose lock is held.
+func (a *ARP) changed(e *entry, c neigh.Change) {
 	if a.Changed != nil {
-		a.Changed(w, e.info(), made)
+		a.Changed(e.infoLocked(), c)
 	}
 }
 
 func (e *entry) info() Info {
-	v := e.v.Load()
 	e.mu.Lock()
-	exp := e.expire
-	e.mu.Unlock()
-	return Info{IP: e.ip, MAC: v.mac, Known: v.known, If: e.ifp, Expire: exp, Flags: v.flags, Use: e.use.Load()}
+	defer e.mu.Unlock()
+	return e.infoLocked()
+}
+
+func (e *entry) infoLocked() Info {
+	v := e.v.Load()
+	return Info{IP: e.ip, MAC: v.mac, Known: v.known, If: e.ifp, Expire: e.expire, Flags: v.flags, Use: e.use.Load()}
 }
 
 // expire runs when an entry's timer fires: another try, a refresh, or the end.
@@ -288,6 +292,11 @@ func (a *ARP) expire(w *netif.Work, e *entry) {
 		a.request(w, e.ifp, e.ip, to)
 	default:
 		held := e.held.Release(&a.held)
+		if v.known {
+			a.changed(e, neigh.Lost)
+		} else {
+			a.changed(e, neigh.Silent)
+		}
 		e.v.Store(&view{down: true})
 		e.expire = w.Now + a.env.MIB.Int(nodeDown)*second
 		a.env.Wheel.Reset(&e.timer, e.expire)
@@ -309,13 +318,15 @@ func (a *ARP) remove(w *netif.Work, e *entry) {
 	}
 	e.removed = true
 	held := e.held.Release(&a.held)
+	if e.v.Load().known {
+		a.changed(e, neigh.Lost)
+	}
 	e.mu.Unlock()
 	a.env.Wheel.Stop(&e.timer)
 	a.table.Remove(e.hash, e)
 	for _, p := range held {
 		w.Drop(p, cntNoAnswer)
 	}
-	a.changed(w, e, false)
 }
 
 // learn notes a neighbour's link address and sends what waited for it.
@@ -342,12 +353,15 @@ func (a *ARP) learn(w *netif.Work, e *entry, mac netif.MAC) {
 	e.expire = w.Now + a.env.MIB.Int(nodeKeep)*second
 	held := e.held.Release(&a.held)
 	a.env.Wheel.Reset(&e.timer, e.expire)
+	switch {
+	case !v.known:
+		a.changed(e, neigh.Found)
+	case fresh:
+		a.changed(e, neigh.Moved)
+	}
 	e.mu.Unlock()
 	for _, p := range held {
 		a.link.Send(w, e.ifp, p, mac, packet.EtherIPv4)
-	}
-	if fresh {
-		a.changed(w, e, true)
 	}
 }
 
@@ -369,13 +383,17 @@ func (a *ARP) Set(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac netif.
 		e.expire = w.Now + life*second
 		a.env.Wheel.Reset(&e.timer, e.expire)
 	}
+	c := neigh.Found
+	if e.v.Load().known {
+		c = neigh.Moved
+	}
 	e.v.Store(&view{mac: mac, known: true, flags: flags})
 	held := e.held.Release(&a.held)
+	a.changed(e, c)
 	e.mu.Unlock()
 	for _, p := range held {
 		a.link.Send(w, ifp, p, mac, packet.EtherIPv4)
 	}
-	a.changed(w, e, true)
 	return nil
 }
 

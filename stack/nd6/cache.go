@@ -192,7 +192,6 @@ func (nd *ND) make(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
 	if found {
 		return old
 	}
-	nd.changed(w, e, true)
 	return e
 }
 
@@ -247,7 +246,10 @@ func (nd *ND) remove(w *netif.Work, e *entry) {
 	}
 	e.removed = true
 	held := e.held.Release(&nd.held)
-	published := e.v.Load().flags&Published != 0
+	v := e.v.Load()
+	if v.known() {
+		nd.changed(e, neigh.Lost)
+	}
 	e.mu.Unlock()
 	nd.env.Wheel.Stop(&e.timer)
 	nd.asked.leave(e)
@@ -255,21 +257,25 @@ func (nd *ND) remove(w *netif.Work, e *entry) {
 	for _, p := range held {
 		w.Drop(p, cntNoAnswer)
 	}
-	if published {
+	if v.flags&Published != 0 {
 		nd.in.LeaveGroup(w, e.ifp, solicitedNode(e.ifp, e.ip))
 	}
-	nd.changed(w, e, false)
 }
 
-func (nd *ND) changed(w *netif.Work, e *entry, made bool) {
+// changed tells what has become of e, whose lock is held.
+func (nd *ND) changed(e *entry, c neigh.Change) {
 	if nd.Changed != nil {
-		nd.Changed(w, e.info(), made)
+		nd.Changed(e.infoLocked(), c)
 	}
 }
 
 func (e *entry) info() Info {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.infoLocked()
+}
+
+func (e *entry) infoLocked() Info {
 	v := e.v.Load()
 	i := Info{IP: e.ip, MAC: v.mac, Known: v.known(), If: e.ifp, Expire: e.expire, Flags: v.flags, Use: e.use.Load(),
 		State: v.state, IsRouter: v.router}
@@ -307,6 +313,11 @@ func (nd *ND) Set(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac netif.
 		nd.env.Wheel.Reset(&e.timer, e.expire)
 	}
 	held := e.held.Release(&nd.held)
+	if old.known() {
+		nd.changed(e, neigh.Moved)
+	} else {
+		nd.changed(e, neigh.Found)
+	}
 	e.mu.Unlock()
 	nd.sendHeld(w, e, held, mac)
 	switch group := solicitedNode(ifp, ip); {
@@ -316,7 +327,6 @@ func (nd *ND) Set(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac netif.
 	case flags&Published == 0 && old.flags&Published != 0:
 		nd.in.LeaveGroup(w, ifp, group)
 	}
-	nd.changed(w, e, true)
 	return nil
 }
 

@@ -154,8 +154,9 @@ type ND struct {
 	params  atomic.Pointer[[]*params] // by index of the interface
 	paramMu sync.Mutex                // their writers
 
-	// Changed, if set, is told of every entry made, resolved or removed.
-	Changed func(w *netif.Work, i Info, made bool)
+	// Changed, if set, is told what becomes of neighbours, of each in order: under
+	// the lock of its entry, so that it may do no more than note it.
+	Changed func(i Info, c neigh.Change)
 	// RouterGone, if set, is told of a neighbour that is silent, or says that it
 	// is a router no more (RFC 4861 §7.3.3, §7.2.5). Not every silent one
 	// has been a router.

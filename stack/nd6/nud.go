@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"ionet/stack/neigh"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 )
@@ -132,6 +133,7 @@ func (nd *ND) expire(w *netif.Work, e *entry) {
 // (RFC 4861 §7.2.2).
 func (nd *ND) fail(w *netif.Work, e *entry) {
 	held := e.held.Release(&nd.held)
+	nd.changed(e, neigh.Silent)
 	nd.turn(w, e, Unreachable)
 	e.mu.Unlock()
 	for _, p := range held {
@@ -295,13 +297,17 @@ func (nd *ND) learnt(w *netif.Work, e *entry, v view, wasRouter bool) {
 	if v.state == Stale && len(held) > 0 && nd.param(e.ifp).info.Flags&PerformNUD != 0 {
 		v.state = Delay // the packets that follow are its first (§7.3.3)
 	}
+	c := neigh.Found
+	if e.v.Load().known() {
+		c = neigh.Moved
+	}
 	nd.become(w, e, v)
+	nd.changed(e, c)
 	e.mu.Unlock()
 	nd.sendHeld(w, e, held, v.mac)
 	if wasRouter && !v.router {
 		nd.gone(w, e.ifp, e.ip)
 	}
-	nd.changed(w, e, true)
 }
 
 func (nd *ND) sendHeld(w *netif.Work, e *entry, held []*packet.Buf, mac netif.MAC) {

@@ -1,6 +1,6 @@
 // Package neigh is what the resolvers of both families share: packets that wait
-// for a neighbour, the choice of a neighbour to forget, and a bound on what
-// stations can have us log.
+// for a neighbour, the choice of a neighbour to forget, what may be told of one,
+// and a bound on what stations can have us log.
 package neigh
 
 import (
@@ -12,6 +12,16 @@ import (
 )
 
 const second = int64(1e9)
+
+// Change is what has become of a neighbour.
+type Change uint8
+
+const (
+	Found  Change = iota + 1 // its link address is known now
+	Moved                    // it has another link address, or has been put in by hand anew
+	Lost                     // its link address is known no more
+	Silent                   // it was asked for in vain
+)
 
 // MaxHeld bounds the packets that wait for one neighbour; the oldest goes. The
 // fragments of one largest datagram over Ethernet, 45, have room.

@@ -24,7 +24,7 @@ var Command = cli.Command{
 
 Without a netmask a network has that of its class.
 
-add, change and delete print what they did with the words as typed; a failure follows behind a colon, and what the stack answered stands on standard error. get prints the route that packets to the destination take, show the table in three columns (netstat -rn has the others), flush deletes every route through a gateway, monitor prints messages of the routing socket as they come.
+add, change and delete print what they did with the words as typed; a failure follows behind a colon, and what the stack answered stands on standard error. get prints the route that packets to the destination take, show the table in three columns (netstat -rn has the others), flush deletes every route through a gateway, monitor prints messages of the routing socket as they come; those with LLINFO are of neighbours.
 
 Unlike the original, which always exits 0, this route exits 1 when an add, change, delete or get fails.`,
 	Options: []cli.Opt{
