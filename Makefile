@@ -58,7 +58,7 @@ sim:
 	$(GO) test -count=1 -timeout=0 ./sim -sim.seeds=$(SEEDS)
 
 streams:
-	$(GO) test -count=1 -timeout=0 ./sim -run '^TestStreams$$' -sim.seeds=10000
+	$(GO) test -count=1 -timeout=0 ./sim -run '^TestStreams6?$$' -sim.seeds=10000
 
 campaign:
 	$(GO) test -count=1 -timeout=0 ./test/interop -run '^$$' -bench BadLink -benchtime 1x -measure $(CELLTIME)

@@ -63,6 +63,7 @@ func (p *plot) flood(z, victim *sim.Node, to string) {
 	if r.IntN(8) == 0 {
 		limit++ // else nobody could connect any more
 		victim.Sysctl("net.inet.tcp.syn_cookies", "0")
+		p.perfect = false // whom a full cache has no room for may have to give up
 	}
 	victim.Sysctl("net.inet.tcp.syn_cache_limit", fmt.Sprint(limit))
 	for range 1 + r.IntN(150) {
@@ -84,10 +85,20 @@ var reaches = [...]string{
 	"ece received", "old duplicate", "black holes", "MTU probes good",
 }
 
+// Of the family that is played: tests that do are no parallel ones.
 var (
 	moved              [len(reaches)]atomic.Uint64
 	outOfLine, inLines atomic.Uint64 // urgent octets that a program has seen
 )
+
+// forget begins anew.
+func forget() {
+	for i := range moved {
+		moved[i].Store(0)
+	}
+	outOfLine.Store(0)
+	inLines.Store(0)
+}
 
 // tally adds up what a program has reached.
 func (p *plot) tally() {

@@ -40,7 +40,7 @@ import (
 type Faults struct {
 	Loss      float64
 	Duplicate float64
-	Corrupt   float64       // one bit of an IPv4 frame
+	Corrupt   float64       // one bit of a frame of IP
 	MangleARP float64       // any bit behind the Ethernet header of an ARP frame
 	Reorder   float64       // held back for up to ten times Delay+Jitter
 	Delay     time.Duration // of every frame; 0 means a microsecond
@@ -94,6 +94,7 @@ func (n *Net) Trace() uint64 { return n.trace.Sum64() }
 type Node struct {
 	*stack.Stack
 	Name string
+	IPv6 bool // its sockets are of IPv6
 
 	net    *Net
 	opts   []Option
@@ -346,7 +347,8 @@ func (s *Segment) wait(e *event) bool {
 // mark says "congestion experienced" to a transport that would know of it
 // (RFC 3168 §5). A header that is damaged stays so.
 func (n *Net) mark(to *Port, frame []byte) {
-	if h, ok := packet.CheckEther(frame); !ok || h.Type() != packet.EtherIPv4 {
+	e, ok := packet.CheckEther(frame)
+	if !ok || e.Type() != packet.EtherIPv4 && e.Type() != packet.EtherIPv6 {
 		return
 	}
 	if h, ok := packet.CheckIPv4(frame[packet.EtherLen:]); ok && h.TOS()&3 != 0 && h.ChecksumOK() {
@@ -354,14 +356,18 @@ func (n *Net) mark(to *Port, frame []byte) {
 		h.SetChecksum()
 		n.note("marked", to, nil)
 	}
+	if h, ok := packet.CheckIPv6(frame[packet.EtherLen:]); ok && h.Class()&3 != 0 {
+		h.SetClass(h.Class() | 3)
+		n.note("marked", to, nil)
+	}
 }
 
-// corrupt sets one bit that was clear, in an IPv4 frame: ARP relies on the
+// corrupt sets one bit that was clear, in a frame of IP: ARP relies on the
 // link's own checksum, which a flipped bit would not pass. Since every such
 // change adds a power of two to the Internet checksum, fewer than sixteen of
 // them in the fragments of one datagram never cancel out.
 func (n *Net) corrupt(to *Port, frame []byte) {
-	if h, ok := packet.CheckEther(frame); !ok || h.Type() != packet.EtherIPv4 {
+	if h, ok := packet.CheckEther(frame); !ok || h.Type() != packet.EtherIPv4 && h.Type() != packet.EtherIPv6 {
 		return
 	}
 	first := n.rng.IntN(8 * len(frame))

@@ -17,8 +17,12 @@ type Socket struct {
 	node *Node
 }
 
-// Addr reads "10.0.0.1:7", "10.0.0.1", ":7" or "".
+// Addr reads "10.0.0.1:7", "10.0.0.1", "[2001:db8::1]:7", ":7" or "".
 func Addr(s string) (a socket.Addr) {
+	if strings.HasPrefix(s, "[") {
+		ap := netip.MustParseAddrPort(s)
+		return socket.Addr{IP: ap.Addr(), Port: ap.Port()}
+	}
 	host, port, found := strings.Cut(s, ":")
 	if host != "" {
 		a.IP = netip.MustParseAddr(host)
@@ -41,8 +45,12 @@ func (nd *Node) Call(f func(w *netif.Work) error) error {
 // Socket makes a socket of any kind, with the superuser's rights.
 func (nd *Node) Socket(typ, proto int) *Socket {
 	s := &Socket{node: nd}
+	family := socket.AFInet
+	if nd.IPv6 {
+		family = socket.AFInet6
+	}
 	err := nd.Call(func(w *netif.Work) (err error) {
-		s.Socket, err = nd.Stack.Socket(w, socket.AFInet, typ, proto, socket.Cred{Super: true})
+		s.Socket, err = nd.Stack.Socket(w, family, typ, proto, socket.Cred{Super: true})
 		return err
 	})
 	if err != nil {
@@ -117,12 +125,16 @@ func (s *Socket) Close() {
 
 // Route adds a route to dst ("default" or a prefix) through gateway.
 func (nd *Node) Route(dst, gateway string) {
+	via := netip.MustParseAddr(gateway)
 	p := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	if dst != "default" {
+	switch {
+	case dst != "default":
 		p = netip.MustParsePrefix(dst)
+	case via.Is6():
+		p = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
 	err := nd.Routes.Update([]route.Op{{Kind: route.Add, Spec: route.Spec{
-		Dst: p, Gateway: netip.MustParseAddr(gateway), Flags: route.FlagUp | route.FlagGateway | route.FlagStatic,
+		Dst: p, Gateway: via, Flags: route.FlagUp | route.FlagGateway | route.FlagStatic,
 	}}})[0]
 	if err != nil {
 		panic(fmt.Sprintf("sim: %s: route %s via %s: %v", nd.Name, dst, gateway, err))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,7 @@ type plot struct {
 	flows   []*flow
 	nodes   []*sim.Node
 	bad     error
+	six     bool // over IPv6
 	perfect bool // no link of the network loses anything, ever
 	ended   bool // the network is being closed
 	fast    bool // most of it is dialled with Fast Open
@@ -399,9 +401,41 @@ func (p *plot) crash(nd *sim.Node) {
 // patience is what programs have for peers that crashed.
 const patience = 40 * time.Minute
 
-func streams(n *sim.Net) error {
-	p := &plot{n: n, r: n.Rand()}
-	r := p.r
+func streams(n *sim.Net) error  { return (&plot{n: n, r: n.Rand()}).play() }
+func streams6(n *sim.Net) error { return (&plot{n: n, r: n.Rand(), six: true}).play() }
+
+// address is a station's on a link, and its network's length.
+func (p *plot) address(link, station int) (addr string, bits int) {
+	if p.six {
+		return fmt.Sprintf("2001:db8:%d::%d", link, station), 64
+	}
+	return fmt.Sprintf("10.0.%d.%d", link, station), 24
+}
+
+// server is that address at the port of programs.
+func (p *plot) server(addr string) string { return net.JoinHostPort(addr, "80") }
+
+// stack is a node.
+func (p *plot) stack(name string) *sim.Node {
+	nd := p.n.Stack(name)
+	if nd.IPv6 = p.six; p.six {
+		nd.Sysctl("net.inet6.ip6.dad_count", "0") // programs begin at once
+	}
+	return nd
+}
+
+func (p *plot) attach(nd *sim.Node, link *sim.Segment, number, station int) *netif.Interface {
+	addr, bits := p.address(number, station)
+	return p.n.Attach(nd, link, fmt.Sprintf("%s/%d", addr, bits))
+}
+
+func (p *plot) route(nd *sim.Node, link int) {
+	via, _ := p.address(link, 9)
+	nd.Route("default", via)
+}
+
+func (p *plot) play() error {
+	n, r := p.n, p.r
 	p.fast = r.IntN(3) == 0
 	f := ills(r)
 	f.Loss /= 2
@@ -421,34 +455,49 @@ func streams(n *sim.Net) error {
 		g := f
 		g.Delay, g.Loss = f.Delay/3, f.Loss/3
 		links = []*sim.Segment{n.Segment(f), n.Segment(g)}
-		a, rt, b := n.Stack("a"), n.Stack("r"), n.Stack("b")
-		n.Attach(a, links[0], "10.0.0.1/24")
-		n.Attach(rt, links[0], "10.0.0.9/24")
-		far := n.Attach(rt, links[1], "10.0.1.9/24")
-		n.Attach(b, links[1], "10.0.1.2/24")
-		rt.Sysctl("net.inet.ip.forwarding", "1")
-		if err := rt.SetMTU(far, 296+8*r.IntN(150), 1500); err != nil {
+		a, rt, b := p.stack("a"), p.stack("r"), p.stack("b")
+		p.attach(a, links[0], 0, 1)
+		p.attach(rt, links[0], 0, 9)
+		far := p.attach(rt, links[1], 1, 9)
+		p.attach(b, links[1], 1, 2)
+		narrow := r.IntN(150)
+		forwarding, mtu := "net.inet.ip.forwarding", 296+8*narrow
+		if p.six {
+			forwarding, mtu = "net.inet6.ip6.forwarding", packet.MinMTU6+narrow
+		}
+		rt.Sysctl(forwarding, "1")
+		if err := rt.SetMTU(far, mtu, 1500); err != nil {
 			return err
 		}
-		a.Route("default", "10.0.0.9")
-		b.Route("default", "10.0.1.9")
+		p.route(a, 0)
+		p.route(b, 1)
 		p.nodes = []*sim.Node{a, b}
 	} else {
 		links = []*sim.Segment{n.Segment(f)}
 		for i := range 2 + r.IntN(2) {
-			nd := n.Stack(fmt.Sprint("s", i))
-			n.Attach(nd, links[0], fmt.Sprintf("10.0.0.%d/24", i+1))
+			nd := p.stack(fmt.Sprint("s", i))
+			p.attach(nd, links[0], 0, i+1)
 			p.nodes = append(p.nodes, nd)
 		}
 		if r.IntN(8) == 0 {
-			links[0].Faults.MaxLen = packet.EtherLen + 600 + r.IntN(800)
+			least, room := 600, 800
+			if p.six { // a link that carries less is none (RFC 8200 §5)
+				least, room = packet.MinMTU6, 200
+			}
+			links[0].Faults.MaxLen = packet.EtherLen + least + r.IntN(room)
 		}
 	}
-	addr := func(i int) string {
+	addr := func(i int) (addr string) {
+		link := 0
 		if router {
-			return []string{"10.0.0.1", "10.0.1.2"}[i]
+			link = i
 		}
-		return fmt.Sprintf("10.0.0.%d", i+1)
+		addr, _ = p.address(link, i+1)
+		return addr
+	}
+	local := "127.0.0.1"
+	if p.six {
+		local = "::1"
 	}
 	p.perfect = !router && links[0].Faults == sim.Faults{Delay: f.Delay}
 	for _, nd := range p.nodes {
@@ -470,9 +519,9 @@ func streams(n *sim.Net) error {
 		f := new(flow)
 		c := r.IntN(len(p.nodes))
 		s := (c + 1 + r.IntN(len(p.nodes)-1)) % len(p.nodes)
-		f.to = addr(s) + ":80"
+		f.to = p.server(addr(s))
 		if r.IntN(8) == 0 {
-			s, f.to = c, []string{"127.0.0.1:80", addr(c) + ":80"}[r.IntN(2)]
+			s, f.to = c, p.server([]string{local, addr(c)}[r.IntN(2)])
 		}
 		f.fast = p.fast && r.IntN(4) > 0
 		p.side(&f.c, uint32(2*i), p.nodes[c], &f.s)
@@ -492,13 +541,13 @@ func streams(n *sim.Net) error {
 		}
 	}
 	if r.IntN(4) == 0 {
-		z := n.Stack("z")
-		n.Attach(z, links[0], "10.0.0.77/24")
+		z := p.stack("z")
+		p.attach(z, links[0], 0, 77)
 		if router {
-			z.Route("default", "10.0.0.9")
+			p.route(z, 0)
 		}
 		i := r.IntN(len(p.nodes))
-		p.flood(z, p.nodes[i], addr(i)+":80")
+		p.flood(z, p.nodes[i], p.server(addr(i)))
 	}
 	if r.IntN(4) == 0 { // a link that fails for a while
 		n.At(time.Duration(r.Int64N(int64(4*time.Second))), func() {
@@ -601,15 +650,22 @@ func (s *side) String() string {
 }
 
 // enough seeds reach everything.
-const enough = 104
+const enough = 150
 
 // TestStreams plays as many seeds as are asked for on all processors; in make
 // test few.
-func TestStreams(t *testing.T) {
+func TestStreams(t *testing.T) { playStreams(t, streams) }
+
+// TestStreams6 is the same over IPv6.
+func TestStreams6(t *testing.T) { playStreams(t, streams6) }
+
+func playStreams(t *testing.T, scenario func(*sim.Net) error) {
+	t.Helper()
 	if *oneSeed != 0 {
-		play(t, streams)
+		play(t, scenario)
 		return
 	}
+	forget()
 	last := uint64(enough)
 	if seedsGiven() {
 		last = uint64(*seeds)
@@ -620,7 +676,7 @@ func TestStreams(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for seed := next.Add(1); seed <= last && !failed.Load(); seed = next.Add(1) {
-				if _, err := run(streams, seed); err != nil {
+				if _, err := run(scenario, seed); err != nil {
 					failed.Store(true)
 					t.Errorf("seed %d: %v\nreplay: go test ./sim -run '^%s$' -sim.seed=%d", seed, err, t.Name(), seed)
 				}
