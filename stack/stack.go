@@ -147,6 +147,7 @@ func (s *Stack) assemble6(env *netif.Env) {
 	s.ND.Changed = s.neighbours.nd6
 	s.Ether.Handle(packet.EtherIPv6, s.Inet6)
 	s.Ether.ResolveWith(true, s.ND)
+	s.Ether.OwnIPv6 = s.ND.OwnFrame
 	s.Inet6.SetND(s.ND)
 	s.Inet6.Handle(packet.ProtoUDP, s.UDP)
 	s.UDP.Over(true, s.Inet6)

@@ -39,6 +39,9 @@ type Ether struct {
 	types     []uint16
 	handlers  []Handler
 	resolvers [2]Resolver // IPv4, IPv6
+	// OwnIPv6, if set, looks at what a frame of IPv6 from our own link address has,
+	// from the IPv6 header on, before the frame is dropped.
+	OwnIPv6 func(w *netif.Work, ifp *netif.Interface, b []byte)
 }
 
 // New makes the room.
@@ -103,6 +106,9 @@ func (e *Ether) Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) 
 			why, drop = cntDown, true
 		case netif.MAC(h.Src()) == own:
 			why, drop = cntLoopback, true
+			if typ == packet.EtherIPv6 && e.OwnIPv6 != nil {
+				e.OwnIPv6(w, ifp, h[packet.EtherLen:])
+			}
 		}
 		if drop {
 			w.Drop(p, why)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"ionet/stack/callout"
@@ -25,6 +26,8 @@ const keptNonces = 8
 type dad struct {
 	mu     sync.Mutex
 	probes map[addrKey]*probe
+	past   [keptNonces]nonce // of the last solicitations, whatever they asked for
+	sent   int
 }
 
 // probe is an address that is asked for.
@@ -99,6 +102,8 @@ func (nd *ND) step(w *netif.Work, p *probe) {
 	binary.BigEndian.PutUint16(n[4:], uint16(nd.env.Rand32()))
 	p.nonces[p.sent%keptNonces] = n
 	p.sent++
+	nd.dad.past[nd.dad.sent%keptNonces] = n
+	nd.dad.sent++
 	nd.env.Wheel.Reset(&p.timer, w.Now+nd.param(p.key.ifp).retrans())
 	nd.dad.mu.Unlock()
 	nd.sendProbe(w, p.key.ifp, p.key.ip, n)
@@ -118,6 +123,14 @@ func (nd *ND) sendProbe(w *netif.Work, ifp *netif.Interface, ip netip.Addr, n no
 	nd.send(w, ifp, p, unspecified, solicitedNode(ifp, ip), nil)
 }
 
+// askedOnce reports whether a solicitation with that nonce was ours, for an address
+// that is not asked for any more.
+func (nd *ND) askedOnce(n nonce) bool {
+	nd.dad.mu.Lock()
+	defer nd.dad.mu.Unlock()
+	return slices.Contains(nd.dad.past[:min(nd.dad.sent, keptNonces)], n)
+}
+
 // contested is told of a message from a station that has, or asks for, an
 // address that is asked for (RFC 4862 §5.4.3, §5.4.4). One of our own that has
 // come back is none (RFC 7527 §4.2).
@@ -129,17 +142,15 @@ func (nd *ND) contested(w *netif.Work, ifp *netif.Interface, ip netip.Addr, o pa
 		return
 	}
 	if len(o) == 8 {
-		for _, n := range p.nonces[:min(p.sent, keptNonces)] {
-			if n == nonce(o.Data()) {
-				first := !p.looped
-				p.looped = true
-				nd.dad.mu.Unlock()
-				w.Count(cntDADLooped)
-				if first {
-					nd.log(w, slog.LevelWarn, "nd6: the link brings our own solicitations back", "address", plain(ip), "interface", ifp.Name)
-				}
-				return
+		if slices.Contains(p.nonces[:min(p.sent, keptNonces)], nonce(o.Data())) {
+			first := !p.looped
+			p.looped = true
+			nd.dad.mu.Unlock()
+			w.Count(cntDADLooped)
+			if first {
+				nd.log(w, slog.LevelWarn, "nd6: the link brings our own solicitations back", "address", plain(ip), "interface", ifp.Name)
 			}
+			return
 		}
 	}
 	nd.end(p)

@@ -110,13 +110,6 @@ func TestProbeBeforeOurs(t *testing.T) {
 	expectND(r)
 }
 
-// back is a frame of ours as a loop brings it back, from another station's
-// address: what has our own does not come this far.
-func back(f []byte) []byte {
-	copy(f[6:], other[:])
-	return f
-}
-
 // RFC 7527 §4: our own question is nobody's answer, but as long as it comes
 // back we do not know whether others hear us.
 func TestLoopedBack(t *testing.T) {
@@ -132,7 +125,7 @@ func TestLoopedBack(t *testing.T) {
 		if ours == nil {
 			t.Fatal("nobody was asked")
 		}
-		r.Counts("nd6", "DAD looped", func() { r.Send(back(ours)) })
+		r.Counts("nd6", "DAD looped", func() { r.Send(ours) })
 	}
 	r.Pass(100 * time.Millisecond)
 	loop()
@@ -148,6 +141,62 @@ func TestLoopedBack(t *testing.T) {
 	if a := r.If.Addrs()[0]; a.Tentative || a.Duplicated {
 		t.Fatalf("%+v", a)
 	}
+}
+
+// sameMAC is a solicitation of another station that has our link address, with a nonce.
+func sameMAC(src string) []byte {
+	return frame(Me, src, "ff02::1:ff00:1", body(packet.ICMP6NeighborSol, 0, "fe80::1", []byte{packet.NDOptNonce, 1, 1, 2, 3, 4, 5, 6}))
+}
+
+// Another station with our link address has our addresses: who asks for one
+// finds that it is taken, from the question of who asks too and from the answer of
+// who has it (RFC 7527 §4.2).
+func TestSameLinkAddress(t *testing.T) {
+	for name, f := range map[string][]byte{
+		"asks":           sameMAC("::"),
+		"has it already": na(t, Me, "fe80::1", "O"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := probing(t, "2")
+			r.Pass(500 * time.Millisecond)
+			r.Sent()
+			r.Counts("nd6", "DAD failed", func() { r.Send(f) })
+			if a := r.If.Addrs()[0]; !a.Duplicated || a.Tentative {
+				t.Fatalf("%+v, want it duplicated", a)
+			}
+		})
+	}
+	for name, f := range map[string][]byte{
+		"without a nonce":              ns(t, Me, "::", "fe80::1"),
+		"from an address":              sameMAC("fe80::2"),
+		"from beyond a router":         func() []byte { f := sameMAC("::"); f[packet.EtherLen+7] = 254; return f }(),
+		"with a wrong checksum":        func() []byte { f := sameMAC("::"); f[len(f)-1]++; return f }(),
+		"cut short":                    sameMAC("::")[:packet.EtherLen+packet.IPv6Len+20],
+		"of another type":              frame(Me, "::", "ff02::1:ff00:1", body(packet.ICMP6RouterSol, 0, "fe80::1")),
+		"about an address not of ours": frame(Me, "::", "ff02::1:ff00:1", body(packet.ICMP6NeighborSol, 0, "fe80::9", []byte{packet.NDOptNonce, 1, 1, 2, 3, 4, 5, 6})),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := probing(t, "2")
+			r.Pass(500 * time.Millisecond)
+			r.Sent()
+			r.Counts("ether", "own frame", func() { r.Send(f) })
+			if a := r.If.Addrs()[0]; a.Duplicated {
+				t.Fatalf("%+v, want it as it was", a)
+			}
+		})
+	}
+
+	// Who has it tells who asks, and everybody else; but not itself, when the
+	// link is slow to bring its own question back.
+	r := probing(t, "1")
+	r.Pass(100 * time.Millisecond)
+	ours := r.Sent()
+	r.Pass(10 * time.Second)
+	r.Sent()
+	r.Send(ours...)
+	expectND(r)
+	r.Counts("nd6", "duplicate address", func() { r.Send(sameMAC("::")) })
+	expectND(r, "fe80::1 > ff02::1 na fe80::1 [O] at 02:00:00:00:00:01")
 }
 
 func TestProbingSurvivesDownAndUp(t *testing.T) {

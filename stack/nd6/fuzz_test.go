@@ -53,7 +53,7 @@ func FuzzND(f *testing.F) {
 		}
 		src := [...]string{"fe80::2", peer, "::", far}[how&3]
 		dst := [...]string{me, "ff02::1", "ff02::1:ff00:1", "ff02::1:ff00:5"}[how>>2&3]
-		r.Send(frame(Peer, src, dst, m))
+		r.Send(frame(Peer, src, dst, m), frame(Me, src, dst, m))
 		r.Pass(10 * time.Second)
 		r.Send(frame(Peer, src, dst, m), frame(other, src, dst, m))
 		if n := len(r.ND.Entries()); n > 16 {
