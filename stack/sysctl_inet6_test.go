@@ -208,6 +208,15 @@ var inet6Effects = map[string]effect{
 	}, "64", "7"},
 	"net.inet6.ip6.forwarding": {"1", "", answer6(ip6("2001:db8:9::1", packet.ProtoUDP, udp6("2001:db8:9::1"))),
 		"", "2001:db8::1 > 2001:db8::2 unreach 0 quotes 2001:db8::2 > 2001:db8:9::1 proto 17 len 16"},
+	"net.inet6.ip6.log_interval": {"0", "net.inet6.ip6.forwarding=1", func(r *rig.Rig) string {
+		met(r)
+		for range 2 {
+			f := ip6("2001:db8::9", packet.ProtoUDP, udp6("2001:db8::9"))
+			packet.IPv6(f[packet.EtherLen:]).SetSrc(netip.IPv6Unspecified())
+			r.Send(f)
+		}
+		return fmt.Sprint(strings.Count(logged.String(), "packet not forwarded"))
+	}, "1", "2"},
 	"net.inet6.ip6.redirect": {"0", "net.inet6.ip6.forwarding=1", func(r *rig.Rig) string {
 		met(r)
 		r.Send(neighbour(packet.ICMP6NeighborSol, 0, 9)) // on the same link

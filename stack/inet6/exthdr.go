@@ -6,6 +6,13 @@ import (
 	"ionet/stack/packet"
 )
 
+// What KAME has, and nothing here depends on.
+var (
+	_ = mib.String("net.inet6.ip6.kame_version", "ionet", "Whose IPv6 this is: it has KAME's names and manners, and none of its code.", mib.ReadOnly())
+	_ = mib.Int("net.inet6.ip6.keepfaith", 0, "1: what is to be translated goes to faith(4). Always 0: there is no such interface.", mib.ReadOnly())
+	_ = mib.Int("net.inet6.ip6.rr_prune", 0, "Seconds between looks for prefixes that router renumbering (RFC 2894) has ended. Always 0: nobody renumbers routers here, and every prefix ends when its time does.", mib.ReadOnly())
+)
+
 var nodeNest = mib.Int("net.inet6.ip6.hdrnestlimit", 50, "Extension headers of one packet at most.", mib.Range(1, 255))
 
 // maxOptions bounds the options of one header that are not pads (RFC 8504

@@ -13,6 +13,7 @@ import (
 
 var (
 	nodeForwarding = mib.Int("net.inet6.ip6.forwarding", 0, "1: forward packets between interfaces, and be a router to neighbours.", mib.Bool())
+	nodeLog        = mib.Int("net.inet6.ip6.log_interval", 5, "Seconds at least between two lines of the log about packets that are not forwarded because of where they come from; 0: a line for each.", mib.Range(0, 1<<30))
 	nodeRedirect   = mib.Int("net.inet6.ip6.redirect", 1, "1: send redirects when forwarding back out of the same interface.", mib.Bool())
 	cntRedirSent   = mib.NewCounter("ip6", "redirects sent", "# redirect{s} sent")
 )
@@ -35,6 +36,9 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 	src, dst := packet.Scoped(h.Src(), p.RcvIf), packet.Scoped(h.Dst(), p.RcvIf)
 	if p.Flags&(packet.FlagBroadcast|packet.FlagMulticast) != 0 || src == unspecified || src == loopback ||
 		dst.IsLinkLocalUnicast() || dst == loopback {
+		if src == unspecified {
+			in.notForwarded(w, p, "nobody is its source")
+		}
 		w.Drop(p, cntCantFwd)
 		return
 	}
@@ -61,6 +65,7 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 	}
 	if src.IsLinkLocalUnicast() && rc.If.Index != p.RcvIf { // RFC 4443 §3.1, code 2
 		in.sendError(w, p, packet.ICMP6Unreach, packet.ICMP6UnreachScope, 0)
+		in.notForwarded(w, p, "its source is of one link")
 		w.Drop(p, cntMartian)
 		return
 	}
@@ -90,6 +95,20 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 	}
 	w.Count(cntForward)
 	_ = rc.If.Output(w, rc.If, p, rc.NextHop) // the sender learns of a dead neighbour by ICMPv6, from nd6's time-out
+}
+
+// notForwarded logs a packet that goes no further because of its source (KAME's
+// ip6_forward).
+func (in *Inet6) notForwarded(w *netif.Work, p *packet.Buf, because string) {
+	next := in.nextLog.Load()
+	if w.Now < next || !in.nextLog.CompareAndSwap(next, w.Now+in.env.MIB.Int(nodeLog)*second) {
+		return
+	}
+	h, from := packet.IPv6(p.Bytes()), ""
+	if ifp := in.env.Ifs.ByIndex(p.RcvIf); ifp != nil {
+		from = ifp.Name
+	}
+	in.log.Info("inet6: packet not forwarded", "because", because, "source", h.Src(), "destination", h.Dst(), "next", h.Next(), "interface", from)
 }
 
 // TooBig answers a packet that a tunnel takes only up to mtu.

@@ -119,8 +119,9 @@ type Inet6 struct {
 	groups   groups
 	icmp     icmpState
 	pmtu     callout.Timer[*netif.Work]
-	addrMu   sync.Mutex // one change of addresses at a time
-	setMu    sync.Mutex // rebuild; a leaf
+	addrMu   sync.Mutex   // one change of addresses at a time
+	setMu    sync.Mutex   // rebuild; a leaf
+	nextLog  atomic.Int64 // when a packet that is not forwarded may be logged again
 
 	// Methods as turns: made once, since a method's value is an allocation.
 	forwardTurn, loopedTurn func(*netif.Work, *packet.Buf)
