@@ -33,7 +33,7 @@ const (
 	niReplyUnknown = 2
 
 	niNoop  = 0
-	niTypes = 1 // the original's: which types are answered
+	niTypes = 1 // which types are answered, as KAME has it; RFC 4620 §6 leaves it unused
 	niName  = 2
 	niAddrs = 3
 	niIPv4  = 4
@@ -101,7 +101,7 @@ func (in *Inet6) nodeInfo(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 	case niNoop:
 		flags = 0
 	case niTypes:
-		data, flags = []byte{0, 0, 0, 1<<niNoop | 1<<niTypes | 1<<niName | 1<<niAddrs}, 0
+		data, flags = binary.BigEndian.AppendUint32(nil, in.niAnswered(give)), 0
 	case niName:
 		if give&niGiveName == 0 || in.hostname() == "" {
 			w.Drop(p, cntNoAnswer)
@@ -137,6 +137,18 @@ func (in *Inet6) nodeInfo(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 	if err := in.sendICMP(w, r, &f); err != nil {
 		w.Count(cntNoRoute)
 	}
+}
+
+// niAnswered is the types that are answered, a bit each, when give is what may be told.
+func (in *Inet6) niAnswered(give int64) uint32 {
+	types := uint32(1<<niNoop | 1<<niTypes)
+	if give&niGiveName != 0 && in.hostname() != "" {
+		types |= 1 << niName
+	}
+	if give&niGiveAddrs != 0 {
+		types |= 1<<niAddrs | 1<<niIPv4
+	}
+	return types
 }
 
 // aboutUs reports whether a query's subject is this node (RFC 4620 §4).

@@ -164,7 +164,7 @@ func parse(args []string) (*options, error) {
 		}
 	}
 	if o.count > 0 {
-		o.count += o.preload
+		o.preload = min(o.preload, o.count)
 	}
 	return o, nil
 }

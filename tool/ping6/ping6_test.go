@@ -136,6 +136,7 @@ func TestPing6(t *testing.T) {
 		{"three", "-c 3 -i 0.001 fe80::2%en0", false, peer{answer: ok}, 0},
 		{"small", "-s 8 -c 1 -v fe80::2%en0", false, peer{answer: ok}, 0},
 		{"tiny", "-s 7 -c 1 host", false, peer{answer: ok}, 0},
+		{"preload", "-l 3 -c 3 -i 0.001 fe80::2%en0", false, peer{answer: ok}, 0},
 		{"quiet", "-q -c 2 -i 0.001 host", false, peer{answer: ok}, 0},
 		{"dup", "-c 2 -i 0.001 host", false, peer{answer: twice}, 0},
 		{"damaged", "-c 1 -s 32 host", false, peer{answer: damaged}, 0},
