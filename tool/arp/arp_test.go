@@ -90,7 +90,7 @@ func arp(f *fake, asJSON bool, input, line string) (string, int) {
 func TestOutput(t *testing.T) {
 	var all strings.Builder
 	for _, line := range []string{"-a", "-an", "-n", "-av", "gate", "10.27", "10.0.0.9", "nobody", "-d 10.0.0.25", "-d gate", "-d 10.0.0.9", "-d 10.0.0.8",
-		"-d -a", "-s 10.25 0:50:da:1:2:3", "-s 192.168.1.1 0:50:da:1:2:3 pub", "-s 10.7 0:50:da:1:2:3 proxy en9"} {
+		"-d -a", "-s 10.25 0:50:da:1:2:3", "-s 192.168.1.1 0:50:da:1:2:3 pub", "-s 10.7 0:50:da:1:2:3 proxy en9", "2001:db8::1", "-d fe80::1%en0"} {
 		out, status := arp(sample(), false, "", line)
 		fmt.Fprintf(&all, "%sexit %d\n", out, status)
 	}

@@ -75,6 +75,9 @@ func (t *tool) resolve(ctx context.Context, host string) (netip.Addr, error) {
 	if a, err := protocol.ParseInetAton(host); err == nil {
 		return a, nil
 	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return netip.Addr{}, fmt.Errorf("%s: an address of IPv6; ndp shows and changes those neighbours", host)
+	}
 	all, err := t.table.LookupHost(ctx, host)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("%s: unknown host: %w", host, err)
@@ -83,6 +86,9 @@ func (t *tool) resolve(ctx context.Context, host string) (netip.Addr, error) {
 		if a = a.Unmap(); a.Is4() {
 			return a, nil
 		}
+	}
+	if len(all) > 0 {
+		return netip.Addr{}, fmt.Errorf("%s: it has addresses of IPv6 alone; ndp shows and changes those neighbours", host)
 	}
 	return netip.Addr{}, fmt.Errorf("%s: it has no IPv4 address", host)
 }

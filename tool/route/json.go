@@ -13,7 +13,7 @@ import (
 // Route is one route as get --json and show --json print it.
 type Route struct {
 	Family      string   `json:"family"`      // "inet", "inet6"
-	Destination string   `json:"destination"` // always a complete prefix: "0.0.0.0/0", "10.0.0.25/32"
+	Destination string   `json:"destination"` // always a complete prefix: "0.0.0.0/0", "10.0.0.25/32", "fe80::%en0/64"
 	Gateway     string   `json:"gateway,omitempty"`
 	Interface   string   `json:"interface,omitempty"`
 	Local       string   `json:"local,omitempty"`  // the address packets leave with
@@ -105,6 +105,9 @@ func routeJSON(m *protocol.RouteMessage, now int64) *Route {
 	switch p := m.Prefix(); {
 	case p.IsValid():
 		r.Destination = p.String()
+		if m.Dst.IP.Zone() != "" { // which a netip.Prefix has not
+			r.Destination = fmt.Sprintf("%s/%d", m.Dst.IP, p.Bits())
+		}
 	default:
 		r.Destination = m.Dst.String()
 		if m.Netmask.IP.IsValid() {

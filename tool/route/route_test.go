@@ -212,6 +212,10 @@ func TestGet(t *testing.T) {
 	}
 	out, _, _ = route(f, options{json: true}, "", "get", "fe80::25%en0")
 	golden.Check(t, "get6-json", out)
+	own := &protocol.RouteMessage{Dst: protocol.AddrFrom(netip.MustParseAddr("fe80::%en0"), 0), Netmask: protocol.MaskAddr(protocol.AFInet6, 64), NetmaskBits: 64}
+	if got := routeJSON(own, 0).Destination; got != "fe80::%en0/64" {
+		t.Errorf("the network of one link is %q", got)
+	}
 
 	out, stderr, status := route(&fake{fail: map[string]syscall.Errno{"10.0.0.25": syscall.ESRCH}}, options{}, "", "get", "10.25")
 	if out != "" || stderr != "writing to routing socket: No such process\n" || status != 1 {
