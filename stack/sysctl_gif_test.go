@@ -41,6 +41,15 @@ var gifEffects = map[string]effect{
 		tunnel(r, "gif0", "2001:db8::1", "2001:db8::2", "10.9.0.1/24")
 		return fmt.Sprint(packet.IPv6(outside(r, "10.9.0.2")).HopLimit())
 	}, "30", "7"},
+	"net.inet6.ip6.gifencaplimit": {"4", "", func(r *rig.Rig) string {
+		met(r)
+		tunnel(r, "gif0", "2001:db8::1", "2001:db8::2", "10.9.0.1/24")
+		h := packet.IPv6(outside(r, "10.9.0.2"))
+		if h.Next() != packet.ProtoDstOpts {
+			return fmt.Sprint("none, ", h.Next())
+		}
+		return fmt.Sprint(h.Payload()[:8])
+	}, "none, 4", "[4 0 4 1 4 1 1 0]"},
 	"net.link.gif.max_nesting": {"2", "", func(r *rig.Rig) string {
 		r.Meet("10.0.0.2")
 		tunnel(r, "gif0", "10.0.0.1", "10.0.0.2", "10.9.0.1/24")

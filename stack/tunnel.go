@@ -19,6 +19,7 @@ func (s *Stack) tunnels(env *netif.Env) {
 		return
 	}
 	s.Gif.Over(true, s.Inet6, s.Inet6.AddrUnreachable)
+	s.Gif.ParamProblem = s.Inet6.ParamProblem
 	s.Inet.Handle(packet.ProtoIPv6, s.Gif.Upper(false, true))
 	s.Inet6.Handle(packet.ProtoIPv4, s.Gif.Upper(true, false))
 	s.Inet6.Handle(packet.ProtoIPv6, s.Gif.Upper(true, true))

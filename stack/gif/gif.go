@@ -67,6 +67,9 @@ type Gif struct {
 	nets   [2]Net // IPv4, IPv6
 	// unreachable answers an inner packet whose tunnel leads nowhere.
 	unreachable [2]func(w *netif.Work, pkt *packet.Buf)
+	// ParamProblem answers an inner packet of IPv6, L3 marked, whose octet at is the
+	// trouble; set at assembly.
+	ParamProblem func(w *netif.Work, pkt *packet.Buf, at int)
 
 	mu  sync.Mutex // one change at a time
 	all map[*netif.Interface]*tunnel
@@ -99,8 +102,10 @@ type tunnel struct {
 // way is what one sender needs at a time: the outer flow with its route, and
 // room for what a super-packet is cut into.
 type way struct {
-	flow socket.Flow
-	segs []*packet.Buf
+	flow    socket.Flow
+	ext     socket.Ext6 // what flow.Ext is while an outer header has a limit
+	options [8]byte
+	segs    []*packet.Buf
 }
 
 // maxIdle bounds the ways that a tunnel keeps.

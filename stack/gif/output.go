@@ -119,7 +119,10 @@ func (t *tunnel) send(w *netif.Work, y *way, pkt *packet.Buf, e ends) {
 	header := packet.IPv4Len
 	f.TTL = uint8(t.g.env.MIB.Int(nodeTTL))
 	if e.src.Is6() {
-		header, f.TTL = packet.IPv6Len, uint8(t.g.env.MIB.Int(nodeHlim))
+		if !t.limit(w, y, pkt) {
+			return
+		}
+		header, f.TTL = packet.IPv6Len+f.Ext.Len(), uint8(t.g.env.MIB.Int(nodeHlim))
 	}
 	if out.Local(e.src) == nil {
 		t.refuse(w, pkt, cntNotOurs)

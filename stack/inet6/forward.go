@@ -116,6 +116,11 @@ func (in *Inet6) TooBig(w *netif.Work, p *packet.Buf, mtu int) {
 	in.sendError(w, p, packet.ICMP6TooBig, 0, uint32(mtu))
 }
 
+// ParamProblem answers a packet whose octet at is the trouble (RFC 4443 §3.4).
+func (in *Inet6) ParamProblem(w *netif.Work, p *packet.Buf, at int) {
+	in.sendError(w, p, packet.ICMP6ParamProblem, 0, uint32(at))
+}
+
 // AddrUnreachable answers a packet from elsewhere whose next hop is silent.
 func (in *Inet6) AddrUnreachable(w *netif.Work, p *packet.Buf) {
 	in.sendError(w, p, packet.ICMP6Unreach, packet.ICMP6UnreachAddr, 0)
