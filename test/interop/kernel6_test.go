@@ -1,11 +1,13 @@
 package interop
 
 import (
+	"io"
 	"net"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -157,8 +159,9 @@ func query(t *testing.T, ns *need.NS) {
 	}
 }
 
-// TestRouterDisappears: a router that says no farewell is found out by who talks
-// through it (RFC 4861 §7.3), and believed again when it is back.
+// TestRouterDisappears: a router that goes silent without a farewell is found out by
+// who talks through it and to it (RFC 4861 §7.3), and believed again when it is
+// back; a stream to it goes on.
 func TestRouterDisappears(t *testing.T) {
 	t.Parallel()
 	radvd := need.Command(t, "radvd", "radvd")
@@ -175,7 +178,7 @@ func TestRouterDisappears(t *testing.T) {
 		"prefix 2001:db8:1::/64 { };\n};\n", 0o644)
 	router := u.Begin(nil, radvd, "-n", "-C", conf, "-m", "stderr", "-p", filepath.Join(u.Dir, "radvd.pid"), "-u", "root")
 	u.Must("ifconfig", "en0", "up")
-	eventually(t, "ping6", ` 0% packet loss`, func() string { return u.Try("ping6", "-n", "-c", "1", "2001:db8:1::1").Out })
+	eventually(t, "ifconfig", `inet6 2001:db8:1:0:[0-9a-f:]+ prefixlen 64 autoconf *\n`, func() string { return u.Must("ifconfig", "en0") })
 	beyond, err := u.Open().Dial("udp6", "[2001:db8:ffff::1]:9")
 	if err != nil {
 		t.Fatal(err)
@@ -187,16 +190,25 @@ func TestRouterDisappears(t *testing.T) {
 	}
 	const known = `(?m)^fe80::\S+%en0 +[0-9a-f:]{11,17} +en0 .* R`
 	eventually(t, "ndp -an", known, neighbours)
+	stream, theirs := connect(t, u.Open(), kernel{ns}, "[2001:db8:1::1]:0")
 	if err := router.Cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	router.Wait()
-	ns.Exec("ip", "link", "set", "tap0", "addrgenmode", "none")
-	ns.Exec("ip", "-6", "addr", "flush", "dev", "tap0")
-	gone(t, "ndp -an", known, neighbours)
-	play.WantLines(t, "ndp -r", u.Must("ndp", "-rn"), "if=en0, flags=, pref=medium") // it may come back
-	ns.Exec("ip", "link", "set", "tap0", "addrgenmode", "eui64")
+	ns.Exec("sysctl", "-qw", "net.ipv6.conf.tap0.keep_addr_on_down=1")
 	ns.Exec("ip", "link", "set", "tap0", "down")
+	const said = "said to nobody"
+	if _, err := stream.Write([]byte(said)); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, "ndp -an", known, neighbours)
+	gone(t, "ndp -an", `(?m)^2001:db8:1::1 +[0-9a-f:]{11,17} `, neighbours)
+	play.WantLines(t, "ndp -r", u.Must("ndp", "-rn"), "if=en0, flags=, pref=medium") // it may come back
 	ns.Exec("ip", "link", "set", "tap0", "up")
 	eventually(t, "ndp -an", known, neighbours)
+	heard := make([]byte, len(said))
+	theirs.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := io.ReadFull(theirs, heard); err != nil || string(heard) != said {
+		t.Errorf("of what was said to the silent router came %q, %v", heard, err)
+	}
 }
