@@ -133,6 +133,6 @@ func (in *Inet6) local(w *netif.Work, ifp *netif.Interface, p *packet.Buf, h pac
 // Describe is socket.Network.
 func (in *Inet6) Describe(pkt *packet.Buf, m *socket.Msg) {
 	h := packet.IPv6(pkt.L3())
-	m.Addr.IP, m.Dst = h.Addrs(pkt.RcvIf)
+	m.Addr.IP, m.Addr.Scope, m.Dst = h.Said(pkt.RcvIf)
 	m.TTL = h.HopLimit()
 }

@@ -83,6 +83,20 @@ func (h IPv6) Addrs(index uint32) (src, dst netip.Addr) {
 	return addr6(h[8:24], index), addr6(h[24:40], index)
 }
 
+// Said are source and destination as calls say them, which came by interface index: plain,
+// and scope is the interface of a source that means something on one link only.
+func (h IPv6) Said(index uint32) (src netip.Addr, scope uint32, dst netip.Addr) {
+	if linkScoped(binary.BigEndian.Uint64(h[8:])) {
+		src, scope = Unscoped(addr6(h[8:24], index))
+	} else {
+		src = h.Src()
+	}
+	if dst = h.Dst(); linkScoped(binary.BigEndian.Uint64(h[24:])) {
+		dst, _ = Unscoped(dst)
+	}
+	return src, scope, dst
+}
+
 func addr6(b []byte, index uint32) netip.Addr {
 	if hi := binary.BigEndian.Uint64(b); linkScoped(hi) {
 		return scoped(hi, binary.BigEndian.Uint64(b[8:]), index)

@@ -100,7 +100,8 @@ type Network interface {
 	PortUnreachable(w *netif.Work, pkt *packet.Buf)
 	// Addrs are the source and destination of a received packet.
 	Addrs(pkt *packet.Buf) (src, dst netip.Addr)
-	// Describe fills in what the network header of a received packet says.
+	// Describe fills in what the network header of a received packet says, its
+	// addresses as calls of sockets of this version say them.
 	Describe(pkt *packet.Buf, m *Msg)
 }
 

@@ -401,7 +401,7 @@ func (so *Socket) Recv(w *netif.Work, m *Msg) error {
 	}
 	m.Time, m.IfIndex, m.Control = pkt.Time, pkt.RcvIf, nil
 	so.H.Describe(pkt, m)
-	if so.Family != AFInet {
+	if so.Family != AFInet && m.Addr.IP.Is4() {
 		m.Addr, m.Dst = so.leave(m.Addr), so.leave(Addr{IP: m.Dst}).IP
 	}
 	if peek {
