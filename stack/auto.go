@@ -2,6 +2,7 @@ package stack
 
 import (
 	"ionet/stack/autoconf"
+	"ionet/stack/inet6"
 	"ionet/stack/mib"
 	"ionet/stack/nd6"
 	"ionet/stack/netif"
@@ -9,7 +10,7 @@ import (
 
 // autoconf introduces autoconfiguration to IPv6 and to neighbour discovery.
 func (s *Stack) autoconf(env *netif.Env) {
-	s.Auto = autoconf.New(env, s.Routes, s.Inet6, neighbours{s.ND})
+	s.Auto = autoconf.New(env, s.Routes, s.Inet6, neighbours{s.ND, s.Inet6})
 	s.ND.SetRouter(s.Auto)
 	s.ND.RouterGone = s.Auto.RouterGone
 	s.Inet6.Started, s.Inet6.Up, s.Inet6.Duplicate = s.Auto.InterfaceUp, s.Auto.Ready, s.Auto.Duplicate
@@ -26,15 +27,19 @@ func (s *Stack) autoconf(env *netif.Env) {
 }
 
 // neighbours is neighbour discovery as autoconfiguration sees it.
-type neighbours struct{ *nd6.ND }
+type neighbours struct {
+	*nd6.ND
+	inet *inet6.Inet6
+}
 
 // AcceptsRA is autoconf.ND.
 func (n neighbours) AcceptsRA(ifp *netif.Interface) bool {
 	return n.IfInfo(ifp).Flags&nd6.AcceptRtAdv != 0
 }
 
-// Learn is autoconf.ND.
+// Learn is autoconf.ND. Whoever has found the way finds it anew.
 func (n neighbours) Learn(w *netif.Work, ifp *netif.Interface, p autoconf.Parameters) {
+	old := n.IfInfo(ifp)
 	n.SetIfInfo(w, ifp, func(i *nd6.IfInfo) {
 		if p.HopLimit != 0 {
 			i.HopLimit = p.HopLimit
@@ -49,4 +54,7 @@ func (n neighbours) Learn(w *netif.Work, ifp *netif.Interface, p autoconf.Parame
 			i.LinkMTU = int(p.MTU)
 		}
 	})
+	if i := n.IfInfo(ifp); i.HopLimit != old.HopLimit || i.LinkMTU != old.LinkMTU {
+		n.inet.Invalidate()
+	}
 }

@@ -56,7 +56,7 @@ func (in *Inet6) Output(w *netif.Work, pkt *packet.Buf, f *socket.Flow) error {
 	pkt.MarkL4(0)
 	hlim := f.TTL
 	if hlim == 0 && !f.Dst.IsMulticast() { // a group's 0 means: not beyond this host
-		hlim = in.hopLimit(rc.If)
+		hlim = rc.Hops
 	}
 	next := f.Proto
 	if ext > 0 {
@@ -162,6 +162,7 @@ func (in *Inet6) resolve(f *socket.Flow) error {
 		return syscall.ENETDOWN
 	}
 	rc.Gen, rc.Dst, rc.From, rc.IfIndex, rc.DontRoute, rc.Temp = gen, towards(f), f.Src, f.IfIndex, f.DontRoute, f.Temp
+	rc.Hops = in.hopLimit(rc.If)
 	return nil
 }
 

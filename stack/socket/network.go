@@ -53,9 +53,10 @@ type RouteCache struct {
 	NextHop netip.Addr
 	Src     netip.Addr // what the route suggests
 	MTU     int
-	Local   bool // an address of ours
-	Bcast   bool // a broadcast address
-	Use     any  // whose use counter to advance
+	Hops    uint8 // the hop limit of packets that ask for none; IPv6
+	Local   bool  // an address of ours
+	Bcast   bool  // a broadcast address
+	Use     any   // whose use counter to advance
 
 	// What of the flow it was found for, besides Dst.
 	From      netip.Addr
