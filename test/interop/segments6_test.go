@@ -79,6 +79,14 @@ func TestTwoSegmentsAndARouter(t *testing.T) {
 	if got := a.Must("ndp", "-an"); !regexp.MustCompile(`(?m)^fe80::\S+%en0 +[0-9a-f:]{11,17} +en0 .* R`).MatchString(got) {
 		t.Errorf("ndp -a:\n%s", got)
 	}
+	m := a.Begin(nil, "sh", "-c", `exec "$@" >&2`, "sh", "route", "-n", "monitor")
+	for _, re := range []string{`RTM_DELETE: .*<HOST,DONE,LLINFO,CLONED>`, `RTM_ADD: .*<UP,HOST,DONE,LLINFO,CLONED>`} {
+		eventually(t, "route monitor", re+`\n.*\nsockaddrs: <DST,GATEWAY,IFP>\n fe80::\S+%en0 [0-9a-f.]+ en0:`, func() string {
+			a.Must("ndp", "-c")
+			a.Must("ping6", "-n", "-c", "1", own[b])
+			return m.Err.String()
+		})
+	}
 	play.WantLines(t, "ndp -I en0", a.Must("ndp", "-I", "en0"), "en0")
 	play.WantLines(t, "ndp -I", a.Must("ndp", "-I"), "en0")
 	router := strings.Fields(routers())[0]
