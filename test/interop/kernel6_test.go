@@ -3,6 +3,7 @@ package interop
 import (
 	"io"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/driver/netns"
+	"ionet/protocol"
 	"ionet/test/need"
 	"ionet/test/play"
 )
@@ -112,21 +114,57 @@ func TestDuplicateWithTheKernel(t *testing.T) {
 	}
 }
 
-// TestListenerReports: tcpdump sees a group that is joined reported in MLDv2, and,
-// after a query of version 1, in that (RFC 9777 §8).
+// TestListenerReports: tcpdump sees what a program joins and leaves told in MLDv2
+// (RFC 9777 §5.2), and, after a query of version 1, in that (§8).
 func TestListenerReports(t *testing.T) {
 	t.Parallel()
 	need.Command(t, "tcpdump", "tcpdump")
 	ns, u := dualHost(t)
 	dump := u.Begin(nil, "sh", "-c", "exec tcpdump -l -n -v -i tap0 'ip6[6]=0' >&2")
 	dump.Says(`listening on tap0`)
-	u.Must("ifconfig", "en0", "inet6", "2001:db8::77", "prefixlen", "64", "alias")
-	report := `IP6 \(hlim 1, .*Options \(0\).*\) fe80::\S+ > ff02::16: HBH \(.*rtalert: 0x0000.*\) .*multicast listener report v2, .*\[gaddr ff02::1:ff00:77 `
-	dump.Says(report)
+	s := u.Open()
+	index, err := s.IfIndex("en0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := s.SocketFamily(protocol.AFInet6, protocol.SockDgram, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	does := func(name int, addresses ...string) {
+		t.Helper()
+		var v []byte
+		if len(addresses) == 1 { // ipv6_mreq
+			v = protocol.AppendU32(netip.MustParseAddr(addresses[0]).AsSlice(), uint32(index))
+		} else { // group_source_req, of sockaddr_in6
+			v = protocol.AppendU32(nil, uint32(index))
+			for _, a := range addresses {
+				v = append(v, 28, protocol.AFInet6, 0, 0, 0, 0, 0, 0)
+				v = append(append(v, netip.MustParseAddr(a).AsSlice()...), 0, 0, 0, 0)
+			}
+		}
+		if err := program.SetOption(protocol.ProtoIPv6, name, v); err != nil {
+			t.Fatalf("option %d, %q: %v", name, addresses, err)
+		}
+	}
+	const alert = `: HBH \(.*rtalert: 0x0000.*\) .*multicast listener `
+	const v2 = `IP6 \(hlim 1, .*\) fe80::\S+ > ff02::16` + alert + `report v2, .*\[gaddr `
+	does(protocol.IPv6JoinGroup, "ff05::1234")
+	dump.Says(v2 + `ff05::1234 to_ex, 0 source`)
+	does(protocol.IPv6LeaveGroup, "ff05::1234")
+	dump.Says(v2 + `ff05::1234 to_in, 0 source`)
+	does(protocol.MCastJoinSourceGroup, "ff35::5678", "2001:db8::1")
+	dump.Says(v2 + `ff35::5678 allow, 1 source`)
+	does(protocol.MCastLeaveSourceGroup, "ff35::5678", "2001:db8::1")
+	dump.Says(v2 + `ff35::5678 block, 1 source`)
+	does(protocol.IPv6JoinGroup, "ff05::1234")
 	// A query from elsewhere than a link-local address is none (RFC 2710 §3).
 	eventually(t, "ip addr", `(?m)inet6 fe80::\S+ scope link *$`, func() string { return ns.Exec("ip", "addr", "show", "dev", "tap0") })
 	query(t, ns)
-	dump.Says(`IP6 \(.*hlim 1, .*\) fe80::\S+ > ff02::1:ff00:77: HBH \(.*rtalert: 0x0000.*\) .*multicast listener report.*addr: ff02::1:ff00:77`)
+	dump.Says(`IP6 \(.*hlim 1, .*\) fe80::\S+ > ff05::1234` + alert + `report.*addr: ff05::1234`)
+	does(protocol.IPv6LeaveGroup, "ff05::1234")
+	dump.Says(`IP6 \(.*hlim 1, .*\) fe80::\S+ > ff02::2` + alert + `done.*addr: ff05::1234`)
 }
 
 // query sends a general query of MLD version 1 (RFC 2710) from the namespace.
