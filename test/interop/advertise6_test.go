@@ -59,6 +59,7 @@ func routerBeside(t *testing.T) (ns *need.NS, u *play.User, prefix string) {
 // TestKernelIsConfiguredByRtadvd: addresses, default route, more specific route
 // and MTU; another prefix; the farewell.
 func TestKernelIsConfiguredByRtadvd(t *testing.T) {
+	t.Parallel()
 	rdisc6 := need.Command(t, "rdisc6", "ndisc6")
 	ns, u, prefix := routerBeside(t)
 	u.Must("mkdir", "-p", filepath.Join(prefix, "etc"))

@@ -19,14 +19,14 @@ var ills = map[string]impair.Profile{
 	"rate":    {Rate: 200e6, Queue: 100},
 }
 
-// bothWays sends 8 MiB each way of a connection over a link that is ill in that
+// bothWays sends 4 MiB each way of a connection over a link that is ill in that
 // way.
 func bothWays(t *testing.T, c, d net.Conn, p impair.Profile) {
 	t.Helper()
-	exact(t, c, d, 8<<20, time.Minute)
-	took := exact(t, d, c, 8<<20, time.Minute)
+	exact(t, c, d, 4<<20, time.Minute)
+	took := exact(t, d, c, 4<<20, time.Minute)
 	// A busy machine may make it slower, and nothing faster.
-	if bits := 8 * float64(8<<20) / took.Seconds(); p.Rate > 0 && bits > float64(p.Rate) {
+	if bits := 8 * float64(4<<20) / took.Seconds(); p.Rate > 0 && bits > float64(p.Rate) {
 		t.Errorf("%.0f bit/s of payload over a link of %d", bits, p.Rate)
 	}
 }

@@ -33,6 +33,7 @@ func radvdConf(prefixes ...string) string {
 // TestRadvdConfiguresAStack: addresses, default and more specific routes, MTU, name
 // servers; renumbering; the farewell, and lifetimes that end.
 func TestRadvdConfiguresAStack(t *testing.T) {
+	t.Parallel()
 	radvd := need.Command(t, "radvd", "radvd")
 	need.File(t, "/dev/net/tun")
 	ns := need.Namespace(t)

@@ -62,7 +62,7 @@ func TestStackAndKernel(t *testing.T) {
 	for _, offload := range []string{"on", "off"} {
 		t.Run("offload "+offload, func(t *testing.T) {
 			h, k := beside(t, impair.Config{}, driver.Arg{Name: "offload", Value: offload})
-			const size = 64 << 20
+			const size = 32 << 20
 			gbit := func(d time.Duration) string { return fmt.Sprintf("%.2f Gbit/s", 8*size/d.Seconds()/1e9) }
 			inBoth(t, func(t *testing.T, v family) {
 				x, y := connect(t, h, k, at(v.two, 0))
