@@ -30,7 +30,7 @@ func TestRouterChangesTheLink(t *testing.T) {
 		r.Pass(time.Second)
 		r.Sent()
 	}
-	link(50, 1500)
+	link(70, 1500)
 	var so *socket.Socket
 	_ = r.Do(func(w *netif.Work) (err error) {
 		if so, err = r.Stack.Socket(w, socket.AFInet6, socket.Dgram, 0, socket.Cred{Super: true}); err != nil {
@@ -58,9 +58,9 @@ func TestRouterChangesTheLink(t *testing.T) {
 			t.Errorf("hop limit %d, want %d", got, hops)
 		}
 	}
-	says(50, 1)
-	link(7, 1500)
-	says(7, 1)
-	link(7, 1280)
-	says(7, 2)
+	says(70, 1)
+	link(80, 1500)
+	says(80, 1)
+	link(80, 1280)
+	says(80, 2)
 }

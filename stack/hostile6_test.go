@@ -130,6 +130,8 @@ func TestHostileIPv6(t *testing.T) {
 		{"to the loop-back address", "4291 §2.5.3", [][]byte{ip6("::1", 17, u)}, "", "ip6", "bad scope"},
 		{"to nobody", "4291 §2.5.2", [][]byte{ip6("::", 17, u)}, "", "ip6", "bad scope"},
 		{"node information of another", "4620 §4", [][]byte{nd("2001:db8::2", us, append([]byte{packet.ICMP6NIQuery, 0, 0, 0, 0, 2, 0, 0}, make([]byte, 24)...))}, "", "icmp6", "not answered"},
+		{"the name, asked about no subject", "4620 §4", [][]byte{nd("2001:db8::2", us, append([]byte{packet.ICMP6NIQuery, 1, 0, 0, 0, 2, 0, 0}, make([]byte, 8)...))}, "", "icmp6", "not answered"},
+		{"addresses, asked about no subject", "4620 §4", [][]byte{nd("2001:db8::2", us, append([]byte{packet.ICMP6NIQuery, 1, 0, 0, 0, 3, 0, 0x2a}, make([]byte, 8)...))}, "", "icmp6", "not answered"},
 	} {
 		t.Run(c.attack, func(t *testing.T) {
 			r := rig.New(t, rig.Dual)

@@ -127,6 +127,9 @@ func (x *address) renew(l *link, now int64, valid, preferred uint32) {
 	if x.flags&netif.AddrTemporary != 0 {
 		x.valid = sooner(x.valid, x.created+l.a.env.MIB.Int(nodeTempValid)*second)
 		x.preferred = sooner(x.preferred, x.created+x.pref)
+		if !over(x.preferred, now+regenAdvance) { // it was the prefix that was not preferred for a while
+			x.followed = false
+		}
 	}
 }
 

@@ -129,3 +129,25 @@ func TestReservedIdentifiers(t *testing.T) {
 		}
 	}
 }
+
+// A prefix that is preferred and is not, by turns, has one temporary address all
+// the while: whoever makes it so does not use up the addresses there may be.
+func TestTemporaryOfAPrefixThatWavers(t *testing.T) {
+	b := start(t, "use_tempaddr=1")
+	for range 100 {
+		b.hear(r1, say(time.Hour, day(netA)))
+		b.pass(2 * time.Second)
+		b.hear(r1, say(time.Hour, on(netA, 24*time.Hour, 0)))
+		b.pass(2 * time.Second)
+	}
+	if got := b.temps(); len(got) != 1 {
+		t.Errorf("temporary addresses %q", got)
+	}
+	// It is followed before it is deprecated for good.
+	b.hear(r1, say(time.Hour, on(netA, 14*24*time.Hour, 14*24*time.Hour)))
+	p, _ := b.left(ipOf(b.temps()[0]))
+	b.pass(time.Duration(p)*time.Second - 3*time.Second)
+	if got := b.temps(); len(got) != 2 || strings.Contains(got[0], "deprecated") {
+		t.Errorf("shortly before it is deprecated: %q", got)
+	}
+}

@@ -90,11 +90,12 @@ func (in *Inet6) nodeInfo(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 	}
 	give := in.env.MIB.Int(nodeNodeInfo)
 	from, to := packet.Scoped(h.Src(), p.RcvIf), packet.Scoped(h.Dst(), p.RcvIf)
-	if give == 0 || !in.aboutUs(ifp, m.Code(), m[niLen:]) || from == unspecified {
+	qtype, flags := binary.BigEndian.Uint16(m[4:]), binary.BigEndian.Uint16(m[6:])
+	subject := m[niLen:]
+	if len(subject) == 0 && qtype != niNoop || give == 0 || !in.aboutUs(ifp, m.Code(), subject) || from == unspecified {
 		w.Drop(p, cntNoAnswer)
 		return
 	}
-	qtype, flags := binary.BigEndian.Uint16(m[4:]), binary.BigEndian.Uint16(m[6:])
 	code := uint8(niReplyOK)
 	var data []byte
 	switch qtype {

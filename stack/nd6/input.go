@@ -74,6 +74,8 @@ func checkRedirect(m *message) string {
 		return "from no link-local address"
 	case r.Destination().IsMulticast():
 		return "for a group"
+	case r.Destination() == unspecified || r.Destination().IsLoopback() || r.Destination().Is4In6():
+		return "for no host"
 	case r.Target() != r.Destination() && !r.Target().IsLinkLocalUnicast():
 		return "to neither a link-local address nor the destination"
 	}
