@@ -53,9 +53,17 @@ func echo6(dst string, first uint8, pre []byte) []byte {
 	return f
 }
 
-// Every attack is met as its RFC says, and counted. The answer is what comes
-// back; "": nothing does.
-func TestHostileIPv6(t *testing.T) {
+// attack is one that a few frames make. The answer is what comes back; "":
+// nothing does.
+type attack struct {
+	attack, rfc string
+	frames      [][]byte
+	answer      string
+	proto, name string // the counter
+}
+
+// attacks are those on a host; docs/ipv6-attacks.md lists them.
+func attacks() []attack {
 	const (
 		dst  = packet.ProtoDstOpts
 		hbh  = packet.ProtoHopByHop
@@ -82,12 +90,7 @@ func TestHostileIPv6(t *testing.T) {
 		g := piece(nil, frag, icmp, off, more, 1, f[packet.EtherLen+packet.IPv6Len:])
 		return [][]byte{respell(from("2001:db8::3", g), func(h packet.IPv6) { h.SetHopLimit(255) })}
 	}
-	for _, c := range []struct {
-		attack, rfc string
-		frames      [][]byte
-		answer      string
-		proto, name string // the counter
-	}{
+	return []attack{
 		{"unknown option 00: skipped", "8200 §4.2", echo(dst, ext(icmp, 0x1e, 0)), pong, "icmp6", "echo received"},
 		{"unknown option 01: dropped", "8200 §4.2", echo(dst, ext(icmp, 0x5e, 0)), "", "ip6", "bad options"},
 		{"unknown option 10: told", "8200 §4.2", echo(dst, ext(icmp, 0x9e, 0)), "param-problem 2 at 42", "ip6", "bad options"},
@@ -132,7 +135,12 @@ func TestHostileIPv6(t *testing.T) {
 		{"node information of another", "4620 §4", [][]byte{nd("2001:db8::2", us, append([]byte{packet.ICMP6NIQuery, 0, 0, 0, 0, 2, 0, 0}, make([]byte, 24)...))}, "", "icmp6", "not answered"},
 		{"the name, asked about no subject", "4620 §4", [][]byte{nd("2001:db8::2", us, append([]byte{packet.ICMP6NIQuery, 1, 0, 0, 0, 2, 0, 0}, make([]byte, 8)...))}, "", "icmp6", "not answered"},
 		{"addresses, asked about no subject", "4620 §4", [][]byte{nd("2001:db8::2", us, append([]byte{packet.ICMP6NIQuery, 1, 0, 0, 0, 3, 0, 0x2a}, make([]byte, 8)...))}, "", "icmp6", "not answered"},
-	} {
+	}
+}
+
+// Every attack is met as its RFC says, and counted.
+func TestHostileIPv6(t *testing.T) {
+	for _, c := range attacks() {
 		t.Run(c.attack, func(t *testing.T) {
 			r := rig.New(t, rig.Dual)
 			met(r)
