@@ -29,23 +29,31 @@ func tapGvisor([]string) error {
 	if err := kernelSide(); err != nil {
 		return err
 	}
+	type echoer struct {
+		tcpip.Endpoint
+		ready chan struct{}
+	}
+	echoers := map[string]echoer{} // by version: a port that is given back is not free at once
+	for _, v := range versions {
+		protocol := icmp.ProtocolNumber4
+		if v == v6 {
+			protocol = icmp.ProtocolNumber6
+		}
+		wq := new(waiter.Queue)
+		ep, terr := s.NewEndpoint(protocol, gvisorVersion(v.client), wq)
+		gmust(terr)
+		entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
+		wq.EventRegister(&entry)
+		gmust(ep.Bind(tcpip.FullAddress{Port: echoID}))
+		gmust(ep.Connect(gvisorAddr(v.client, 0)))
+		echoers[v.name] = echoer{ep, ready}
+	}
 	return serve(func(version string) error {
 		v, err := versionNamed(version)
 		if err != nil {
 			return err
 		}
-		protocol := icmp.ProtocolNumber4
-		if v == v6 {
-			protocol = icmp.ProtocolNumber6
-		}
-		var wq waiter.Queue
-		ep, terr := s.NewEndpoint(protocol, gvisorVersion(v.client), &wq)
-		gmust(terr)
-		defer ep.Close()
-		entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
-		wq.EventRegister(&entry)
-		gmust(ep.Bind(tcpip.FullAddress{Port: echoID}))
-		gmust(ep.Connect(gvisorAddr(v.client, 0)))
+		ep := echoers[version]
 		var rd bytes.Reader
 		var got bytes.Buffer
 		return pings(v, func(m []byte) error {
@@ -59,7 +67,7 @@ func tapGvisor([]string) error {
 				got.Reset()
 				_, err := ep.Read(&got, tcpip.ReadOptions{})
 				if _, ok := err.(*tcpip.ErrWouldBlock); ok {
-					<-ready
+					<-ep.ready
 					continue
 				}
 				if err != nil {
