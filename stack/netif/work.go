@@ -28,6 +28,8 @@ type Flusher interface {
 type Work struct {
 	Env *Env
 	Now int64 // nanoseconds of the stack's clock
+	// Local is a filter's, for what it would otherwise have to make for each packet.
+	Local any
 
 	reader *epoch.Reader
 	turns  []turn
