@@ -57,10 +57,19 @@ func has(s *sinktest.Sink, text string) func() bool {
 	}
 }
 
+// ways are the ways that frames can take.
+var ways = []string{",ring=on", ",ring=off", ",ring=on,queues=3"}
+
 func TestTwoStationsOverALink(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way[1:], func(t *testing.T) { twoStations(t, way) })
+	}
+}
+
+func twoStations(t *testing.T, way string) {
 	ns := veth(t)
-	a := open(t, ns, "if=v0")
-	b := open(t, ns, "if=v1,mac=020000000001")
+	a := open(t, ns, "if=v0"+way)
+	b := open(t, ns, "if=v1,mac=020000000001"+way)
 	macA, macB := a.Driver.Info().MAC, b.Driver.Info().MAC
 	var host net.HardwareAddr
 	nstest.In(t, ns, func() error {
@@ -95,8 +104,14 @@ func TestTwoStationsOverALink(t *testing.T) {
 }
 
 func TestCarrierAndRemoval(t *testing.T) {
+	for _, way := range ways {
+		t.Run(way[1:], func(t *testing.T) { carrierAndRemoval(t, way) })
+	}
+}
+
+func carrierAndRemoval(t *testing.T, way string) {
 	ns := veth(t)
-	s := open(t, ns, "if=v0,promiscuous")
+	s := open(t, ns, "if=v0,promiscuous"+way)
 	n := 0
 	s.Until("carrier", func() bool {
 		n = len(s.Links)
@@ -117,11 +132,13 @@ func TestCarrierAndRemoval(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for options, says := range map[string]string{
-		"":             "if=NAME",
-		"if=nowhere9":  "no such interface",
-		"if=lo":        "none of Ethernet",
-		"if=x,speed=1": "no such interface",
-		"if=x,y":       `unknown option "y"`,
+		"":               "if=NAME",
+		"if=nowhere9":    "no such interface",
+		"if=lo":          "none of Ethernet",
+		"if=x,speed=1":   "no such interface",
+		"if=x,y":         `unknown option "y"`,
+		"if=x,queues=0":  "from 1 to 16",
+		"if=x,ring=fast": "want on or off",
 	} {
 		if options == "if=lo" && os.Geteuid() != 0 {
 			continue

@@ -86,6 +86,78 @@ func TestHeaderCrosses(t *testing.T) {
 	}
 }
 
+// TestWriteBurst writes more frames than one system call takes, with some
+// among them that are none or that the socket refuses.
+func TestWriteBurst(t *testing.T) {
+	for _, head := range []bool{false, true} {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 256<<10); err != nil {
+			t.Fatal(err)
+		}
+		pool := packet.NewPool(16 << 20)
+		var burst []*packet.Buf
+		var want [][]byte
+		for i := range 150 {
+			n := 60 + i
+			switch i {
+			case 0, 63, 149:
+				n = 13
+			case 1, 70:
+				n = 65599 // together more than the socket holds
+			}
+			b := pool.Get(n)
+			if i == 9 {
+				b.Reserve(3)
+			}
+			for k, f := 0, b.Append(n); k < n; k++ {
+				f[k] = byte(i)
+			}
+			if n > 13 {
+				frame := bytes.Clone(b.Bytes())
+				if i == 5 {
+					b.SetPartial(34, 6)
+				}
+				if head {
+					h := make([]byte, vnet.Size)
+					vnet.Put(h, b)
+					frame = append(h, frame...)
+				}
+				want = append(want, frame)
+			}
+			burst = append(burst, b)
+		}
+		if n := WriteBurst(fds[0], head, burst[:70]); n != 2 {
+			t.Errorf("%d of 70 frames dropped, want 2", n)
+		}
+		back := make([]byte, 70000)
+		read := func(frames [][]byte) {
+			t.Helper()
+			for i, f := range frames {
+				if n, err := unix.Read(fds[1], back); err != nil || !bytes.Equal(back[:n], f) {
+					t.Fatalf("frame %d is %d octets of %d, want %d of %d: %v", i, n, back[n-1], len(f), f[len(f)-1], err)
+				}
+			}
+		}
+		read(want[:68])
+		if n := WriteBurst(fds[0], head, burst[70:]); n != 1 {
+			t.Errorf("%d of 80 frames dropped, want 1", n)
+		}
+		read(want[68:])
+		unix.Close(fds[1])
+		if n := WriteBurst(fds[0], head, burst[2:5]); n != 3 {
+			t.Errorf("%d of 3 frames dropped when nobody reads", n)
+		}
+		packet.FreeBurst(burst)
+		unix.Close(fds[0])
+		if pool.Bufs() != 0 {
+			t.Errorf("%d buffers out", pool.Bufs())
+		}
+	}
+}
+
 func TestNoFrames(t *testing.T) {
 	s, far := pair(t, true)
 	for _, wire := range [][]byte{{1}, make([]byte, 23), append([]byte{1, 0, 0, 0, 0, 0, 99, 0, 0, 0}, make([]byte, 60)...)} {
