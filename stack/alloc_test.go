@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"ionet/stack/inet"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
@@ -49,11 +50,27 @@ func TestNoAllocationOnOtherWays(t *testing.T) {
 	if err := e.Connect("127.0.0.1"); err != nil {
 		t.Fatal(err)
 	}
+	router := r.Socket(socket.Raw, packet.ProtoIGMP)
+	for _, o := range []struct {
+		name int
+		v    []byte
+	}{
+		{inet.MRTInit, []byte{1}},
+		{inet.MRTAddVif, []byte{0, 0, 0, 1, 0, 0, 0, 0, 10, 1, 0, 1, 0, 0, 0, 0}},
+		{inet.MRTAddVif, []byte{1, 0, 0, 1, 0, 0, 0, 0, 10, 1, 1, 1, 0, 0, 0, 0}},
+		{inet.MRTAddVif, []byte{2, 0, 0, 1, 0, 0, 0, 0, 10, 0, 0, 1, 0, 0, 0, 0}},
+		{inet.MRTAddMFC, append([]byte{10, 1, 0, 2, 239, 1, 2, 3, 0, 0, 0, 1}, make([]byte, 32)...)},
+	} {
+		if err := router.Set(inet.LevelIP, o.name, o.v); err != nil {
+			t.Fatal(err)
+		}
+	}
 	m, buf := new(socket.Msg), make([]byte, 64)
 	echo := rig.ICMP(packet.ICMPEcho, 0, 7, buf)
 	for name, way := range map[string]func(){
-		"an echo":   input(rig.Echo("10.1.0.2", "10.1.0.1", "hello")),
-		"forwarded": input(rig.UDP("10.1.0.2", "10.1.1.2", 5, 9, "hello")),
+		"an echo":    input(rig.Echo("10.1.0.2", "10.1.0.1", "hello")),
+		"forwarded":  input(rig.UDP("10.1.0.2", "10.1.1.2", 5, 9, "hello")),
+		"to a group": input(rig.UDP("10.1.0.2", "239.1.2.3", 5, 9, "hello")),
 		"lo0": func() {
 			work.Start(r.Now())
 			*m = socket.Msg{Data: buf}

@@ -330,6 +330,7 @@ func (in *Inet) Detach(ifp *netif.Interface) {
 	}
 	in.InterfaceDown(ifp) // permanent neighbours too, made while it was down
 	in.groups.Detach(ifp)
+	in.mroute.Detach(ifp)
 }
 
 // Invalidate makes every cached route be looked up again.

@@ -8,6 +8,7 @@
 //	3 Inet.reassemble    fragments only                              reass.go
 //	4 Upper.Input        icmp.go, igmp.go, tcp, udp, ping, rawip
 //	2'Inet.forward       what is not for us, as a turn               forward.go
+//	2"Inet.group         groups: members here, and those behind us   mroute.go
 //
 // The walk down:
 //
@@ -25,6 +26,7 @@ import (
 	"ionet/stack/callout"
 	"ionet/stack/membership"
 	"ionet/stack/mib"
+	"ionet/stack/mroute"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/reass"
@@ -113,13 +115,14 @@ type Inet struct {
 	idKey  uint64
 	reass  reass.Store
 	groups *membership.Set
+	mroute *mroute.Router
 	icmp   icmpState
 	pmtu   callout.Timer[*netif.Work]
 	addrMu sync.Mutex // one change of addresses at a time
 	setMu  sync.Mutex // rebuild; a leaf
 
 	// Methods as turns: made once, since a method's value is an allocation.
-	forwardTurn, loopedTurn func(*netif.Work, *packet.Buf)
+	forwardTurn, loopedTurn, mforwardTurn func(*netif.Work, *packet.Buf)
 
 	// AddrChanged, if set, is told of every address that comes, goes or
 	// changes its state.
@@ -137,6 +140,8 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 	}
 	in.reass.Init(in.reassConfig())
 	in.groups = membership.New(env, membership.Config{Messages: (*igmpMessages)(in), Newest: 3, AddrLen: 4})
+	in.mroute = mroute.New(env, mrouteConfig(in))
+	in.mforwardTurn = in.mroute.Forward
 	in.pmtu.Fn = in.pmtuExpired
 	in.upper[packet.ProtoICMP] = (*icmp)(in)
 	in.upper[packet.ProtoIGMP] = (*igmp)(in)

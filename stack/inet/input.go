@@ -95,12 +95,7 @@ func (in *Inet) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 	}
 	switch {
 	case dst.IsMulticast():
-		if dst == allHosts || in.groups.Joined(ifp.Index, dst) {
-			p.Flags |= packet.FlagMulticast
-			in.local(w, p, h)
-		} else {
-			w.Drop(p, cntNoGroup)
-		}
+		in.group(w, ifp, p, h, dst)
 	case dst == broadcast, dst == unspecified && in.env.MIB.On(nodeHostZero):
 		p.Flags |= packet.FlagBroadcast
 		in.local(w, p, h)

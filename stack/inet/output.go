@@ -98,6 +98,7 @@ func (in *Inet) send(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket.
 		if !f.NoLoop && (f.Dst == allHosts || in.groups.Joined(rc.If.Index, f.Dst)) {
 			in.loopCopy(w, pkt, rc.If)
 		}
+		in.sentToGroup(w, pkt, rc.If)
 		if pkt.L3()[8] == 0 || rc.If == in.lo && !f.NoLoop { // TTL 0: not beyond this host
 			pkt.Free()
 			return nil

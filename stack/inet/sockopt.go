@@ -58,6 +58,8 @@ type Options struct {
 	mcastIf   uint32
 	recv      map[int]bool
 
+	closed bool
+
 	groups membership.Socket
 }
 
@@ -153,6 +155,9 @@ func (o *Options) Set(w *netif.Work, level, name int, v []byte) error {
 	case IPAddSourceMembership, IPDropSourceMembership, IPBlockSource, IPUnblockSource:
 		return o.source(w, name, v)
 	}
+	if name >= MRTInit && name <= MRTAssert {
+		return o.setMRT(w, name, v)
+	}
 	n, err := socket.Int32(v)
 	if err != nil {
 		return err
@@ -198,6 +203,9 @@ func (o *Options) Set(w *netif.Work, level, name int, v []byte) error {
 func (o *Options) Get(level, name int) ([]byte, error) {
 	if level != LevelIP {
 		return nil, syscall.ENOPROTOOPT
+	}
+	if name >= MRTInit && name <= MRTAssert {
+		return o.getMRT(name)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -329,10 +337,16 @@ func (o *Options) source(w *netif.Work, name int, v []byte) error {
 	return o.groups.Source(w, ifp, group, src, sourceChanges[name])
 }
 
-// Accepts is socket.NetOptions.
+// Accepts is socket.NetOptions. A routing daemon hears about groups that it has not joined.
 func (o *Options) Accepts(dst, src netip.Addr, ifindex uint32) bool {
-	return o.groups.Accepts(dst, src, ifindex)
+	return o.in.mroute.Is(o) || o.groups.Accepts(dst, src, ifindex)
 }
 
 // Close is socket.NetOptions.
-func (o *Options) Close(w *netif.Work) { o.groups.Close(w) }
+func (o *Options) Close(w *netif.Work) {
+	o.mu.Lock()
+	o.closed = true
+	o.mu.Unlock()
+	o.in.mroute.Stop(w, o)
+	o.groups.Close(w)
+}

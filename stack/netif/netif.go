@@ -140,6 +140,7 @@ type Interface struct {
 	addrs   atomic.Pointer[[]*Addr]
 	taps    atomic.Pointer[[]Tap]
 	groups  map[MAC]int
+	allMult int // wishes for all groups
 	lastErr atomic.Pointer[string]
 }
 
@@ -348,6 +349,25 @@ func (ifp *Interface) editGroup(m MAC, n int) {
 	ifp.refilter()
 }
 
+// AllMulti asks the link for all groups (if_allmulti); each wish ends with a false.
+func (ifp *Interface) AllMulti(on bool) {
+	ifp.mu.Lock()
+	defer ifp.mu.Unlock()
+	was := ifp.allMult > 0
+	if ifp.allMult--; on {
+		ifp.allMult += 2
+	}
+	switch now := ifp.allMult > 0; {
+	case now == was:
+		return
+	case now:
+		ifp.SetFlags(FlagAllMulti, 0)
+	default:
+		ifp.SetFlags(0, FlagAllMulti)
+	}
+	ifp.refilter()
+}
+
 // Refilter tells the driver the present filter, after a change of flags.
 func (ifp *Interface) Refilter() {
 	ifp.mu.Lock()
@@ -366,7 +386,7 @@ func (ifp *Interface) refilter() {
 		groups = append(groups, m)
 	}
 	fl := ifp.flags.Load()
-	f.SetFilter(fl&FlagPromisc != 0, fl&FlagAllMulti != 0, groups)
+	f.SetFilter(fl&FlagPromisc != 0, fl&FlagAllMulti != 0 || ifp.allMult > 0, groups)
 }
 
 // Groups is the number of link group addresses in use.

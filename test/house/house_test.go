@@ -69,8 +69,8 @@ var plan = map[string][]string{
 	"ionet/stack/bpf":       protocolRoom(),
 	"ionet/stack/ether":     protocolRoom(),
 	"ionet/stack/gif":       protocolRoom("ionet/stack/route", "ionet/stack/socket"),
-	"ionet/stack/inet":      protocolRoom("ionet/stack/membership", "ionet/stack/pfil", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
-	"ionet/stack/inet6":     protocolRoom("ionet/stack/membership", "ionet/stack/pfil", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
+	"ionet/stack/inet":      protocolRoom("ionet/stack/membership", "ionet/stack/mroute", "ionet/stack/pfil", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
+	"ionet/stack/inet6":     protocolRoom("ionet/stack/membership", "ionet/stack/mroute", "ionet/stack/pfil", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/ipfilter":  protocolRoom("ionet/stack/pfil", "ionet/stack/socket", "ionet/ipl"),
 	"ionet/stack/ipnat":     protocolRoom("ionet/stack/pfil", "ionet/stack/socket", "ionet/ipl"),
 	"ionet/stack/pfil":      protocolRoom(),
@@ -88,6 +88,7 @@ var plan = map[string][]string{
 	"ionet/stack/tcp":       protocolRoom("ionet/stack/socket"),
 	"ionet/stack/udp":       protocolRoom("ionet/stack/socket"),
 	// What both families' networks are made of.
+	"ionet/stack/mroute":     protocolRoom(),
 	"ionet/stack/membership": protocolRoom(),
 	// Whose tables come from elsewhere.
 	"ionet/tool/onstack/netlink": {},
