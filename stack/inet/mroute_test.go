@@ -444,3 +444,22 @@ func TestMulticastDecision(t *testing.T) {
 		}
 	})
 }
+
+// FuzzMRTOptions: nothing that a routing daemon says, and no packet after it, does harm.
+func FuzzMRTOptions(f *testing.F) {
+	f.Add(uint8(inet.MRTAddVif), vifctl(9, "10.0.1.1"), to("239.1.2.3", 9, 10))
+	f.Add(uint8(inet.MRTAddMFC), mfcctl("10.0.0.2", "239.1.2.3", 0, 0, 1, 1), to("239.1.2.3", 9, 10))
+	f.Add(uint8(inet.MRTDelVif), []byte{1, 0}, to("239.1.2.3", 2, 1))
+	f.Add(uint8(inet.MRTAddMFC), mfcctl("10.0.0.2", "224.0.0.1", 31, 255), to("224.0.0.1", 255, 1))
+	f.Fuzz(func(t *testing.T, name uint8, v, frame []byte) {
+		r := newRouter(t)
+		r.Send(frame)
+		_ = r.set(int(name), v)
+		r.Send(frame)
+		_, _ = r.s.Option(inet.LevelIP, int(name))
+		if err := r.RemoveInterface(r.ifs[1]); err != nil {
+			t.Fatal(err)
+		}
+		r.Send(frame)
+	})
+}

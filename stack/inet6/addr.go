@@ -408,6 +408,7 @@ func (in *Inet6) Detach(ifp *netif.Interface) {
 	}
 	in.InterfaceDown(ifp)
 	in.groups.detach(ifp)
+	in.mroute.Detach(ifp)
 }
 
 // JoinGroup and LeaveGroup are the stack's own memberships; they are counted.

@@ -257,8 +257,13 @@ func FuzzOptions(f *testing.F) {
 	f.Add(uint8(inet6.IPv6PktInfo), pktinfo("2001:db8::1", 2))
 	f.Add(uint8(inet6.MCastJoinSourceGroup), append(append(i32(2), sockaddr("ff02::9", 0)...), sockaddr(there, 0)...))
 	f.Add(uint8(inet6.IPv6NextHop), sockaddr("fe80::2", 2))
+	f.Add(uint8(inet6.MRT6AddMif), mif6ctl(0, 2))
+	f.Add(uint8(inet6.MRT6AddMFC), mf6cctl(there, "ff02::5", 0, 1))
 	f.Fuzz(func(t *testing.T, name uint8, v []byte) {
 		r := newBench(t)
+		d := r.socket(socket.Raw, packet.ProtoICMPv6, true)
+		d.must(inet6.MRT6Init, i32(1))
+		_ = d.set(int(name), v)
 		s := r.udp()
 		_ = s.set(int(name), v)
 		_, _ = s.send(there, 100)

@@ -10,6 +10,7 @@
 //	4 Inet6.reassemble     fragments only                                reass.go
 //	5 Upper.Input          icmp6.go, tcp, udp, ping, rawip; nd6 and MLD behind ICMPv6
 //	2'Inet6.forward        what is not for us, as a turn                 forward.go
+//	2"Inet6.group          groups: members here, and those behind us     mroute.go
 //
 // The walk down:
 //
@@ -30,6 +31,7 @@ import (
 
 	"ionet/stack/callout"
 	"ionet/stack/mib"
+	"ionet/stack/mroute"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/reass"
@@ -117,6 +119,7 @@ type Inet6 struct {
 	idKey    uint64
 	reass    reass.Store
 	groups   groups
+	mroute   *mroute.Router
 	icmp     icmpState
 	pmtu     callout.Timer[*netif.Work]
 	addrMu   sync.Mutex   // one change of addresses at a time
@@ -124,7 +127,7 @@ type Inet6 struct {
 	nextLog  atomic.Int64 // when a packet that is not forwarded may be logged again
 
 	// Methods as turns: made once, since a method's value is an allocation.
-	forwardTurn, loopedTurn func(*netif.Work, *packet.Buf)
+	forwardTurn, loopedTurn, mforwardTurn func(*netif.Work, *packet.Buf)
 
 	// AddrChanged, if set, is told of every address that comes, goes or
 	// changes its state.
@@ -150,6 +153,8 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 	in.policies.init()
 	in.reass.Init(in.reassConfig())
 	in.groups.init(in)
+	in.mroute = mroute.New(env, mrouteConfig(in))
+	in.mforwardTurn = in.mroute.Forward
 	in.pmtu.Fn = in.pmtuExpired
 	v := env.MIB
 	ordered := func(min, max *mib.Node) {

@@ -75,12 +75,7 @@ func (in *Inet6) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 	}
 	switch {
 	case dst.IsMulticast():
-		if !in.groups.joined(p.RcvIf, dst) {
-			w.Drop(p, cntNoGroup)
-			return
-		}
-		p.Flags |= packet.FlagMulticast
-		in.local(w, ifp, p, h)
+		in.group(w, ifp, p, h, src, dst)
 	default:
 		in.toForward(w, p)
 	}

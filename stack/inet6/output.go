@@ -93,6 +93,7 @@ func (in *Inet6) send(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket
 		if !f.NoLoop && in.groups.joined(rc.If.Index, rc.NextHop) {
 			in.loopCopy(w, pkt, rc.If)
 		}
+		in.sentToGroup(w, pkt, rc.If)
 		if packet.IPv6(pkt.L3()).HopLimit() == 0 || rc.If == in.lo && !f.NoLoop || scopeOf(rc.NextHop) <= scopeInterface { // not beyond this host
 			pkt.Free()
 			return nil

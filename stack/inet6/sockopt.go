@@ -82,6 +82,7 @@ type Options struct {
 	wishes    wishes
 	ext       *socket.Ext6  // of wishes; nil: none
 	recv      atomic.Uint32 // a recvMask; read without the lock
+	closed    bool
 	groups    membership.Socket
 }
 
@@ -153,6 +154,9 @@ func (o *Options) Set(w *netif.Work, level, name int, v []byte) error {
 	if bit, ok := recvBits[name]; ok && (name >= IPv6RtHdrDstOpts || len(v) == 4) {
 		return o.receive(bit, v)
 	}
+	if isMRT(name) {
+		return o.setMRT(w, name, v)
+	}
 	if done, err := o.stick(name, v); done {
 		return err
 	}
@@ -215,6 +219,9 @@ func (o *Options) Get(level, name int) ([]byte, error) {
 		return o.pathMTU()
 	case IPv6V6Only:
 		return flag(o.so.V6Only()), nil
+	}
+	if isMRT(name) {
+		return o.getMRT(name)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -370,13 +377,19 @@ func (o *Options) filter(w *netif.Work, v []byte) error {
 	return o.groups.SetFilter(w, ifp, group, mode == 1, sources)
 }
 
-// Accepts is socket.NetOptions.
+// Accepts is socket.NetOptions. A routing daemon hears about groups that it has not joined.
 func (o *Options) Accepts(dst, src netip.Addr, ifindex uint32) bool {
-	return o.groups.Accepts(dst, src, ifindex)
+	return o.in.mroute.Is(o) || o.groups.Accepts(dst, src, ifindex)
 }
 
 // Close is socket.NetOptions.
-func (o *Options) Close(w *netif.Work) { o.groups.Close(w) }
+func (o *Options) Close(w *netif.Work) {
+	o.mu.Lock()
+	o.closed = true
+	o.mu.Unlock()
+	o.in.mroute.Stop(w, o)
+	o.groups.Close(w)
+}
 
 // sockaddrLen is the length of a sockaddr_in6: u8 length, u8 family, u16 port
 // in network order, u32 flow, address, u32 scope.
