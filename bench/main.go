@@ -35,6 +35,7 @@ var measures = []measure{
 	{"route", "adding, dumping, looking up 1,000,000 routes", routeMeasure},
 	{"wire", "frames/s over the wire between two processes, beside a bare stream relay", wireMeasure},
 	{"tap", "ping round trips over TAP, beside a bare TAP echo loop and gVisor", tapMeasure},
+	{"forward", "packets/s through a router in memory, beside gVisor's netstack", forwardMeasure},
 	{"scale", "look-ups and forwarding among 250,000 routes and 100,000 neighbours of IPv6", scaleMeasure},
 	{"addr", "from an interface that comes up to a global address, against radvd", addrMeasure},
 	{"tcp-mem", "one TCP stream between two stacks in memory, beside gVisor's netstack", tcpMemMeasure},

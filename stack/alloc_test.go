@@ -68,9 +68,10 @@ func TestNoAllocationOnOtherWays(t *testing.T) {
 	m, buf := new(socket.Msg), make([]byte, 64)
 	echo := rig.ICMP(packet.ICMPEcho, 0, 7, buf)
 	for name, way := range map[string]func(){
-		"an echo":    input(rig.Echo("10.1.0.2", "10.1.0.1", "hello")),
-		"forwarded":  input(rig.UDP("10.1.0.2", "10.1.1.2", 5, 9, "hello")),
-		"to a group": input(rig.UDP("10.1.0.2", "239.1.2.3", 5, 9, "hello")),
+		"an echo":                 input(rig.Echo("10.1.0.2", "10.1.0.1", "hello")),
+		"forwarded":               input(rig.UDP("10.1.0.2", "10.1.1.2", 5, 9, "hello")),
+		"to a group":              input(rig.UDP("10.1.0.2", "239.1.2.3", 5, 9, "hello")),
+		"forwarded, the slow way": input(rig.IP{Src: "10.1.0.2", Dst: "10.1.1.2", Proto: 99, Frag: packet.IPv4MF, Data: make([]byte, 8)}.Frame()),
 		"lo0": func() {
 			work.Start(r.Now())
 			*m = socket.Msg{Data: buf}

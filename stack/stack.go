@@ -27,6 +27,7 @@ import (
 	"ionet/stack/nd6"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/pfil"
 	"ionet/stack/ping"
 	"ionet/stack/rawip"
 	"ionet/stack/route"
@@ -70,6 +71,8 @@ type Stack struct {
 	Raw    *rawip.Raw
 	Lo     *netif.Interface
 
+	hook pfil.Hook
+
 	lastID  atomic.Uint64
 	sockets atomic.Int64
 	sockMem atomic.Int64
@@ -99,6 +102,7 @@ func New(c Config) (*Stack, error) {
 	s.Cache = route.NewHostCache(env, s.Routes)
 	s.Lo = s.newLoop("lo0")
 	s.Inet = inet.New(env, s.Routes, s.Cache, s.Lo)
+	s.Inet.SetHook(&s.hook)
 	s.Ether = ether.New(env)
 	s.ARP = arp.New(env, s.Ether, s.Inet.HostUnreachable)
 	s.ARP.Changed = s.neighbours.arp
@@ -143,6 +147,7 @@ func New(c Config) (*Stack, error) {
 // assemble6 introduces IPv6 to the others.
 func (s *Stack) assemble6(env *netif.Env) {
 	s.Inet6 = inet6.New(env, s.Routes, s.Cache, s.Lo)
+	s.Inet6.SetHook(&s.hook)
 	s.ND = nd6.New(env, s.Routes, s.Ether, s.Inet6)
 	s.ND.Changed = s.neighbours.nd6
 	s.Ether.Handle(packet.EtherIPv6, s.Inet6)

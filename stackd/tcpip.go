@@ -82,11 +82,11 @@ var tcpipOptions = []tcpipOption{
 		get: func(o *TCPIP) string { return strconv.Itoa(btoi(o.Cache)) }},
 	flagOption("external_arp", func(o *TCPIP) *bool { return &o.ExternalARP }).noted("neighbours in dev/io-net/ip_en (arp -p), not among the routes"),
 	{name: "fastforward", set: setFastForward, get: func(o *TCPIP) string { return strconv.Itoa(btoi(o.FastForward)) },
-		dead: "every packet takes the full path", note: "implies forward unless 0"},
+		note: "net.inet.ip.maxflows and net.inet6.ip6.maxflows are 0 with 0; implies forward unless 0"},
 	flagOption("forward", func(o *TCPIP) *bool { return &o.Forward }).noted("net.inet.ip.forwarding"),
 	flagOption("forward6", func(o *TCPIP) *bool { return &o.Forward6 }).only6().noted("net.inet6.ip6.forwarding, and net.inet6.ip6.accept_rtadv=0"),
 	flagOption("ipsec", func(o *TCPIP) *bool { return &o.IPsec }).only6().inert("IPsec is not here yet: everything is sent IN CLEAR and nothing received is checked"),
-	flagOption("pfil_ipsec", func(o *TCPIP) *bool { return &o.PfilIPsec }).only6().inert("there are neither filters nor IPsec yet"),
+	flagOption("pfil_ipsec", func(o *TCPIP) *bool { return &o.PfilIPsec }).only6().inert("there is no IPsec yet that a filter could come before"),
 	{name: "prefix", value: true, set: func(o *TCPIP, v string, _ int64) { o.Prefix = v }, get: func(o *TCPIP) string { return o.Prefix }},
 	flagOption("random", func(o *TCPIP) *bool { return &o.Random }).noted("every number from the system; else from a generator that it seeds"),
 	numOption("recv_ctxt", func(o *TCPIP) *int { return &o.RecvCtxt }, func(o *TCPIP, n int64) {
@@ -220,8 +220,8 @@ func (o *TCPIP) word(word string) error {
 	}
 	t.set(o, value, n)
 	o.given[name] = value
-	if t.dead == "" || name == "fastforward" && !o.FastForward {
-		return nil // fastforward=0 asks for the full path, which is what there is
+	if t.dead == "" {
+		return nil
 	}
 	if w := fmt.Sprintf("tcpip: option %s has no effect: %s", name, t.dead); !slices.Contains(o.Warnings, w) {
 		o.warn(w)

@@ -72,7 +72,7 @@ type entry struct {
 	ip   netip.Addr
 	ifp  *netif.Interface
 	hash uint64
-	use  atomic.Uint64
+	near netif.Neighbour
 	v    atomic.Pointer[view]
 
 	mu      sync.Mutex
@@ -138,12 +138,30 @@ func (a *ARP) find(ifp *netif.Interface, ip netip.Addr) *entry {
 	return nil
 }
 
+// Neighbour is ether.Resolver.
+func (a *ARP) Neighbour(ifp *netif.Interface, nexthop netip.Addr) *netif.Neighbour {
+	if e := a.find(ifp, nexthop); e != nil {
+		return &e.near
+	}
+	return nil
+}
+
+// show publishes what the packet path reads of e.
+func (e *entry) show(v *view) {
+	e.v.Store(v)
+	if v.known && v.flags&ProxyOnly == 0 {
+		e.near.Set(v.mac)
+	} else {
+		e.near.Unset()
+	}
+}
+
 // Resolve is ether.Resolver.
 func (a *ARP) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, pkt *packet.Buf) (netif.MAC, bool, error) {
 	e := a.find(ifp, nexthop)
 	if e != nil {
 		if v := e.v.Load(); v.known && v.flags&ProxyOnly == 0 {
-			e.use.Add(1)
+			e.near.Use.Add(1)
 			return v.mac, true, nil
 		} else if v.down || v.known {
 			w.Drop(pkt, cntNoAnswer)
@@ -158,7 +176,7 @@ func (a *ARP) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, p
 		w.Drop(pkt, cntFull)
 		return netif.MAC{}, false, syscall.ENOBUFS
 	}
-	e.use.Add(1)
+	e.near.Use.Add(1)
 	if v := e.v.Load(); v.known { // the answer came just now
 		e.mu.Unlock()
 		return v.mac, true, nil
@@ -209,7 +227,8 @@ func (a *ARP) make(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
 		return nil
 	}
 	e := &entry{ip: ip, ifp: ifp, hash: a.hash(ifp, ip)}
-	e.v.Store(&view{})
+	e.near.If = ifp
+	e.show(&view{})
 	e.timer.Fn = func(w *netif.Work) { a.expire(w, e) }
 	old, found := a.table.AddUnless(e.hash, e, func(o *entry) bool { return o.ip == ip && o.ifp == ifp })
 	if found {
@@ -242,7 +261,7 @@ func (e *entry) rank() (rank int, at int64) {
 		return 0, e.expire
 	case v.down:
 		return 4, e.expire
-	case v.known && e.use.Load() == e.used:
+	case v.known && e.near.Use.Load() == e.used:
 		return 3, e.expire
 	case !v.known:
 		return 2, e.expire
@@ -265,7 +284,7 @@ func (e *entry) info() Info {
 
 func (e *entry) infoLocked() Info {
 	v := e.v.Load()
-	return Info{IP: e.ip, MAC: v.mac, Known: v.known, If: e.ifp, Expire: e.expire, Flags: v.flags, Use: e.use.Load()}
+	return Info{IP: e.ip, MAC: v.mac, Known: v.known, If: e.ifp, Expire: e.expire, Flags: v.flags, Use: e.near.Use.Load()}
 }
 
 // expire runs when an entry's timer fires: another try, a refresh, or the end.
@@ -278,7 +297,7 @@ func (a *ARP) expire(w *netif.Work, e *entry) {
 	case v.down:
 		e.mu.Unlock()
 		a.remove(w, e)
-	case v.known && e.tries == 0 && e.use.Load() == e.used:
+	case v.known && e.tries == 0 && e.near.Use.Load() == e.used:
 		e.mu.Unlock()
 		a.remove(w, e)
 	case e.tries < int(a.env.MIB.Int(nodeTries)):
@@ -297,7 +316,7 @@ func (a *ARP) expire(w *netif.Work, e *entry) {
 		} else {
 			a.changed(e, neigh.Silent)
 		}
-		e.v.Store(&view{down: true})
+		e.show(&view{down: true})
 		e.expire = w.Now + a.env.MIB.Int(nodeDown)*second
 		a.env.Wheel.Reset(&e.timer, e.expire)
 		e.mu.Unlock()
@@ -317,6 +336,7 @@ func (a *ARP) remove(w *netif.Work, e *entry) {
 		return
 	}
 	e.removed = true
+	e.near.Unset()
 	held := e.held.Release(&a.held)
 	if e.v.Load().known {
 		a.changed(e, neigh.Lost)
@@ -347,9 +367,9 @@ func (a *ARP) learn(w *netif.Work, e *entry, mac netif.MAC) {
 	}
 	fresh := !v.known || v.mac != mac
 	if fresh {
-		e.v.Store(&view{mac: mac, known: true, flags: v.flags})
+		e.show(&view{mac: mac, known: true, flags: v.flags})
 	}
-	e.tries, e.used = 0, e.use.Load()
+	e.tries, e.used = 0, e.near.Use.Load()
 	e.expire = w.Now + a.env.MIB.Int(nodeKeep)*second
 	held := e.held.Release(&a.held)
 	a.env.Wheel.Reset(&e.timer, e.expire)
@@ -387,7 +407,7 @@ func (a *ARP) Set(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac netif.
 	if e.v.Load().known {
 		c = neigh.Moved
 	}
-	e.v.Store(&view{mac: mac, known: true, flags: flags})
+	e.show(&view{mac: mac, known: true, flags: flags})
 	held := e.held.Release(&a.held)
 	a.changed(e, c)
 	e.mu.Unlock()

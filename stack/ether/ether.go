@@ -22,6 +22,8 @@ type Resolver interface {
 	// Resolve answers the neighbour's link address, or takes the packet over:
 	// held until the answer comes, or dropped with an error.
 	Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, pkt *packet.Buf) (mac netif.MAC, ok bool, err error)
+	// Neighbour is the neighbour as the fast path sees it; nil: it is not known.
+	Neighbour(ifp *netif.Interface, nexthop netip.Addr) *netif.Neighbour
 }
 
 var (
@@ -64,7 +66,7 @@ func (e *Ether) ResolveWith(v6 bool, r Resolver) {
 // Attach makes ifp an Ethernet interface.
 func (e *Ether) Attach(ifp *netif.Interface) {
 	ifp.Type, ifp.HdrLen = netif.TypeEther, packet.EtherLen
-	ifp.Input, ifp.Output = e.Input, e.Output
+	ifp.Input, ifp.Output, ifp.Neighbour = e.Input, e.Output, e.neighbour
 }
 
 // Input takes a burst of received frames. Frames of one type that follow each
@@ -146,6 +148,14 @@ func (e *Ether) deliver(w *netif.Work, ifp *netif.Interface, typ uint16, run []*
 	for _, p := range run {
 		w.Drop(p, cntNoProto)
 	}
+}
+
+func (e *Ether) neighbour(ifp *netif.Interface, nexthop netip.Addr) *netif.Neighbour {
+	r := e.resolvers[0]
+	if !nexthop.Is4() {
+		r = e.resolvers[1]
+	}
+	return r.Neighbour(ifp, nexthop)
 }
 
 // Output frames a packet for the neighbour nexthop.

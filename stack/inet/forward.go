@@ -34,6 +34,8 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 		w.Drop(p, cntCantFwd)
 		return
 	}
+	filter := in.hook.Load()
+	gen := in.flowGeneration(filter)
 	f := socket.Flow{Dst: dst, Broadcast: in.env.MIB.On(nodeDirBcast)}
 	err := in.resolve(&f)
 	rc := &f.Route
@@ -64,6 +66,12 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 		return
 	}
 	h.DecTTL()
+	if filter != nil {
+		if p = filter.Out(w, rc.If, p); p == nil {
+			return
+		}
+	}
+	in.note(w, p, src, rc, filter, gen)
 	if u, ok := rc.Use.(route.Handle); ok {
 		in.routes.AddUse(u, 1)
 	}
@@ -100,6 +108,42 @@ func (in *Inet) maybeRedirect(w *netif.Work, p *packet.Buf, h packet.IPv4, rc *s
 	w.Count(cntRedirSent)
 	in.sendError(w, p, packet.ICMPRedirect, packet.ICMPRedirectHost,
 		uint32(gw[0])<<24|uint32(gw[1])<<16|uint32(gw[2])<<8|uint32(gw[3]))
+}
+
+// Refuse answers a packet, L3 marked, that a filter blocks with the code of an
+// unreachable: from us, or as the destination itself would.
+func (in *Inet) Refuse(w *netif.Work, p *packet.Buf, code uint8, asDest bool) {
+	if asDest {
+		in.sendErrorAs(w, p, packet.ICMPUnreach, code, 0, packet.IPv4(p.L3()).Dst())
+	} else {
+		in.sendError(w, p, packet.ICMPUnreach, code, 0)
+	}
+}
+
+// Inject sends a complete packet, window at its IP header, that is a filter's:
+// its rules are not asked about it again. An ifp of nil, and a nexthop that is not
+// valid, are as the routes say.
+func (in *Inet) Inject(w *netif.Work, p *packet.Buf, ifp *netif.Interface, nexthop netip.Addr) {
+	p.Flags = p.Flags&^(packet.FlagCame|packet.FlagBroadcast|packet.FlagMulticast) | packet.FlagInjected
+	h := packet.IPv4(p.Bytes())
+	p.MarkL3(0)
+	p.MarkL4(h.HeaderLen())
+	f := socket.Flow{Dst: h.Dst()}
+	if nexthop.IsValid() {
+		f.Dst = nexthop
+	}
+	if ifp != nil {
+		f.IfIndex = ifp.Index
+	}
+	err := in.resolve(&f)
+	if rc := &f.Route; err != nil && ifp != nil && nexthop.IsValid() { // a neighbour there, whatever the routes say
+		rc.If, rc.NextHop, rc.MTU, err = ifp, nexthop, ifp.MTU(), nil
+	}
+	if err != nil {
+		w.Drop(p, cntNoRoute)
+		return
+	}
+	_ = in.send(w, p, &f, &f.Route) // who sent the original is not told
 }
 
 // TooBig answers a packet, DF set, that a tunnel takes only up to mtu.

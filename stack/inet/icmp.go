@@ -86,6 +86,11 @@ func (in *Inet) allowError(now int64) bool {
 // unless RFC 1122 §3.2.2 or RFC 1812 §4.3.2.7 forbids. rest is the second word
 // of the message.
 func (in *Inet) sendError(w *netif.Work, pkt *packet.Buf, typ, code uint8, rest uint32) {
+	in.sendErrorAs(w, pkt, typ, code, rest, netip.Addr{})
+}
+
+// sendErrorAs is sendError from an address that need not be ours; not valid: ours.
+func (in *Inet) sendErrorAs(w *netif.Work, pkt *packet.Buf, typ, code uint8, rest uint32, from netip.Addr) {
 	w.Count(cntErrors)
 	h, ok := packet.CheckIPv4(pkt.L3())
 	if !ok {
@@ -124,6 +129,8 @@ func (in *Inet) sendError(w *netif.Work, pkt *packet.Buf, typ, code uint8, rest 
 	f := socket.Flow{Dst: src, Proto: packet.ProtoICMP, TTL: maxTTL, TOS: 0xc0} // RFC 1812 §4.3.2.5
 	if in.Local(dst) != nil {
 		f.Src = dst
+	} else if from.IsValid() {
+		f.Src = from
 	} else if ifp := in.env.Ifs.ByIndex(pkt.RcvIf); ifp != nil {
 		if a := in.firstAddr(ifp); a != unspecified { // RFC 1812 §4.3.2.4
 			f.Src = a

@@ -8,7 +8,8 @@
 //	3 Inet.reassemble    fragments only                              reass.go
 //	4 Upper.Input        icmp.go, igmp.go, tcp, udp, ping, rawip
 //	2'Inet.forward       what is not for us, as a turn               forward.go
-//	2"Inet.group         groups: members here, and those behind us   mroute.go
+//	2"ipflow.Forward      what follows a known flow                  fast.go
+//	2*Inet.group         groups: members here, and those behind us   mroute.go
 //
 // The walk down:
 //
@@ -24,11 +25,13 @@ import (
 	"sync/atomic"
 
 	"ionet/stack/callout"
+	"ionet/stack/ipflow"
 	"ionet/stack/membership"
 	"ionet/stack/mib"
 	"ionet/stack/mroute"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/pfil"
 	"ionet/stack/reass"
 	"ionet/stack/route"
 	"ionet/stack/socket"
@@ -116,6 +119,8 @@ type Inet struct {
 	reass  reass.Store
 	groups *membership.Set
 	mroute *mroute.Router
+	hook   *pfil.Hook
+	flows  ipflow.Table
 	icmp   icmpState
 	pmtu   callout.Timer[*netif.Work]
 	addrMu sync.Mutex // one change of addresses at a time
@@ -131,8 +136,9 @@ type Inet struct {
 
 // New makes the room. lo is the loopback interface.
 func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.Interface) *Inet {
-	in := &Inet{env: env, routes: routes, cache: cache, lo: lo, log: env.Log}
+	in := &Inet{env: env, routes: routes, cache: cache, lo: lo, log: env.Log, hook: new(pfil.Hook)}
 	in.addrs.Store(&addrSet{})
+	routes.BeforeUse(in.flows.Collect)
 	in.forwardTurn, in.loopedTurn = in.forward, in.looped
 	in.idKey = uint64(env.Rand32())<<32 | uint64(env.Rand32())
 	for i := range in.ids {
@@ -154,9 +160,16 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 	ordered(nodeLowMin, nodeLowMax)
 	bump := func(_, _ int64) error { in.gen.Add(1); return nil }
 	v.OnChange(nodeMTUDisc, bump)
-	v.OnChange(nodeHostZero, bump)
+	for _, n := range []*mib.Node{nodeHostZero, nodeRedirect, nodeDirBcast, nodeRPF} {
+		v.OnChange(n, bump)
+	}
+	v.OnChange(nodeForwarding, func(_, n int64) error { in.resizeFlows(n != 0, v.Int(nodeMaxFlows)); return nil })
+	v.OnChange(nodeMaxFlows, func(_, n int64) error { in.resizeFlows(v.On(nodeForwarding), n); return nil })
 	return in
 }
+
+// SetHook says where a filter hangs, at assembly.
+func (in *Inet) SetHook(h *pfil.Hook) { in.hook = h }
 
 // SetNeighbours, SetRaw, SetEcho and Handle register the rooms next door, at assembly.
 func (in *Inet) SetNeighbours(n Neighbours) { in.neigh = n }

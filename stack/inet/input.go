@@ -6,6 +6,7 @@ import (
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/pfil"
 )
 
 var (
@@ -16,6 +17,7 @@ var (
 	cntBadHlen     = mib.NewCounter("ip", "bad header", "# with bad header length or version")
 	cntBadOpts     = mib.NewCounter("ip", "bad options", "# with bad options")
 	cntMartian     = mib.NewCounter("ip", "martian", "# with addresses that cannot be on a wire")
+	cntSpoofed     = mib.NewCounter("ip", "reverse path", "# from where their source is not routed (net.inet.ip.rpf)")
 	cntFrags       = mib.NewCounter("ip", "fragment", "# fragment{s} received")
 	cntFragDrop    = mib.NewCounter("ip", "fragment dropped", "# fragment{s} dropped (dup or out of space)")
 	cntFragBad     = mib.NewCounter("ip", "malformed fragment", "# malformed or overlapping fragment{s} dropped")
@@ -24,7 +26,6 @@ var (
 	cntDelivered   = mib.NewCounter("ip", "delivered", "# packet{s} for this host")
 	cntNoProto     = mib.NewCounter("ip", "unknown protocol", "# packet{s} for unknown/unsupported protocol")
 	cntForward     = mib.NewCounter("ip", "forwarded", "# packet{s} forwarded")
-	_              = mib.NewCounter("ip", "fast forwarded", "(# packet{s} fast forwarded)")
 	cntCantFwd     = mib.NewCounter("ip", "not forwardable", "# packet{s} not forwardable")
 	cntRedirSent   = mib.NewCounter("ip", "redirects sent", "# redirect{s} sent")
 	cntLinkBcast   = mib.NewCounter("ip", "link broadcast", "# packet{s} for one host in a link broadcast (RFC 1122 §3.3.6)")
@@ -44,12 +45,19 @@ var thisNet = netip.MustParsePrefix("0.0.0.0/8")
 // Input is ether.Handler for EtherType 0x0800.
 func (in *Inet) Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {
 	w.CountN(cntTotal, uint32(len(burst)))
+	f := in.hook.Load()
+	if fast := in.flows.Forward(w, ifp, burst, in.flowGeneration(f)); fast > 0 {
+		w.CountN(cntForward, uint32(fast))
+		w.CountN(cntFast, uint32(fast))
+	}
 	for _, p := range burst {
-		in.input(w, ifp, p)
+		if p != nil {
+			in.input(w, ifp, p, f)
+		}
 	}
 }
 
-func (in *Inet) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
+func (in *Inet) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf, f pfil.Filter) {
 	p.MarkL3(0)
 	b := p.Bytes()
 	h, ok := packet.CheckIPv4(b)
@@ -77,6 +85,17 @@ func (in *Inet) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 	src, dst := h.Src(), h.Dst()
 	if martian(ifp, src, dst) {
 		w.Drop(p, cntMartian)
+		return
+	}
+	if f != nil {
+		if p = f.In(w, ifp, p); p == nil {
+			return
+		}
+		h = packet.IPv4(p.Bytes())
+		dst = h.Dst()
+	}
+	if in.spoofed(ifp, src) {
+		w.Drop(p, cntSpoofed)
 		return
 	}
 	if h.HeaderLen() > packet.IPv4Len {

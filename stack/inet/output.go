@@ -107,6 +107,11 @@ func (in *Inet) send(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket.
 		pkt.Flags |= packet.FlagBroadcast
 		in.loopCopy(w, pkt, rc.If)
 	}
+	if h := in.hook.Load(); h != nil {
+		if pkt = h.Out(w, rc.If, pkt); pkt == nil {
+			return syscall.EHOSTUNREACH
+		}
+	}
 	if pkt.Fits(rc.MTU) {
 		return rc.If.Output(w, rc.If, pkt, rc.NextHop)
 	}
@@ -136,7 +141,7 @@ func (in *Inet) looped(w *netif.Work, pkt *packet.Buf) {
 		ifp = in.lo
 	}
 	w.Count(cntTotal)
-	in.input(w, ifp, pkt)
+	in.input(w, ifp, pkt, in.hook.Load())
 }
 
 // resolve fills f.Route unless it is still right. A source route sends to its

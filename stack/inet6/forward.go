@@ -2,6 +2,7 @@ package inet6
 
 import (
 	"errors"
+	"net/netip"
 	"syscall"
 
 	"ionet/stack/mib"
@@ -47,6 +48,8 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 		w.Drop(p, cntCantFwd)
 		return
 	}
+	filter := in.hook.Load()
+	gen := in.flowGeneration(filter)
 	f := socket.Flow{Dst: dst, Src: src}
 	err := in.resolve(&f)
 	rc := &f.Route
@@ -90,11 +93,52 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 		in.nd.SendRedirect(w, rc.If, p, rc.NextHop)
 	}
 	h.SetHopLimit(h.HopLimit() - 1)
+	if filter != nil {
+		if p = filter.Out(w, rc.If, p); p == nil {
+			return
+		}
+	}
+	in.note(w, p, src, rc, filter, gen)
 	if u, ok := rc.Use.(route.Handle); ok {
 		in.routes.AddUse(u, 1)
 	}
 	w.Count(cntForward)
 	_ = rc.If.Output(w, rc.If, p, rc.NextHop) // the sender learns of a dead neighbour by ICMPv6, from nd6's time-out
+}
+
+// Refuse answers a packet, L3 marked, that a filter blocks with the code of an
+// unreachable: from us, or as the destination itself would.
+func (in *Inet6) Refuse(w *netif.Work, p *packet.Buf, code uint8, asDest bool) {
+	if asDest {
+		in.sendErrorAs(w, p, packet.ICMP6Unreach, code, 0, packet.Scoped(packet.IPv6(p.L3()).Dst(), p.RcvIf))
+	} else {
+		in.sendError(w, p, packet.ICMP6Unreach, code, 0)
+	}
+}
+
+// Inject sends a complete packet, window at its IP header, that is a filter's:
+// its rules are not asked about it again. An ifp of nil, and a nexthop that is not
+// valid, are as the routes say.
+func (in *Inet6) Inject(w *netif.Work, p *packet.Buf, ifp *netif.Interface, nexthop netip.Addr) {
+	p.Flags = p.Flags&^(packet.FlagCame|packet.FlagBroadcast|packet.FlagMulticast) | packet.FlagInjected
+	h := packet.IPv6(p.Bytes())
+	p.MarkL3(0)
+	_, at, _, _ := transport(h)
+	p.MarkL4(min(at, p.Len()))
+	f := socket.Flow{Src: h.Src(), Dst: h.Dst(), NextHop: nexthop}
+	if ifp != nil {
+		f.IfIndex = ifp.Index
+	}
+	f.Src, f.Dst = packet.Scoped(f.Src, f.IfIndex), packet.Scoped(f.Dst, f.IfIndex)
+	err := in.resolve(&f)
+	if rc := &f.Route; err != nil && ifp != nil && nexthop.IsValid() { // a neighbour there, whatever the routes say
+		rc.If, rc.NextHop, rc.MTU, err = ifp, packet.Scoped(nexthop, ifp.Index), in.linkMTU(ifp), nil
+	}
+	if err != nil {
+		w.Drop(p, cntNoRoute)
+		return
+	}
+	_ = in.send(w, p, &f, &f.Route) // who sent the original is not told
 }
 
 // notForwarded logs a packet that goes no further because of its source (KAME's

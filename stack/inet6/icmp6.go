@@ -69,6 +69,11 @@ func (in *Inet6) allowError(now int64) bool {
 // sendError answers pkt (L3 marked; it is only looked at) with an ICMPv6 error,
 // unless RFC 4443 §2.4 (e) forbids. rest is the second word of the message.
 func (in *Inet6) sendError(w *netif.Work, pkt *packet.Buf, typ, code uint8, rest uint32) {
+	in.sendErrorAs(w, pkt, typ, code, rest, netip.Addr{})
+}
+
+// sendErrorAs is sendError from an address that need not be ours; not valid: ours.
+func (in *Inet6) sendErrorAs(w *netif.Work, pkt *packet.Buf, typ, code uint8, rest uint32, from netip.Addr) {
 	w.Count(cntErrors)
 	h, ok := packet.CheckIPv6(pkt.L3())
 	if !ok {
@@ -89,7 +94,7 @@ func (in *Inet6) sendError(w *netif.Work, pkt *packet.Buf, typ, code uint8, rest
 		return
 	}
 	quote := h[:min(len(h), packet.MinMTU6-packet.IPv6Len-packet.ICMP6Len)]
-	f := socket.Flow{Dst: src, Proto: packet.ProtoICMPv6}
+	f := socket.Flow{Dst: src, Proto: packet.ProtoICMPv6, Src: from}
 	if a := in.Local(dst); a != nil && a.Flags&netif.AddrAnycast == 0 && !a.Tentative {
 		f.Src = dst
 	}

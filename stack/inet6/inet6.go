@@ -10,7 +10,8 @@
 //	4 Inet6.reassemble     fragments only                                reass.go
 //	5 Upper.Input          icmp6.go, tcp, udp, ping, rawip; nd6 and MLD behind ICMPv6
 //	2'Inet6.forward        what is not for us, as a turn                 forward.go
-//	2"Inet6.group          groups: members here, and those behind us     mroute.go
+//	2"ipflow.Forward        what follows a known flow                    fast.go
+//	2*Inet6.group          groups: members here, and those behind us     mroute.go
 //
 // The walk down:
 //
@@ -30,10 +31,12 @@ import (
 	"syscall"
 
 	"ionet/stack/callout"
+	"ionet/stack/ipflow"
 	"ionet/stack/mib"
 	"ionet/stack/mroute"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/pfil"
 	"ionet/stack/reass"
 	"ionet/stack/route"
 	"ionet/stack/socket"
@@ -120,6 +123,8 @@ type Inet6 struct {
 	reass    reass.Store
 	groups   groups
 	mroute   *mroute.Router
+	hook     *pfil.Hook
+	flows    ipflow.Table
 	icmp     icmpState
 	pmtu     callout.Timer[*netif.Work]
 	addrMu   sync.Mutex   // one change of addresses at a time
@@ -143,8 +148,10 @@ type Inet6 struct {
 
 // New makes the room. lo is the loopback interface.
 func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.Interface) *Inet6 {
-	in := &Inet6{env: env, routes: routes, cache: cache, lo: lo, log: env.Log}
+	in := &Inet6{env: env, routes: routes, cache: cache, lo: lo, log: env.Log, hook: new(pfil.Hook)}
+	in.flows.V6 = true
 	in.addrs.Store(&addrSet{})
+	routes.BeforeUse(in.flows.Collect)
 	in.forwardTurn, in.loopedTurn = in.forward, in.looped
 	in.idKey = uint64(env.Rand32())<<32 | uint64(env.Rand32())
 	for i := range in.ids {
@@ -164,12 +171,17 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 	ordered(nodeAnonMin, nodeAnonMax)
 	ordered(nodeLowMin, nodeLowMax)
 	bump := func(_, _ int64) error { in.gen.Add(1); return nil }
-	for _, n := range []*mib.Node{nodeHlim, nodeDeprecated, nodePreferTemp} {
+	for _, n := range []*mib.Node{nodeHlim, nodeDeprecated, nodePreferTemp, nodeRedirect, nodeRPF} {
 		v.OnChange(n, bump)
 	}
+	v.OnChange(nodeForwarding, func(_, n int64) error { in.resizeFlows(n != 0, v.Int(nodeMaxFlows)); return nil })
+	v.OnChange(nodeMaxFlows, func(_, n int64) error { in.resizeFlows(v.On(nodeForwarding), n); return nil })
 	v.OnChangeStr(netif.NodeHostname, func(old, new string) error { in.renamed(old, new); return nil })
 	return in
 }
+
+// SetHook says where a filter hangs, at assembly.
+func (in *Inet6) SetHook(h *pfil.Hook) { in.hook = h }
 
 // SetND registers neighbour discovery, at assembly.
 func (in *Inet6) SetND(n Neighbours) { in.nd = n }

@@ -6,6 +6,7 @@ import (
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/pfil"
 	"ionet/stack/socket"
 )
 
@@ -16,6 +17,7 @@ var (
 	cntBadOpts   = mib.NewCounter("ip6", "bad options", "# with bad options")
 	cntBadVers   = mib.NewCounter("ip6", "bad version", "# with incorrect version number")
 	cntMartian   = mib.NewCounter("ip6", "bad scope", "# packet{s} that violated scope rules")
+	cntSpoofed   = mib.NewCounter("ip6", "reverse path", "# packet{s} from where their source is not routed (net.inet6.ip6.rpf)")
 	cntFrags     = mib.NewCounter("ip6", "fragment", "# fragment{s} received")
 	cntFragDrop  = mib.NewCounter("ip6", "fragment dropped", "# fragment{s} dropped (dup or out of space)")
 	cntFragBad   = mib.NewCounter("ip6", "malformed fragment", "# malformed or overlapping fragment{s} dropped")
@@ -23,7 +25,6 @@ var (
 	cntReass     = mib.NewCounter("ip6", "reassembled", "# packet{s} reassembled ok")
 	cntDelivered = mib.NewCounter("ip6", "delivered", "# packet{s} for this host")
 	cntForward   = mib.NewCounter("ip6", "forwarded", "# packet{s} forwarded")
-	_            = mib.NewCounter("ip6", "fast forwarded", "(# packet{s} fast forwarded)")
 	cntCantFwd   = mib.NewCounter("ip6", "not forwardable", "# packet{s} not forwardable")
 	cntNoGroup   = mib.NewCounter("ip6", "no such group", "# packet{s} for groups nobody here has joined")
 	cntNoProto   = mib.NewCounter("ip6", "unknown protocol", "# packet{s} for unknown/unsupported protocol")
@@ -34,12 +35,19 @@ var (
 // Input is ether.Handler for EtherType 0x86dd, and loop.Handler.
 func (in *Inet6) Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {
 	w.CountN(cntTotal, uint32(len(burst)))
+	f := in.hook.Load()
+	if fast := in.flows.Forward(w, ifp, burst, in.flowGeneration(f)); fast > 0 {
+		w.CountN(cntForward, uint32(fast))
+		w.CountN(cntFast, uint32(fast))
+	}
 	for _, p := range burst {
-		in.input(w, ifp, p)
+		if p != nil {
+			in.input(w, ifp, p, f)
+		}
 	}
 }
 
-func (in *Inet6) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
+func (in *Inet6) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf, f pfil.Filter) {
 	p.MarkL3(0)
 	b := p.Bytes()
 	h, ok := packet.CheckIPv6(b)
@@ -63,6 +71,17 @@ func (in *Inet6) input(w *netif.Work, ifp *netif.Interface, p *packet.Buf) {
 	src, dst := h.Addrs(p.RcvIf)
 	if martian(ifp, src, dst) {
 		w.Drop(p, cntMartian)
+		return
+	}
+	if f != nil {
+		if p = f.In(w, ifp, p); p == nil {
+			return
+		}
+		h = packet.IPv6(p.Bytes())
+		src, dst = h.Addrs(p.RcvIf)
+	}
+	if in.spoofed(ifp, src) {
+		w.Drop(p, cntSpoofed)
 		return
 	}
 	if in.Local(dst) != nil {

@@ -99,6 +99,11 @@ func (in *Inet6) send(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket
 			return nil
 		}
 	}
+	if h := in.hook.Load(); h != nil {
+		if pkt = h.Out(w, rc.If, pkt); pkt == nil {
+			return syscall.EHOSTUNREACH
+		}
+	}
 	mtu := rc.MTU
 	if f.MinMTU && rc.If != in.lo {
 		mtu = min(mtu, packet.MinMTU6)
@@ -132,7 +137,7 @@ func (in *Inet6) looped(w *netif.Work, pkt *packet.Buf) {
 		ifp = in.lo
 	}
 	w.Count(cntTotal)
-	in.input(w, ifp, pkt)
+	in.input(w, ifp, pkt, in.hook.Load())
 }
 
 // generation changes whenever a cached route may be wrong.

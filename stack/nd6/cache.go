@@ -29,7 +29,7 @@ type entry struct {
 	ip   netip.Addr
 	ifp  *netif.Interface
 	hash uint64
-	use  atomic.Uint64
+	near netif.Neighbour
 	hint atomic.Int64 // when an upper layer last said that it answers
 	v    atomic.Pointer[view]
 
@@ -87,6 +87,26 @@ func (c *crowds) leave(e *entry) {
 	}
 }
 
+// Neighbour is ether.Resolver.
+func (nd *ND) Neighbour(ifp *netif.Interface, nexthop netip.Addr) *netif.Neighbour {
+	if e := nd.find(ifp, nexthop); e != nil {
+		return &e.near
+	}
+	return nil
+}
+
+// show publishes what the packet path reads of e. A packet to a neighbour that
+// is stale is also the cause of a question (RFC 4861 §7.3.3).
+func (e *entry) show(v *view) {
+	e.v.Store(v)
+	switch v.state {
+	case Reachable, Delay, Probing, Static:
+		e.near.Set(v.mac)
+	default:
+		e.near.Unset()
+	}
+}
+
 // Resolve is ether.Resolver.
 func (nd *ND) Resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, pkt *packet.Buf) (netif.MAC, bool, error) {
 	return nd.resolve(w, ifp, nexthop, pkt, pkt.RcvIf != 0)
@@ -98,10 +118,10 @@ func (nd *ND) resolve(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, p
 	if e := nd.find(ifp, nexthop); e != nil {
 		switch v := e.v.Load(); v.state {
 		case Reachable, Delay, Probing, Static:
-			e.use.Add(1)
+			e.near.Use.Add(1)
 			return v.mac, true, nil
 		case Stale:
-			e.use.Add(1)
+			e.near.Use.Add(1)
 			nd.suspect(w, e)
 			return v.mac, true, nil
 		case Unreachable, Proxied:
@@ -120,7 +140,7 @@ func (nd *ND) ask(w *netif.Work, ifp *netif.Interface, nexthop netip.Addr, pkt *
 		w.Drop(pkt, cntFull)
 		return netif.MAC{}, false, syscall.ENOBUFS
 	}
-	e.use.Add(1)
+	e.near.Use.Add(1)
 	v := e.v.Load()
 	switch {
 	case v.state == Unreachable || v.state == Proxied:
@@ -186,7 +206,8 @@ func (nd *ND) make(w *netif.Work, ifp *netif.Interface, ip netip.Addr) *entry {
 		return nil
 	}
 	e := &entry{ip: ip, ifp: ifp, hash: nd.hash(ifp, ip), learnt: w.Now}
-	e.v.Store(&view{})
+	e.near.If = ifp
+	e.show(&view{})
 	e.timer.Fn = func(w *netif.Work) { nd.expire(w, e) }
 	old, found := nd.table.AddUnless(e.hash, e, func(o *entry) bool { return o.ip == ip && o.ifp == ifp })
 	if found {
@@ -224,7 +245,7 @@ func (nd *ND) rank(e *entry) (rank int, at int64) {
 		return 2, e.learnt
 	case v.router && nd.router != nil && nd.router.Remembers(e.ifp, e.ip):
 		return 1, math.MaxInt64
-	case e.use.Load() == e.used:
+	case e.near.Use.Load() == e.used:
 		return 3, e.learnt
 	}
 	return 1, e.learnt
@@ -245,6 +266,7 @@ func (nd *ND) remove(w *netif.Work, e *entry) {
 		return
 	}
 	e.removed = true
+	e.near.Unset()
 	held := e.held.Release(&nd.held)
 	v := e.v.Load()
 	if v.known() {
@@ -277,7 +299,7 @@ func (e *entry) info() Info {
 
 func (e *entry) infoLocked() Info {
 	v := e.v.Load()
-	i := Info{IP: e.ip, MAC: v.mac, Known: v.known(), If: e.ifp, Expire: e.expire, Flags: v.flags, Use: e.use.Load(),
+	i := Info{IP: e.ip, MAC: v.mac, Known: v.known(), If: e.ifp, Expire: e.expire, Flags: v.flags, Use: e.near.Use.Load(),
 		State: v.state, IsRouter: v.router}
 	if v.state == Incomplete || v.state == Probing {
 		i.Probes = e.tries
@@ -308,7 +330,7 @@ func (nd *ND) Set(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac netif.
 	nd.become(w, e, v)
 	if life != 0 {
 		v.flags &^= Permanent
-		e.v.Store(&v)
+		e.show(&v)
 		e.expire = w.Now + life*second
 		nd.env.Wheel.Reset(&e.timer, e.expire)
 	}

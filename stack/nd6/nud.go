@@ -12,7 +12,7 @@ import (
 // become publishes the next state of e, whose lock is held, and arms its timer.
 func (nd *ND) become(w *netif.Work, e *entry, v view) {
 	was := e.v.Load()
-	e.v.Store(&v)
+	e.show(&v)
 	switch v.state {
 	case Incomplete, Probing:
 		e.expire = w.Now + nd.param(e.ifp).retrans()
@@ -113,7 +113,7 @@ func (nd *ND) expire(w *netif.Work, e *entry) {
 		nd.gone(w, e.ifp, e.ip)
 		return
 	case Stale:
-		if n := e.use.Load(); n != e.used && nd.param(e.ifp).info.Flags&PerformNUD == 0 {
+		if n := e.near.Use.Load(); n != e.used && nd.param(e.ifp).info.Flags&PerformNUD == 0 {
 			e.used = n
 			nd.turn(w, e, Stale)
 			break
@@ -267,7 +267,7 @@ func (nd *ND) heard(w *netif.Work, ifp *netif.Interface, ip netip.Addr, mac *net
 		return
 	}
 	if v.router != wasRouter {
-		e.v.Store(&v)
+		e.show(&v)
 	}
 	e.mu.Unlock()
 	if wasRouter && !v.router {
@@ -292,7 +292,7 @@ func (nd *ND) refused(w *netif.Work, e *entry, v *view, mac netif.MAC) {
 // learnt makes v, which knows the link address, the view of e, whose lock is
 // held and let go, and sends what waited.
 func (nd *ND) learnt(w *netif.Work, e *entry, v view, wasRouter bool) {
-	e.learnt, e.used = w.Now, e.use.Load()
+	e.learnt, e.used = w.Now, e.near.Use.Load()
 	held := e.held.Release(&nd.held)
 	if v.state == Stale && len(held) > 0 && nd.param(e.ifp).info.Flags&PerformNUD != 0 {
 		v.state = Delay // the packets that follow are its first (§7.3.3)
@@ -368,7 +368,7 @@ func (nd *ND) advertised(w *netif.Work, e *entry, flags uint8, mac *netif.MAC) {
 	if solicited {
 		nd.become(w, e, v)
 	} else {
-		e.v.Store(&v)
+		e.show(&v)
 	}
 	e.mu.Unlock()
 	if wasRouter && !v.router {

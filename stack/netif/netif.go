@@ -127,6 +127,10 @@ type Interface struct {
 	// EHOSTDOWN, ENETDOWN; the packet is gone in any case.
 	Output func(w *Work, ifp *Interface, pkt *packet.Buf, nexthop netip.Addr) error
 
+	// Neighbour is the neighbour nexthop as the fast path knows it; nil: it has to
+	// be asked for, or the link has no such thing. Set by the link room.
+	Neighbour func(ifp *Interface, nexthop netip.Addr) *Neighbour
+
 	driver Driver
 	caps   Caps
 	flags  atomic.Uint32

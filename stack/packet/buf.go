@@ -41,6 +41,8 @@ const (
 	FlagMulticast                   // link-level multicast
 	FlagLoop                        // sent by this stack to itself
 	FlagPromisc                     // received only because of promiscuous mode
+	FlagCame                        // Buf.Came is filled in: later packets of that flow may take the fast path
+	FlagInjected                    // sent by a filter: its rules are not asked about it
 )
 
 // Headroom is what a fresh buffer leaves in front of the data for headers:
@@ -75,6 +77,8 @@ type Buf struct {
 	class      uint8
 	free       bool
 	pool       *Pool
+
+	Came Flow // with FlagCame: what the header was when the packet came
 
 	root *Buf  // whose storage this is, or nil: its own
 	lent int32 // notLent, lentOut or orphaned; atomic
@@ -220,7 +224,7 @@ func (b *Buf) Free() { b.pool.put(b) }
 // checksum state and segment size where the windows are alike.
 func (b *Buf) CopyMeta(src *Buf) {
 	d := int32(b.off - src.off)
-	b.Time, b.RcvIf, b.Flags, b.Nest = src.Time, src.RcvIf, src.Flags, src.Nest
+	b.Time, b.RcvIf, b.Flags, b.Nest = src.Time, src.RcvIf, src.Flags&^FlagCame, src.Nest
 	b.Csum, b.csumStart, b.CsumOffset = src.Csum, src.csumStart+d, src.CsumOffset
 	b.GSO, b.GSOSize = src.GSO, src.GSOSize
 	b.l3, b.l4 = src.l3+d, src.l4+d

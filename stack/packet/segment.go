@@ -56,7 +56,7 @@ func (b *Buf) Segments(out []*Buf) (_ []*Buf, ok bool) {
 		c := out[first+i]
 		copy(c.Append(hlen), all)
 		copy(c.Append(n), all[at:])
-		c.Time, c.RcvIf, c.Flags, c.Nest = b.Time, b.RcvIf, b.Flags, b.Nest
+		c.Time, c.RcvIf, c.Flags, c.Nest = b.Time, b.RcvIf, b.Flags&^FlagCame, b.Nest
 		c.MarkL3(l3)
 		c.MarkL4(l4)
 		h, t := c.Bytes()[l3:], c.Bytes()[l4:]

@@ -12,6 +12,9 @@ import (
 // len(buf) means the end. The zero prefix begins. Pages need no memory
 // between them; each is a true picture of its moment. af is AFInet or AFInet6.
 func (t *Table) Page(af int, after netip.Prefix, buf []Route) int {
+	if !after.IsValid() {
+		t.collected()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	es := t.walked[:0]

@@ -26,6 +26,8 @@ type Table struct {
 	side   [2]bart.Table[*Entry]
 	cache  atomic.Pointer[lookCache] // nil while the table is small
 
+	collect []func() // who counts uses elsewhere
+
 	mu      sync.Mutex
 	hops    map[hopKey]*Hop
 	dynamic int      // routes made by redirects
@@ -89,9 +91,22 @@ func (t *Table) found(e *Entry, ok bool) (*Hop, Handle) {
 
 // AddUse adds n packets to a route's use. It may be called at any time, with
 // nil too.
-func (t *Table) AddUse(h Handle, n uint64) {
-	if h != nil {
-		h.use.Add(n)
+func (t *Table) AddUse(h Handle, n uint64) { h.Used(n) }
+
+// BeforeUse has f called before somebody looks at the use of routes: it adds
+// what it has counted. At assembly.
+func (t *Table) BeforeUse(f func()) { t.collect = append(t.collect, f) }
+
+func (t *Table) collected() {
+	for _, f := range t.collect {
+		f()
+	}
+}
+
+// Used is [Table.AddUse].
+func (e *Entry) Used(n uint64) {
+	if e != nil {
+		e.use.Add(n)
 	}
 }
 
@@ -327,6 +342,7 @@ func (t *Table) release(h *Hop) {
 
 // Get answers the route that packets to dst take. Error: ESRCH.
 func (t *Table) Get(dst netip.Addr) (Route, error) {
+	t.collected()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, e, ok := t.match(dst)
@@ -338,6 +354,7 @@ func (t *Table) Get(dst netip.Addr) (Route, error) {
 
 // GetExact answers the route to exactly that destination. Error: ESRCH.
 func (t *Table) GetExact(dst netip.Prefix) (Route, error) {
+	t.collected()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e, ok := t.side[t.active.Load()].Get(dst)

@@ -100,6 +100,9 @@ func (OnBench) Resolve(*netif.Work, *netif.Interface, netip.Addr, *packet.Buf) (
 	return Peer, true, nil
 }
 
+// Neighbour is ether.Resolver.
+func (OnBench) Neighbour(*netif.Interface, netip.Addr) *netif.Neighbour { return nil }
+
 // sumAt is where a protocol's checksum stands, which covers the addresses; -1: it
 // has none.
 func sumAt(proto uint8, p []byte) int {

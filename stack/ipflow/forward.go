@@ -1,0 +1,132 @@
+package ipflow
+
+import (
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+// batch is how many packets are on their way through the steps at a time.
+const batch = 32
+
+// Forward sends the packets of a burst, windows at their IP headers, which follow
+// a flow that is known in generation gen; they are nil in it afterwards. It answers
+// their number. The others are as they were, but plain ones have
+// their flow written down in them ([packet.FlagCame]).
+func (t *Table) Forward(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf, gen uint64) (sent int) {
+	fl := t.flows.Load()
+	if fl == nil {
+		return 0
+	}
+	for len(burst) > batch {
+		sent += t.forward(w, fl, ifp, burst[:batch], uint32(gen))
+		burst = burst[batch:]
+	}
+	return sent + t.forward(w, fl, ifp, burst, uint32(gen))
+}
+
+func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []*packet.Buf, gen uint32) (sent int) {
+	var at [batch]uint32
+	var plain [batch]bool
+	for i, p := range burst {
+		p.Flags &^= packet.FlagCame // of the packet that this one was in
+		if t.V6 && peek6(p, ifp) || !t.V6 && peek4(p, ifp) {
+			at[i], plain[i] = uint32(place(len(fl.sets), p.Came.Hash(t.key))), true
+		}
+	}
+	for i := range burst { // ask memory for all of them, in a loop so small that it waits for none
+		fl.sets[at[i]][0].seq.Load()
+		fl.sets[at[i]][1].seq.Load()
+	}
+	typ := uint16(packet.EtherIPv4)
+	if t.V6 {
+		typ = packet.EtherIPv6
+	}
+	last, uses := (*netif.Neighbour)(nil), uint64(0)
+	for i, p := range burst {
+		if !plain[i] {
+			continue
+		}
+		set, r := &fl.sets[at[i]], rest(&p.Came)
+		s, n := &set[0], int(at[i])*ways
+		near, mtu := s.get(&p.Came, r, gen)
+		if near == nil {
+			s, n = &set[1], n+1
+			if near, mtu = s.get(&p.Came, r, gen); near == nil {
+				continue
+			}
+		}
+		mac, ok := near.MAC()
+		if !ok || !near.If.Up() || p.Headroom() < packet.EtherLen || !p.Fits(int(mtu>>1)) {
+			continue
+		}
+		if mtu&1 != 0 {
+			k := fl.cold[n].track.Load()
+			if k == nil || !(*k).Track(w, p) {
+				continue
+			}
+		}
+		if t.V6 {
+			h := packet.IPv6(p.Bytes())
+			h.SetHopLimit(h.HopLimit() - 1)
+		} else {
+			packet.IPv4(p.Bytes()).DecTTL()
+		}
+		p.Flags = 0
+		s.hits.Store(s.hits.Load() + 1) // two at once may count as one: a look, not a ledger
+		if near != last {
+			last.Used(uses)
+			last, uses = near, 0
+		}
+		uses++
+		packet.PutEther(p.Prepend(packet.EtherLen), mac, near.If.MAC(), typ)
+		w.Transmit(near.If, p)
+		burst[i] = nil
+		sent++
+	}
+	last.Used(uses)
+	return sent
+}
+
+// peek4 writes down the flow of a plain packet: whole, without options, neither a
+// fragment nor at the end of its life.
+func peek4(p *packet.Buf, ifp *netif.Interface) bool {
+	const plain = 4<<4 | packet.IPv4Len/4
+	b := p.Bytes()
+	if len(b) < packet.IPv4Len || b[0] != plain || p.Flags != 0 {
+		return false
+	}
+	h := packet.IPv4(b)
+	total := h.TotalLen()
+	if total < packet.IPv4Len || total > len(b) || h.FragField()&^packet.IPv4DF != 0 || h.TTL() <= 1 || !h.ChecksumOK() {
+		return false
+	}
+	p.TrimTo(total)
+	p.MarkL3(0)
+	p.MarkL4(packet.IPv4Len)
+	p.Came.Flow4(h[:total], ifp.Index)
+	p.Flags = packet.FlagCame
+	return true
+}
+
+// peek6 is peek4 for a packet of IPv6 without extension headers.
+func peek6(p *packet.Buf, ifp *netif.Interface) bool {
+	b := p.Bytes()
+	if len(b) < packet.IPv6Len || b[0]>>4 != 6 || p.Flags != 0 {
+		return false
+	}
+	h := packet.IPv6(b)
+	switch h.Next() {
+	case packet.ProtoHopByHop, packet.ProtoRouting, packet.ProtoFragment, packet.ProtoDstOpts:
+		return false
+	}
+	total := packet.IPv6Len + h.PayloadLen()
+	if total > len(b) || h.HopLimit() <= 1 {
+		return false
+	}
+	p.TrimTo(total)
+	p.MarkL3(0)
+	p.MarkL4(packet.IPv6Len)
+	p.Came.Flow6(h[:total], ifp.Index)
+	p.Flags = packet.FlagCame
+	return true
+}
