@@ -179,6 +179,13 @@ func TestRoundTrips(t *testing.T) {
 	}
 	cr2, err := ParseCaptureRecords(AppendCaptureRecords(nil, cr))
 	same("capture records", cr2, cr, err)
+	vc := VifCount{3, 1, 2, 3, 4}
+	vc2, err := ParseVifCount(AppendVifCount(nil, vc))
+	same("vif counters", vc2, vc, err)
+	for _, sg := range []SGCount{{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("239.1.2.3"), 1, 2, 3}, {ip6.WithZone(""), netip.MustParseAddr("ff0e::5"), 1, 2, 3}} {
+		sg2, err := ParseSGCount(AppendSGCount(nil, sg))
+		same("counters of a source and a group", sg2, sg, err)
+	}
 	o := SockOpt{Level: SolSocket, Name: SoRcvBuf, Value: []byte{1, 2, 3, 4}}
 	o2, err := ParseSockOpt(AppendSockOpt(nil, o))
 	same("option", o2, o, err)
@@ -268,7 +275,17 @@ func FuzzPayloads(f *testing.F) {
 	f.Add(AppendSysctlReply(nil, SysctlReply{Nodes: []SysctlNode{{}}}))
 	f.Add(AppendCaptureRequest(nil, CaptureRequest{Filter: make([]bpf.RawInstruction, 2)}))
 	f.Add(AppendCaptureRecords(nil, CaptureRecords{Records: make([]CaptureRecord, 2)}))
+	f.Add(AppendVifCount(nil, VifCount{Vif: 1}))
+	f.Add(AppendSGCount(nil, SGCount{Source: ip6, Group: netip.MustParseAddr("ff0e::5")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := ParseSGCount(b); err == nil {
+			if c2, err := ParseSGCount(AppendSGCount(nil, c)); err != nil || c2 != c {
+				t.Errorf("%+v became %+v, %v", c, c2, err)
+			}
+		}
+		_, _ = ParseVifCount(b)
+		_, _ = ParseUpcall(b)
+		_, _ = ParseUpcall6(b)
 		_, _ = ParseHelloRequest(b)
 		_, _ = ParseHello(b)
 		if m, err := ParseMsg(b); err == nil {

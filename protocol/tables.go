@@ -4,7 +4,7 @@ package protocol
 // same objects. Addresses are complete texts ("10.0.0.1", "fe80::1%en0"),
 // prefixes "10.0.0.0/8", link addresses "00:50:da:c8:2f:96", times seconds.
 // Names of tables: TableStack, TableInterfaces, TableSockets, TableCounters, TableMbuf,
-// TableNeighbours, TableNIC, TableGroups, TableOptions, TableTCP, and of IPv6
+// TableNeighbours, TableNIC, TableGroups, TableOptions, TableTCP, TableVifs, TableMFC, and of IPv6
 // TablePrefixes, TableRouters, TableND, TableResolver, TablePolicy.
 const (
 	TableStack      = "stack"      // one StackInfo
@@ -15,6 +15,8 @@ const (
 	TableNeighbours = "neighbours" // NeighbourRow: ARP and ND
 	TableNIC        = "nic"        // NICRow; arg: interface name or empty
 	TableGroups     = "groups"     // GroupRow: multicast memberships of interfaces
+	TableVifs       = "vifs"       // VifRow: virtual interfaces of multicast forwarding
+	TableMFC        = "mfc"        // MFCRow: the multicast forwarding cache
 	TableOptions    = "options"    // OptionRow: io-net --show
 	TableTCP        = "tcp"        // one TCPInfo; arg: SocketRow.PCB
 	TablePrefixes   = "prefixes"   // PrefixRow: those that routers have told of
@@ -278,6 +280,39 @@ type GroupRow struct {
 	Refs      int      `json:"refs"`
 	Mode      string   `json:"mode"` // "include", "exclude": what the routers are told (RFC 3376, RFC 3810)
 	Sources   []string `json:"sources,omitempty"`
+}
+
+// VifRow is an interface that multicast packets are forwarded from and to.
+type VifRow struct {
+	Family     string `json:"family"`
+	Vif        int    `json:"vif"`
+	Interface  string `json:"interface"`
+	Threshold  int    `json:"threshold"`
+	RateLimit  int    `json:"rate_limit"`
+	Local      string `json:"local,omitempty"` // of inet
+	InPackets  uint64 `json:"in_packets"`
+	OutPackets uint64 `json:"out_packets"`
+	InBytes    uint64 `json:"in_bytes"`
+	OutBytes   uint64 `json:"out_bytes"`
+}
+
+// MFCRow is what becomes of the packets of a source to a group.
+type MFCRow struct {
+	Family  string   `json:"family"`
+	Origin  string   `json:"origin"`
+	Group   string   `json:"group"`
+	Parent  int      `json:"parent"` // the vif that they come by; -1: the routing daemon is still being asked
+	Out     []MFCOut `json:"out"`
+	Packets uint64   `json:"packets"`
+	Bytes   uint64   `json:"bytes"`
+	WrongIf uint64   `json:"wrong_if"` // by another vif
+	Waits   int      `json:"waits"`    // packets that wait for the daemon's word
+}
+
+// MFCOut is a vif that packets leave by, if their TTL is larger.
+type MFCOut struct {
+	Vif int `json:"vif"`
+	TTL int `json:"ttl"`
 }
 
 // OptionRow is one option of io-net or of the tcpip module.

@@ -40,7 +40,8 @@ func changes(req uint32) bool {
 	switch req {
 	case protocol.SIOCGIFFLAGS, protocol.SIOCGIFMETRIC, protocol.SIOCGIFADDR, protocol.SIOCGIFDSTADDR, protocol.SIOCGIFBRDADDR,
 		protocol.SIOCGIFNETMASK, protocol.SIOCGIFMEDIA, protocol.SIOCIFGCLONERS, protocol.SIOCGIFMTU, protocol.SIOCGIFINDEX,
-		protocol.SIOCGDEFIFACE, protocol.SIOCGIFPSRCADDR, protocol.SIOCGIFPDSTADDR:
+		protocol.SIOCGDEFIFACE, protocol.SIOCGIFPSRCADDR, protocol.SIOCGIFPDSTADDR,
+		protocol.SIOCGETVIFCNT, protocol.SIOCGETMIFCNTIN6, protocol.SIOCGETSGCNT, protocol.SIOCGETSGCNTIN6:
 		return false
 	}
 	return true
@@ -70,6 +71,9 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 	}
 	if req == protocol.SIOCAADDRCTLPOLICY || req == protocol.SIOCDADDRCTLPOLICY {
 		return nil, s.policy(req, arg)
+	}
+	if answer, done, err := s.mcastCount(req, arg); done {
+		return answer, err
 	}
 	r, err := protocol.ParseIfReq(req, arg)
 	if err != nil {

@@ -54,6 +54,10 @@ func (s *server) table(name, arg, only string) ([]any, error) {
 			rows = append(rows, groupRow(g))
 		}
 		return rows, nil
+	case protocol.TableVifs:
+		return s.vifRows(), nil
+	case protocol.TableMFC:
+		return s.mfcRows(), nil
 	case protocol.TableND:
 		return s.ndRows(arg, only)
 	case protocol.TablePrefixes:

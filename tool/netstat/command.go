@@ -42,6 +42,9 @@ var Command = cli.Command{
 		"With -i it shows the interfaces; a '*' behind the name says that one is down. With -w a line of counters comes every wait " +
 		"seconds, first for the interface of -I or the first one, then for all together; every 21 lines there is a banner, and the " +
 		"line below it counts from the start.\n\n" +
+		"With -g there are two tables a family: the interfaces that a routing daemon such as mproxy has multicast packets forwarded from and to (vifs, mifs), " +
+		"and what becomes of the packets of a source to a group: how many there were, the interface they come by, those they leave by, and of IPv4 the " +
+		"time to live they need. Hash is a running number. While the daemon is asked, In-Vif is 65535 and In-Mif ---.\n\n" +
 		"With -m the percentage is that of the most that the stack may use (kern.mbuf.memory); it knows one kind of buffer, " +
 		"never makes a request wait and has no drain routines.\n\n" +
 		"Names of hosts are looked up unless -n is given; all look-ups of one command may take one second together, then " +
@@ -52,7 +55,7 @@ var Command = cli.Command{
 		{Flags: "-b", Text: "With -i: octets instead of packets."},
 		{Flags: "-d", Text: "With -i: the packets that found no room in the send queue."},
 		{Flags: "-f address_family", Text: "Show only inet, inet6, local (or unix; the stack has none of these), or arp (counters)."},
-		{Flags: "-g", Text: "Show multicast routing."},
+		{Flags: "-g", Text: "Show multicast routing: virtual interfaces and the forwarding cache; with -s: its counters."},
 		{Flags: "-I interface", Text: "Show this interface only; implies -i."},
 		{Flags: "-i", Text: "Show the interfaces."},
 		{Flags: "-L", Text: "With -r: leave out the link level, that is the neighbours."},
@@ -79,7 +82,9 @@ var Command = cli.Command{
 		"broadcast, destination, alias, tentative, duplicated, flags), in_packets, in_errors, in_bytes, in_mcast, in_drops, and the same for out_, " +
 		"collisions, no_proto, last_change (Unix seconds). The counters of -w count from the start.\n\n" +
 		"-s, -p, -rs: proto, name, sentence (# is the value; {s}, {es} and {y} are plural endings; a tab begins a part of what is above), value.\n\n" +
-		"-m: buffers, octets, limit, denied, socket_octets. -g: nothing.",
+		"-m: buffers, octets, limit, denied, socket_octets.\n\n" +
+		"-g: first the virtual interfaces: family, vif, interface, threshold, rate_limit, local, in_packets, out_packets, in_bytes, out_bytes; then the " +
+		"cache: family, origin, group, parent (a vif; -1 while the daemon is asked), out (each: vif, ttl), packets, bytes, wrong_if, waits.",
 	Examples: []cli.Item{
 		{Name: "netstat -rn", Text: "The routing table."},
 		{Name: "netstat -an", Text: "All sockets."},
@@ -140,6 +145,14 @@ func (r remote) Mbuf() ([]protocol.MbufRow, error) {
 
 func (r remote) Groups() ([]protocol.GroupRow, error) {
 	return client.Table[protocol.GroupRow](r.s, protocol.TableGroups, "")
+}
+
+func (r remote) Vifs() ([]protocol.VifRow, error) {
+	return client.Table[protocol.VifRow](r.s, protocol.TableVifs, "")
+}
+
+func (r remote) MFC() ([]protocol.MFCRow, error) {
+	return client.Table[protocol.MFCRow](r.s, protocol.TableMFC, "")
 }
 
 func (r remote) DumpRaw(what, family int, flags uint32) iter.Seq2[[]byte, error] {

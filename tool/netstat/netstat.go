@@ -26,6 +26,8 @@ type Stack interface {
 	Counters(proto string) ([]protocol.CounterRow, error)
 	Mbuf() ([]protocol.MbufRow, error)
 	Groups() ([]protocol.GroupRow, error)
+	Vifs() ([]protocol.VifRow, error)
+	MFC() ([]protocol.MFCRow, error)
 	// DumpRaw streams pages of routing messages ([protocol.NextMessage]). A page
 	// is the caller's until the next one.
 	DumpRaw(what, family int, flags uint32) iter.Seq2[[]byte, error]
@@ -99,6 +101,8 @@ func (c *command) run() error {
 		return c.protoStats("route")
 	case o.Routes:
 		return c.routes()
+	case o.Groups && o.Stats > 0:
+		return c.multicastStats()
 	case o.Groups:
 		return c.multicast()
 	case o.Stats > 0:

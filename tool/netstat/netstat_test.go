@@ -74,6 +74,8 @@ func (f *fake) Counters(proto string) ([]protocol.CounterRow, error) {
 	var out []protocol.CounterRow
 	for _, r := range []protocol.CounterRow{
 		{Proto: "arp", Name: "replies sent", Sentence: "# ARP repl{y} sent", Value: 1},
+		{Proto: "mroute", Name: "misses", Sentence: "# multicast forwarding cache miss{es}", Value: 3},
+		{Proto: "mroute6", Name: "misses", Sentence: "# multicast forwarding cache miss{es}", Value: 1},
 		{Proto: "route", Name: "badredirect", Sentence: "# bad routing redirect{s}", Value: 0},
 		{Proto: "route", Name: "wildcard", Sentence: "# use{s} of a wildcard route", Value: 9},
 		{Proto: "udp", Name: "received", Sentence: "# datagram{s} received", Value: 1},
@@ -103,6 +105,24 @@ func (f *fake) Mbuf() ([]protocol.MbufRow, error) {
 func (f *fake) Groups() ([]protocol.GroupRow, error) {
 	return []protocol.GroupRow{{Interface: "en0", Group: "224.0.0.1", Refs: 1}, {Interface: "en0", Group: "239.255.255.250", Refs: 2},
 		{Interface: "en0", Group: "ff02::1", Refs: 1}}, f.err
+}
+
+func (f *fake) Vifs() ([]protocol.VifRow, error) {
+	return []protocol.VifRow{
+		{Family: "inet", Vif: 0, Interface: "en0", Threshold: 1, Local: "10.0.0.163", InPackets: 1200000, InBytes: 99999999},
+		{Family: "inet", Vif: 11, Interface: "en10", Threshold: 64, RateLimit: 500, Local: "192.168.117.120", OutPackets: 1199998, OutBytes: 1},
+		{Family: "inet6", Vif: 0, Interface: "en0", InPackets: 7, OutPackets: 5},
+		{Family: "inet6", Vif: 2, Interface: "en10", OutPackets: 12},
+	}, f.err
+}
+
+func (f *fake) MFC() ([]protocol.MFCRow, error) {
+	return []protocol.MFCRow{
+		{Family: "inet", Origin: "10.0.0.25", Group: "239.1.2.3", Parent: 0, Out: []protocol.MFCOut{{Vif: 11, TTL: 64}, {Vif: 12, TTL: 1}}, Packets: 2048, Bytes: 3},
+		{Family: "inet", Origin: "10.0.0.25", Group: "239.255.255.250", Parent: -1, Out: []protocol.MFCOut{}, Waits: 4},
+		{Family: "inet6", Origin: "2001:db8:1234:5678:250:daff:fec8:2f96", Group: "ff0e::1234", Parent: 0, Out: []protocol.MFCOut{{Vif: 2, TTL: 1}}, Packets: 7},
+		{Family: "inet6", Origin: "2001:db8::1", Group: "ff05::1:2:3:4:5", Parent: -1, Out: []protocol.MFCOut{}, Waits: 3},
+	}, f.err
 }
 
 func (f *fake) DumpRaw(what, family int, _ uint32) iter.Seq2[[]byte, error] {
@@ -272,6 +292,9 @@ func TestRun(t *testing.T) {
 		{name: "memory-json", args: "-m --json"},
 		{name: "multicast", args: "-g"},
 		{name: "multicast-inet6", args: "-g -f inet6"},
+		{name: "multicast-verbose", args: "-gv -f inet6"},
+		{name: "multicast-json", args: "-g --json"},
+		{name: "multicast-stats", args: "-gs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			args, json := strings.CutSuffix(c.args, " --json") // which cli takes out

@@ -67,8 +67,11 @@ func (c *command) protoStats(proto string) error {
 
 func (c *command) counters(proto string, rows []protocol.CounterRow) error {
 	heading := proto
-	if proto == "route" {
+	switch proto {
+	case "route":
 		heading = "routing"
+	case "mroute", "mroute6":
+		heading = "multicast forwarding"
 	}
 	var b []byte
 	if !c.o.JSON {
@@ -163,20 +166,5 @@ func (c *command) memory() error {
 	fmt.Fprintf(c.out, "%d Kbytes allocated to network (%d%% in use)\n", r.Limit/1024, percent)
 	fmt.Fprintf(c.out, "%d requests for memory denied\n", r.Denied)
 	c.out.WriteString("0 requests for memory delayed\n0 calls to protocol drain routines\n")
-	return nil
-}
-
-// multicast shows the multicast routing tables (-g), which this stack does not
-// have.
-func (c *command) multicast() error {
-	if c.o.JSON {
-		return nil
-	}
-	if c.o.has("inet") {
-		c.out.WriteString("no multicast routing compiled into this system\n")
-	}
-	if c.o.Family == "inet6" {
-		c.out.WriteString("no IPv6 multicast routing compiled into this system\n")
-	}
 	return nil
 }
