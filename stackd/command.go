@@ -36,7 +36,7 @@ The options of a driver or protocol are one word, parted by commas, right after 
 		{Flags: "-a", Text: "No automatic loading of converters. They are part of the stack: no effect."},
 		{Flags: "-C size", Text: "Message context size of each thread. No effect."},
 		{Flags: "-c 0", Text: "No caching of packet buffers, to find errors in their use."},
-		{Flags: "-d driver [options]", Text: "Load a driver: wire, tap, packet, qemu, impair, or the name of QNX hardware, which wire or IONET_HARDWARE stands in for. May be given several times."},
+		{Flags: "-d driver [options]", Text: "Load a driver: wire, tap, packet, xdp, qemu, impair, or the name of QNX hardware, which wire or IONET_HARDWARE stands in for. May be given several times."},
 		{Flags: "-f, --foreground", Text: "Stay in the foreground and log to standard error too."},
 		{Flags: "-i instance", Text: "The entries are in dev/io-netN instead of dev/io-net."},
 		{Flags: "-m", Text: "Allow groups on the entries. No effect."},

@@ -70,7 +70,7 @@ func hostConfig(log *slog.Logger, o *Options, t *TCPIP) host.Config {
 func (e *engine) mount(name, options string) (ifname string, notices []string, err error) {
 	open, notice, ok := all.Lookup(name)
 	if !ok {
-		return "", nil, errf(unix.ENODEV, "no driver %q (known: wire, tap, packet, qemu, impair, and the names of QNX's hardware drivers)", all.Name(name))
+		return "", nil, errf(unix.ENODEV, "no driver %q (known: wire, tap, packet, xdp, qemu, impair, and the names of QNX's hardware drivers)", all.Name(name))
 	}
 	o, err := driver.ParseOptions(options)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"ionet/driver/qemu"
 	"ionet/driver/tap"
 	"ionet/driver/wire"
+	"ionet/driver/xdp"
 	"ionet/stack/netif"
 )
 
@@ -27,6 +28,7 @@ var devices = driver.Set{
 	"wire":   wire.Open,
 	"tap":    tap.Open,
 	"packet": packet.Open,
+	"xdp":    xdp.Open,
 	"qemu":   qemu.Open,
 }
 

@@ -11,7 +11,7 @@ import (
 func TestLookup(t *testing.T) {
 	for _, name := range []string{
 		"ne2000", "devn-ne2000.so", "/lib/dll/devn-ne2000.so", "devnp-i82544.so", "./devn-asix.so",
-		"ppc800-ads", "devn-via-rhine", "tulip-p5064", "wire", "tap", "packet", "qemu", "impair", "devn-tap.so",
+		"ppc800-ads", "devn-via-rhine", "tulip-p5064", "wire", "tap", "packet", "xdp", "qemu", "impair", "devn-tap.so",
 	} {
 		if _, _, ok := Lookup(name); !ok {
 			t.Errorf("%s is not found", name)
@@ -22,7 +22,7 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%q is found", name)
 		}
 	}
-	if n := len(Drivers.Names()); n != 5+len(hardware) {
+	if n := len(Drivers.Names()); n != 6+len(hardware) {
 		t.Errorf("%d drivers", n)
 	}
 }
@@ -69,7 +69,7 @@ func TestStandIn(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 	for value, says := range map[string]string{
-		"ne2000":     `no driver "ne2000"; want one of impair, packet, qemu, tap, wire`,
+		"ne2000":     `no driver "ne2000"; want one of impair, packet, qemu, tap, wire, xdp`,
 		"tap,mtu=no": "IONET_HARDWARE=tap,mtu=no",
 	} {
 		t.Setenv(Env, value)

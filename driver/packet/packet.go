@@ -25,6 +25,7 @@ import (
 
 	"ionet/driver"
 	"ionet/driver/internal/frames"
+	"ionet/driver/internal/links"
 	"ionet/driver/netns"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -44,7 +45,7 @@ type Socket struct {
 	caps   netif.Caps
 	queues []queue
 	noRing string // why there is no ring
-	links  *links
+	links  *links.Links
 	up     bool
 
 	promisc atomic.Bool
@@ -101,7 +102,7 @@ func Open(o driver.Options) (driver.Driver, error) {
 }
 
 func (s *Socket) open(queues int) (err error) {
-	if s.links, err = watch(); err != nil { // before we look, so that no change is missed
+	if s.links, err = links.Watch(); err != nil { // before we look, so that no change is missed
 		return err
 	}
 	link, err := net.InterfaceByName(s.name)
@@ -338,7 +339,7 @@ func (s *Socket) Run(sink driver.Sink) error {
 	watched := make(chan error, 1)
 	go func() {
 		err := driver.Guard(func() error {
-			gone = s.links.follow(sink, s.index, s.up)
+			gone = s.links.Follow(sink, s.index, s.up)
 			return nil
 		})
 		if gone || err != nil {
@@ -358,7 +359,7 @@ func (s *Socket) Run(sink driver.Sink) error {
 		})
 	}
 	wg.Wait()
-	_ = s.links.close()
+	_ = s.links.Close()
 	err := errors.Join(append(errs, <-watched)...)
 	switch {
 	case gone:
@@ -381,5 +382,5 @@ func (s *Socket) Close() error {
 	if s.links == nil { // never opened
 		return nil
 	}
-	return errors.Join(s.closeQueues(), s.links.close())
+	return errors.Join(s.closeQueues(), s.links.Close())
 }

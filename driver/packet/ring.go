@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"ionet/driver"
 	"ionet/driver/internal/frames"
+	"ionet/driver/internal/waiter"
 	"ionet/driver/vnet"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -44,11 +43,7 @@ type ring struct {
 	slot int
 	next int // slot that the kernel fills next; the receiver's
 
-	// wake is an epoll instance over the socket, armed for one event before the
-	// receiver sleeps: while it is awake a frame wakes nobody.
-	wake *os.File
-	raw  syscall.RawConn
-
+	wait *waiter.Waiter
 	lost atomic.Uint64 // frames for which the ring had no room
 
 	mu      sync.RWMutex // guards fd against closing; senders share it
@@ -82,32 +77,18 @@ func newRing(fd, mtu int) (*ring, error) {
 	if err := unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return nil, fmt.Errorf("PACKET_RX_RING of %d octets: %w", ringOctets, err)
 	}
-	if err := r.open(); err != nil {
+	var err error
+	if r.wait, err = waiter.New(fd, r.Control); err == nil {
+		if r.mem, err = unix.Mmap(fd, 0, ringOctets, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+			_ = r.wait.Close()
+			err = fmt.Errorf("mmap of %d octets: %w", ringOctets, err)
+		}
+	}
+	if err != nil {
 		_ = unix.SetsockoptTpacketReq(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, new(unix.TpacketReq))
 		return nil, err
 	}
 	return r, nil
-}
-
-// open makes what the ring is seen and waited for by.
-func (r *ring) open() error {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
-	}
-	if err := errors.Join(unix.SetNonblock(ep, true), unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, r.fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT})); err != nil {
-		unix.Close(ep)
-		return os.NewSyscallError("epoll_ctl", err)
-	}
-	r.wake = os.NewFile(uintptr(ep), "epoll of a packet socket")
-	if r.raw, err = r.wake.SyscallConn(); err == nil {
-		r.mem, err = unix.Mmap(r.fd, 0, ringOctets, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	}
-	if err != nil {
-		r.wake.Close()
-		return fmt.Errorf("mmap of %d octets: %w", ringOctets, err)
-	}
-	return nil
 }
 
 // Close ends Receive. It may be called twice.
@@ -118,7 +99,7 @@ func (r *ring) Close() error {
 		return nil
 	}
 	r.closed = true
-	err := errors.Join(r.wake.Close(), unix.Close(r.fd))
+	err := errors.Join(r.wait.Close(), unix.Close(r.fd))
 	if !r.running {
 		err = errors.Join(err, unix.Munmap(r.mem))
 	}
@@ -165,59 +146,16 @@ func (r *ring) Receive(sink driver.Sink, again func(error) bool) error {
 	defer unix.Munmap(r.mem) //nolint:errcheck // it was mapped
 	sink.Receiving()
 	c := collector{ring: r, sink: sink, pool: sink.Pool()}
-	w := waiter{ring: r}
-	w.look = w.ready
 	for !r.isClosed() {
-		ready := c.ready()
-		if ready > 0 {
-			c.take(ready)
+		if n := c.ready(); n > 0 {
+			c.take(n)
 			continue
 		}
-		err := r.raw.Read(w.look)
-		switch {
-		case r.isClosed():
-		case err != nil:
+		if err := r.wait.Wait(); err != nil && !r.isClosed() && !again(err) {
 			return err
-		case w.err != nil && !again(w.err):
-			return w.err
 		}
-		w.armed, w.err = false, nil
 	}
 	return nil
-}
-
-// waiter sleeps until a frame is in the ring or the socket has failed.
-type waiter struct {
-	*ring
-	look  func(uintptr) bool // ready, one method value for all rounds
-	armed bool
-	err   error
-}
-
-// ready arms the epoll instance and, when it is called again, has it tell what
-// has happened.
-func (w *waiter) ready(ep uintptr) bool {
-	if !w.armed {
-		w.armed = true
-		w.Control(func(fd int) {
-			w.err = unix.EpollCtl(int(ep), unix.EPOLL_CTL_MOD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT})
-		})
-		return w.err != nil
-	}
-	var ev [1]unix.EpollEvent
-	n, err := unix.EpollWait(int(ep), ev[:], 0)
-	if err != nil && err != unix.EINTR {
-		w.err = err
-		return true
-	}
-	if n == 1 && ev[0].Events&unix.EPOLLERR != 0 {
-		w.Control(func(fd int) {
-			if e, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); e != 0 {
-				w.err = unix.Errno(e)
-			}
-		})
-	}
-	return n == 1
 }
 
 // collector makes packets of the frames in the ring.
@@ -226,6 +164,7 @@ type collector struct {
 	sink  driver.Sink
 	pool  *packet.Pool
 	slots [ringBurst]slot
+	sizes [ringBurst]int
 	bufs  [ringBurst]*packet.Buf
 	burst [ringBurst]*packet.Buf
 	waste [vnet.Size]byte // what is read of a frame that nobody takes
@@ -254,19 +193,13 @@ func (r *ring) at(i int) []byte {
 	return r.mem[off : off+r.slot : off+r.slot]
 }
 
-// take hands up the frames of n slots and gives the slots back. Frames of one
-// storage class get their buffers at once.
+// take hands up the frames of n slots and gives the slots back.
 func (c *collector) take(n int) {
 	losing := false
-	for i := 0; i < n; {
-		room, j := packet.Room(c.slots[i].size), i+1
-		for j < n && packet.Room(c.slots[j].size) == room {
-			j++
-		}
-		got := i + c.pool.GetBurst(c.bufs[i:j], c.slots[i].size)
-		clear(c.bufs[got:j])
-		i = j
+	for i := range n {
+		c.sizes[i] = c.slots[i].size
 	}
+	frames.Buffers(c.pool, c.bufs[:n], c.sizes[:n])
 	k, bad, dropped := 0, 0, 0
 	for i := range n {
 		s, b := &c.slots[i], c.bufs[i]

@@ -20,7 +20,7 @@ import (
 // of an existing interface: each pings the other, and a stream arrives whole.
 func TestRouterOverDrivers(t *testing.T) {
 	need.Command(t, "ping", "iputils-ping")
-	for _, driver := range []string{"packet", "packet ring=off", "packet queues=2"} {
+	for _, driver := range []string{"packet", "packet ring=off", "packet queues=2", "xdp"} {
 		t.Run(driver, func(t *testing.T) { routerOverDriver(t, driver) })
 	}
 }

@@ -1,4 +1,6 @@
-package packet
+// Package links tells of the carrier and of the end of an interface that a
+// driver works on.
+package links
 
 import (
 	"encoding/binary"
@@ -11,10 +13,11 @@ import (
 	"ionet/driver"
 )
 
-// links hears of changes to the interfaces of a network namespace (rtnetlink(7)).
-type links struct{ file *os.File }
+// Links hears of changes to the interfaces of a network namespace (rtnetlink(7)).
+type Links struct{ file *os.File }
 
-func watch() (*links, error) {
+// Watch begins to hear of the interfaces of the present network namespace.
+func Watch() (*Links, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, os.NewSyscallError("netlink socket", err)
@@ -23,12 +26,12 @@ func watch() (*links, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("netlink bind", err)
 	}
-	return &links{os.NewFile(uintptr(fd), "rtnetlink")}, nil
+	return &Links{os.NewFile(uintptr(fd), "rtnetlink")}, nil
 }
 
-// follow reports the carrier of interface index to sink, beginning from up,
-// until close, or until the interface is removed, which answers true.
-func (l *links) follow(sink driver.Sink, index int, up bool) (gone bool) {
+// Follow reports the carrier of interface index to sink, beginning from up,
+// until Close, or until the interface is removed, which answers true.
+func (l *Links) Follow(sink driver.Sink, index int, up bool) (gone bool) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := l.file.Read(buf)
@@ -50,8 +53,8 @@ func (l *links) follow(sink driver.Sink, index int, up bool) (gone bool) {
 	}
 }
 
-// close ends follow. It may be called twice.
-func (l *links) close() error {
+// Close ends Follow. It may be called twice.
+func (l *Links) Close() error {
 	if err := l.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err
 	}
