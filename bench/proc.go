@@ -55,6 +55,13 @@ var roles = map[string]func(args []string) error{
 	"veth-echo":      vethEcho,
 	"veth-ping":      vethPing,
 	"addr-router":    addrRouter,
+
+	"forward-io-kernel": ioKernel,
+	"forward-io-ionet":  ioIonet,
+	"forward-io-bare":   ioBare,
+	"forward-io-gvisor": ioGvisor,
+	"forward-io-router": ioKernelRouter,
+	"forward-io-drain":  ioDrain,
 }
 
 func child(args []string) error {
@@ -78,11 +85,13 @@ type process struct {
 }
 
 // placement is where a child runs: the processors all its threads keep to, and
-// its network namespace: a new one, that of a process, or ours.
+// its network namespace: a new one, that of a process, or ours. procs is GOMAXPROCS;
+// 0: as many as the machine has.
 type placement struct {
 	cpus   []int
 	newNet bool
 	netOf  int
+	procs  int
 }
 
 // spawn starts a child. Its threads inherit the placement of the thread that
@@ -90,8 +99,11 @@ type placement struct {
 func spawn(at placement, args ...string) (*process, error) {
 	cmd := exec.Command("/proc/self/exe", append([]string{childArg}, args...)...)
 	cmd.Stderr = os.Stderr
-	// As many Ps as the machine has, whatever the placement: as io-net runs.
-	cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", runtime.NumCPU()))
+	procs := at.procs
+	if procs == 0 { // whatever the placement: as io-net runs
+		procs = runtime.NumCPU()
+	}
+	cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", procs))
 	p := &process{cmd: cmd}
 	in, err := cmd.StdinPipe()
 	if err != nil {

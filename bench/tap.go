@@ -275,16 +275,18 @@ func tapIonet([]string) error {
 }
 
 // openTap opens the TAP without the driver.
-func openTap(flags uint16) (int, error) {
+func openTap(flags uint16) (int, error) { return openTapNamed(tapName, flags) }
+
+func openTapNamed(name string, flags uint16) (int, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return -1, fmt.Errorf("/dev/net/tun: %w", err)
 	}
-	ifr, err := unix.NewIfreq(tapName)
+	ifr, err := unix.NewIfreq(name)
 	must(err)
 	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | flags)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-		return -1, fmt.Errorf("%s: %w", tapName, err)
+		return -1, fmt.Errorf("%s: %w", name, err)
 	}
 	return fd, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -41,10 +42,11 @@ func tapStacks(cpus []int, names []string, args ...string) (stacks []*process, e
 	return stacks, end, nil
 }
 
-// kernelTo has a kernel's process send to the stack's, or receive from it.
-func kernelTo(v *version, p *process, cpus []int, way string) func(time.Duration) (float64, error) {
+// kernelTo has a kernel's process send to the stack's, or receive from it, or
+// send to another address.
+func kernelTo(v *version, p *process, cpus []int, way string, to ...string) func(time.Duration) (float64, error) {
 	return func(d time.Duration) (gbps float64, err error) {
-		k, err := spawn(placement{cpus: cpus, netOf: p.cmd.Process.Pid}, "kernel-stream", v.name, way, d.String())
+		k, err := spawn(placement{cpus: cpus, netOf: p.cmd.Process.Pid}, append([]string{"kernel-stream", v.name, way, d.String()}, to...)...)
 		if err != nil {
 			return 0, err
 		}
@@ -207,7 +209,13 @@ func kernelStream(args []string) error {
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience)); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, v.kernelAddr(v.server, port)); err != nil {
+	to := v.server
+	if len(args) > 3 {
+		if to, err = netip.ParseAddr(args[3]); err != nil {
+			return err
+		}
+	}
+	if err := unix.Connect(fd, v.kernelAddr(to, port)); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	buf := make([]byte, streamChunk)
