@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 
+	"ionet/daemon/mproxy"
 	"ionet/daemon/rtadvd"
 	"ionet/daemon/rtsold"
 	"ionet/stackd"
@@ -19,4 +20,4 @@ func main() {
 }
 
 // daemons are clients of a stack that stay.
-var daemons = []*cli.Command{&rtadvd.Command, &rtsold.Once, &rtsold.Command}
+var daemons = []*cli.Command{&rtadvd.Command, &rtsold.Once, &rtsold.Command, &mproxy.Command}
