@@ -120,11 +120,18 @@ func (m *mrouter) SendGroup(w *netif.Work, p *packet.Buf, ifp *netif.Interface) 
 	h.DecTTL()
 	p.MarkL3(0)
 	p.MarkL4(h.HeaderLen())
-	p.Flags = packet.FlagMulticast
+	p.Flags = packet.FlagMulticast | p.Flags&packet.FlagInjected
 	dst := h.Dst()
 	w.Count(cntForward)
 	if in.groups.Joined(ifp.Index, dst) {
 		in.loopCopy(w, p, ifp)
+	}
+	if f := in.hook.Load(); f != nil {
+		if p = f.Out(w, ifp, p); p == nil {
+			return
+		}
+		h = packet.IPv4(p.Bytes())
+		p.MarkL4(h.HeaderLen())
 	}
 	mtu := ifp.MTU()
 	switch {

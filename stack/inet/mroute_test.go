@@ -16,6 +16,7 @@ import (
 	"ionet/stack/inet"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/pfil"
 	"ionet/stack/socket"
 	. "ionet/stack/stacktest"
 )
@@ -299,6 +300,35 @@ func TestMulticastFragments(t *testing.T) {
 		r.Send(IP{Src: "10.0.0.2", Dst: "239.1.2.3", Proto: 17, Frag: packet.IPv4DF, Data: make([]byte, 1000)}.Frame())
 	})
 	r.expect("en2 239.1.2.3 ttl 63 len 1000 @0") // and no message (RFC 1122 §3.2.2)
+}
+
+// filter blocks what is to leave by an interface.
+type filter struct {
+	pfil.Filter
+	block *netif.Interface
+}
+
+func (f filter) Generation() uint64 { return 1 }
+
+func (f filter) In(_ *netif.Work, _ *netif.Interface, p *packet.Buf) *packet.Buf { return p }
+
+func (f filter) Out(_ *netif.Work, ifp *netif.Interface, p *packet.Buf) *packet.Buf {
+	if ifp == f.block {
+		p.Free()
+		return nil
+	}
+	return p
+}
+
+// A filter is asked at each way out.
+func TestMulticastFilter(t *testing.T) {
+	r := newRouter(t)
+	r.ok(inet.MRTAddMFC, mfcctl("10.0.0.2", "239.1.2.3", 0, 0, 1, 1, 1))
+	hook := new(pfil.Hook)
+	hook.Set(filter{block: r.ifs[2]})
+	r.Inet.SetHook(hook)
+	r.Send(to("239.1.2.3", 9, 10))
+	r.expect("en1 239.1.2.3 ttl 8 len 10", "en3 239.1.2.3 ttl 8 len 10")
 }
 
 // The daemon hears IGMP about every group, also after it has joined one itself; others do not.

@@ -122,7 +122,7 @@ func (m *mrouter) SendGroup(w *netif.Work, p *packet.Buf, ifp *netif.Interface) 
 		_, at, _, _ := transport(h)
 		p.MarkL4(at)
 	}
-	p.Flags = packet.FlagMulticast
+	p.Flags = packet.FlagMulticast | p.Flags&packet.FlagInjected
 	if mtu := in.linkMTU(ifp); !p.Fits(mtu) {
 		in.sendError(w, p, packet.ICMP6TooBig, 0, uint32(mtu))
 		w.Drop(p, cntMRTTooBig)
@@ -133,6 +133,11 @@ func (m *mrouter) SendGroup(w *netif.Work, p *packet.Buf, ifp *netif.Interface) 
 	w.Count(cntForward)
 	if in.groups.joined(ifp.Index, dst) {
 		in.loopCopy(w, p, ifp)
+	}
+	if f := in.hook.Load(); f != nil {
+		if p = f.Out(w, ifp, p); p == nil {
+			return
+		}
 	}
 	_ = ifp.Output(w, ifp, p, dst) // a group needs no neighbour
 }

@@ -16,6 +16,7 @@ import (
 	"ionet/stack/inet6"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/pfil"
 	"ionet/stack/socket"
 	"ionet/stack/stacktest"
 )
@@ -201,6 +202,35 @@ func TestMembersHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.expect("en0 ff0e::5 hlim 3 len 12", "en3 ff0e::5 hlim 4 len 12")
+}
+
+// filter blocks what is to leave by an interface.
+type filter struct {
+	pfil.Filter
+	block *netif.Interface
+}
+
+func (f filter) Generation() uint64 { return 1 }
+
+func (f filter) In(_ *netif.Work, _ *netif.Interface, p *packet.Buf) *packet.Buf { return p }
+
+func (f filter) Out(_ *netif.Work, ifp *netif.Interface, p *packet.Buf) *packet.Buf {
+	if ifp == f.block {
+		p.Free()
+		return nil
+	}
+	return p
+}
+
+// A filter is asked at each way out.
+func TestMulticastFilter(t *testing.T) {
+	r := newRouter(t)
+	r.s.must(inet6.MRT6AddMFC, mf6cctl(there, "ff0e::5", 0, 1, 2, 3))
+	hook := new(pfil.Hook)
+	hook.Set(filter{block: r.ifs[2]})
+	r.Inet6.SetHook(hook)
+	r.Send(from(there, "ff0e::5", 9, 10))
+	r.expect("en1 ff0e::5 hlim 8 len 10", "en3 ff0e::5 hlim 8 len 10")
 }
 
 // The daemon hears MLD about every group.

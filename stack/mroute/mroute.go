@@ -228,6 +228,9 @@ func (r *Router) AddVif(i int, v Vif) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.Active() { // the user has gone meanwhile
+		return syscall.ENOPROTOOPT
+	}
 	t := *r.vifs.Load()
 	if t.vif[i] != nil {
 		return fmt.Errorf("vif %d is %s: %w", i, t.vif[i].If.Name, syscall.EADDRINUSE)
@@ -283,6 +286,9 @@ func (r *Router) AddEntry(w *netif.Work, src, dst netip.Addr, way Way) error {
 	r.mu.Lock()
 	e := r.find(k, hash)
 	switch {
+	case !r.Active(): // the user has gone meanwhile
+		r.mu.Unlock()
+		return syscall.ENOPROTOOPT
 	case e != nil:
 		e.way.Store(&way)
 	case r.cache.Len() >= mostEntries:
