@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"ionet/stack/inet"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
 	rig "ionet/stack/stacktest"
@@ -24,6 +25,7 @@ func FuzzOffloads(f *testing.F) {
 	data := string(make([]byte, 1000))
 	add(rig.UDP("10.0.0.2", "10.0.0.1", 5, 9, data), 34, 6, 100, uint8(packet.GSOUDPv4))
 	add(rig.UDP("10.0.0.2", "10.0.1.2", 5, 9, data), 34, 6, 100, uint8(packet.GSOUDPv4))
+	add(rig.UDP("10.0.0.2", "239.1.2.3", 5, 9, data), 34, 6, 50, uint8(packet.GSOUDPv4))
 	add(rig.UDP("10.0.0.2", "10.0.1.2", 5, 9, data), 34, 6, 0, 0)
 	padded := append(rig.UDP("10.0.0.2", "10.0.0.1", 5, 9, "x"), make([]byte, 500)...)
 	add(padded, 400, 6, 0, 0)
@@ -44,6 +46,20 @@ func FuzzOffloads(f *testing.F) {
 		r.SendOn(en1, rig.ARP(packet.ARPRequest, rig.Peer1, "10.0.1.2", "10.0.1.1"))
 		s := r.UDP(":9")
 		r.Socket(socket.Raw, 0)
+		router := r.Socket(socket.Raw, packet.ProtoIGMP)
+		for _, o := range []struct {
+			name int
+			v    []byte
+		}{
+			{inet.MRTInit, []byte{1}},
+			{inet.MRTAddVif, []byte{0, 0, 0, 1, 0, 0, 0, 0, 10, 0, 0, 1, 0, 0, 0, 0}},
+			{inet.MRTAddVif, []byte{1, 0, 0, 1, 0, 0, 0, 0, 10, 0, 1, 1, 0, 0, 0, 0}},
+			{inet.MRTAddMFC, append([]byte{10, 0, 0, 2, 239, 1, 2, 3, 0, 0, 0, 1}, make([]byte, 32)...)},
+		} {
+			if err := router.Set(inet.LevelIP, o.name, o.v); err != nil {
+				t.Fatal(err)
+			}
+		}
 		start, off, size, gso := binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[4:]), packet.GSOType(b[6]%5)
 		frame := b[7:]
 		p := r.Env.Pool.Get(len(frame))

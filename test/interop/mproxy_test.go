@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ionet/driver/netns"
+	"ionet/protocol"
 	"ionet/test/need"
 	"ionet/test/play"
 )
@@ -295,4 +296,42 @@ func TestMulticastFromBelow(t *testing.T) {
 	if r := w.u.Try("mproxy", "-f", "en0", "en1"); r.Status != 1 || !strings.Contains(r.Err, "there is a multicast routing daemon of IPv4 already") {
 		t.Errorf("a second mproxy: status %d, %s", r.Status, r.Err)
 	}
+}
+
+// TestMulticastProxyLosesInterfaces: interfaces go and come back, and what hosts want is wanted again.
+func TestMulticastProxyLosesInterfaces(t *testing.T) {
+	t.Parallel()
+	u := play.NewUser(t)
+	side := func(name string, args ...string) *play.User {
+		prefix := filepath.Join(u.Dir, name)
+		u.Ionet(prefix, append(args, "-p", "tcpip", "prefix="+prefix)...)
+		return u.At(prefix)
+	}
+	r, h := side("r", "-d", "wire", "lan=0", "-d", "wire", "lan=1"), side("h", "-d", "wire", "lan=1")
+	r.Must("ifconfig", "en0", "10.0.0.1/24")
+	r.Must("ifconfig", "en1", "10.0.1.1/24")
+	h.Must("ifconfig", "en1", "10.0.1.2/24")
+	j := r.Begin(nil, "mproxy", "-fd4", "en0", "en1")
+	netstat := func() string { return r.Try("netstat", "-g").Out }
+	groups := func() string { return r.Try("ifmcstat", "-i", "en0").Out }
+	eventually(t, "netstat -g", `(?m)^ +1 .* 10\.0\.1\.1 `, netstat)
+	s, err := h.Open().Socket(protocol.SockDgram, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetOption(protocol.ProtoIP, protocol.IPAddMembership, []byte{239, 1, 2, 3, 10, 0, 1, 2}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ifmcstat", `239\.1\.2\.3`, groups)
+	r.Must("ifconfig", "en0", "destroy")
+	gone(t, "netstat -g", `(?m)^ +0 .* 10\.0\.0\.1 `, netstat)
+	j.Says(`en0 has gone`)
+	r.Must("ifconfig", "en0", "create")
+	r.Must("ifconfig", "en0", "10.0.0.1/24")
+	eventually(t, "netstat -g", `(?m)^ +0 .* 10\.0\.0\.1 `, netstat)
+	eventually(t, "ifmcstat", `239\.1\.2\.3`, groups)
+	r.Must("ifconfig", "en1", "down")
+	gone(t, "ifmcstat", `239\.1\.2\.3`, groups)
+	r.Must("ifconfig", "en1", "up")
+	eventually(t, "ifmcstat", `239\.1\.2\.3`, groups) // the host is asked, and answers within ten seconds
 }
