@@ -206,18 +206,24 @@ func (s *Socket) bind(fd, i, queues int, fanout *int) error {
 	return nil
 }
 
-// join puts a socket into a fanout group, which the first one makes.
+// join puts a socket into a fanout group, which the first one makes; group is
+// what the others say to join it.
 func join(fd int, first bool, group *int) error {
-	kind := unix.PACKET_FANOUT_HASH | unix.PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+	set := func(value int) error { return unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, value) }
 	if !first {
-		return unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, *group|kind<<16)
+		return set(*group)
 	}
-	err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT, (kind|unix.PACKET_FANOUT_FLAG_UNIQUEID)<<16)
+	kind := unix.PACKET_FANOUT_HASH | unix.PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+	err := set((kind | unix.PACKET_FANOUT_FLAG_UNIQUEID) << 16)
+	if err == unix.EINVAL { // an older kernel; the filter does it
+		kind = unix.PACKET_FANOUT_HASH
+		err = set((kind | unix.PACKET_FANOUT_FLAG_UNIQUEID) << 16)
+	}
 	if err != nil {
 		return err
 	}
 	id, err := unix.GetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_FANOUT)
-	*group = id & 0xffff
+	*group = id&0xffff | kind<<16
 	return err
 }
 
