@@ -140,13 +140,34 @@ func (p *peer) drain() {
 			return
 		}
 		for b, raw := p.next(); b != nil; b, raw = p.next() {
-			var err error
-			if e := raw.Write(func(fd uintptr) bool { err = transmit(fd, b); return err != unix.EAGAIN }); e != nil {
-				err = e
+			err := p.write(raw, b)
+			if err != nil { // another may be at the path by now, as for try
+				if raw = p.again(); raw != nil {
+					err = p.write(raw, b)
+				}
 			}
 			p.done(b, err)
 		}
 	}
+}
+
+// write sends a frame when the peer takes it.
+func (*peer) write(raw syscall.RawConn, b *packet.Buf) (err error) {
+	if e := raw.Write(func(fd uintptr) bool { err = transmit(fd, b); return err != unix.EAGAIN }); e != nil {
+		return e
+	}
+	return err
+}
+
+// again finds who is at the path now, or answers nil.
+func (p *peer) again() syscall.RawConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hangUp()
+	if p.closed || !p.dial() {
+		return nil
+	}
+	return p.raw
 }
 
 // next takes the first frame off the queue, or ends the waiting.

@@ -129,7 +129,6 @@ func TestDeadListener(t *testing.T) {
 		d.Close()
 		t.Error("a live listener's path was taken")
 	}
-	ln.(*net.UnixListener).SetUnlinkOnClose(false)
 	ln.Close()
 	start(t, "listen="+at)
 }
@@ -199,6 +198,42 @@ func TestDgram(t *testing.T) {
 	s.Close()
 	if _, err := os.Stat(a); !os.IsNotExist(err) {
 		t.Errorf("its file stays: %v", err)
+	}
+}
+
+// A peer that has been replaced by another at its path loses what it was sent;
+// what still waited goes to the other.
+func TestDgramWaitsForTheNextPeer(t *testing.T) {
+	dir := t.TempDir()
+	at := filepath.Join(dir, "peer")
+	listen := func() *net.UnixConn {
+		os.Remove(at)
+		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: at, Net: "unixgram"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	s := start(t, "type=dgram,listen="+filepath.Join(dir, "us")+",connect="+at)
+	first := listen()
+	const count = 100
+	for i := range count {
+		s.Send(frame(100, byte(i)))
+	}
+	second := listen()
+	defer second.Close()
+	first.Close() // without having read
+	second.SetReadDeadline(time.Now().Add(sinktest.Patience))
+	got := make([]byte, 2000)
+	for last := -1; last < count-1; {
+		n, err := second.Read(got)
+		if err != nil || n != 100 || last >= 0 && int(got[0]) != last+1 {
+			t.Fatalf("%d octets, frame %d behind %d: %v", n, got[0], last, err)
+		}
+		last = int(got[0])
+	}
+	if n := s.Ifp.Stats.OutDrops.Load(); n != 0 {
+		t.Errorf("%d drops", n)
 	}
 }
 
