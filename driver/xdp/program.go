@@ -68,6 +68,8 @@ func explain(what string, err error) error {
 		return fmt.Errorf("%s: %w; it takes CAP_NET_RAW and CAP_NET_ADMIN in the network namespace, and CAP_BPF", what, err)
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
 		return fmt.Errorf("%s: %w; another XDP program is there (ip link show): end what put it there", what, err)
+	case errors.Is(err, unix.ERANGE), errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%s: %w; the MTU of the interface, or of a veth's other end, may be too large for XDP, which wants a frame in a page: ip link set … mtu 3500", what, err)
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EAFNOSUPPORT):
 		return fmt.Errorf("%s: %w; it takes Linux 5.9 with XDP_SOCKETS", what, err)
 	}

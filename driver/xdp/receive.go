@@ -88,7 +88,7 @@ func (r *receiver) take(n int) {
 			continue
 		}
 		copy(b.Append(len(f)), f)
-		if r.link.veth {
+		if r.link.soft {
 			if start, offset, ok := unfinished(f); ok {
 				b.SetPartial(start, offset)
 				partial++

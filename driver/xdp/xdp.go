@@ -5,9 +5,9 @@
 // the driver is closed.
 //
 // A frame is at most a page, less what the kernel puts in front of it. There
-// are no offloads: checksums and segments are made in the stack. A veth peer
-// leaves checksums unfinished, and XDP has no word for it; on such a link the
-// driver recognises them (unfinished).
+// are no offloads: checksums and segments are made in the stack. A kernel behind
+// a veth leaves checksums unfinished, and XDP has no word for it; on such links
+// the driver recognises them (unfinished).
 package xdp
 
 import (
@@ -29,6 +29,10 @@ import (
 
 const maxQueues = 64
 
+// soft are the kernel's drivers of interfaces that pass on frames which no wire
+// has carried, and so with what their senders have left undone.
+var soft = map[string]bool{"veth": true, "bridge": true, "tun": true, "macvlan": true}
+
 // Link is an interface that has been taken over.
 type Link struct {
 	opt   driver.Options
@@ -38,7 +42,7 @@ type Link struct {
 	mtu   int
 	mac   netif.MAC
 	own   bool // mac is the interface's own
-	veth  bool
+	soft  bool // no wire is behind it
 	up    bool
 
 	links   *links.Links
@@ -101,7 +105,7 @@ func (l *Link) open(want int) (err error) {
 	if err != nil {
 		return err
 	}
-	l.veth = h.driver == "veth"
+	l.soft = soft[h.driver]
 	if want != 0 && want != h.receive {
 		return fmt.Errorf("queues=%d: it has %d receive queues, and each needs a socket, or its frames would not arrive; ethtool -L changes how many it has", want, h.receive)
 	}
@@ -210,7 +214,7 @@ func (l *Link) Info() driver.Info {
 			{Name: "Rings", Value: fmt.Sprintf("%d frames of %d octets each way, %d frames found them full", ringFrames, l.queues[0].chunk, lost)},
 		},
 	}
-	if l.veth {
+	if l.soft {
 		i.Details = append(i.Details, driver.Detail{Name: "Unfinished Checksums", Value: strconv.FormatUint(l.partial.Load(), 10)})
 	}
 	if l.opt.MTU != 0 {

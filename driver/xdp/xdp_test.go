@@ -135,7 +135,25 @@ func TestKernelsChecksums(t *testing.T) {
 	nstest.IP(t, ns, "addr add fd00::1/64 dev v0 nodad")
 	nstest.IP(t, ns, "neigh add 10.99.0.2 lladdr 02:00:00:00:00:01 dev v0")
 	nstest.IP(t, ns, "neigh add fd00::2 lladdr 02:00:00:00:00:01 dev v0")
-	s := open(t, ns, "if=v1,mac=020000000001")
+	kernelSends(t, ns, open(t, ns, "if=v1,mac=020000000001"))
+}
+
+// TestKernelsChecksumsByBridge is the same over a bridge, where the program runs
+// without the driver's help.
+func TestKernelsChecksumsByBridge(t *testing.T) {
+	ns := veth(t, "")
+	nstest.IP(t, ns, "link add bridge0 type bridge")
+	nstest.IP(t, ns, "link set bridge0 address 02:00:00:00:00:01 up")
+	nstest.IP(t, ns, "link set v1 master bridge0")
+	nstest.IP(t, ns, "addr add 10.99.0.1/24 dev v0")
+	nstest.IP(t, ns, "addr add fd00::1/64 dev v0 nodad")
+	nstest.IP(t, ns, "neigh add 10.99.0.2 lladdr 02:00:00:00:00:01 dev v0")
+	nstest.IP(t, ns, "neigh add fd00::2 lladdr 02:00:00:00:00:01 dev v0")
+	kernelSends(t, ns, open(t, ns, "if=bridge0"))
+}
+
+// kernelSends has the kernel behind v0 send to s.
+func kernelSends(t *testing.T, ns string, s *sinktest.Sink) {
 	for family, to := range map[byte]string{4: "10.99.0.2:7", 6: "[fd00::2]:7"} {
 		text := strings.Repeat("left to others", 20)
 		nstest.In(t, ns, func() error {
@@ -257,7 +275,7 @@ func TestCarrierAndRemoval(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	ns := veth(t, "")
+	ns := veth(t, "mtu 9000")
 	for text, says := range map[string]string{
 		"verbose":        "if=NAME",
 		"if=nowhere9":    "no such interface",
@@ -265,6 +283,7 @@ func TestErrors(t *testing.T) {
 		"if=v0,queues=3": "1 receive queues",
 		"if=v0,queues=0": "from 1 to 64",
 		"if=v0,y":        `unknown option "y"`,
+		"if=v0":          "too large for XDP",
 	} {
 		if _, err := Open(options(t, ns, text)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v", text, err)
@@ -390,7 +409,7 @@ func FuzzRings(f *testing.F) {
 			s.done.entries[i] = chunk * uint64(i)
 		}
 		sink := &counter{pool: buf.NewPool(1 << 20), got: make(chan int, 1)}
-		r := receiver{socket: s, link: &Link{veth: true}, sink: quiet{sink}, pool: sink.pool}
+		r := receiver{socket: s, link: &Link{soft: true}, sink: quiet{sink}, pool: sink.pool}
 		r.take(min(s.rx.filled(), burstSize))
 		p := sink.pool.Get(100)
 		clear(p.Append(100))
