@@ -155,6 +155,26 @@ func (s *Stack) Tunnel(name string) (src, dst protocol.Addr, err error) {
 	return src, dst, err
 }
 
+// SetVLAN makes a vlan interface the VLAN tag, from 1 to 4094, of an Ethernet;
+// ClearVLAN takes it off. EBUSY: it is another one's; EEXIST: another interface is
+// that VLAN; EPROTONOSUPPORT: parent is no Ethernet; EADDRNOTAVAIL: it has no parent.
+func (s *Stack) SetVLAN(name string, tag int, parent string) error {
+	_, err := s.IfReq(protocol.SIOCSETVLAN, protocol.IfReq{Name: name, Value: uint32(tag), Text: parent})
+	return err
+}
+
+// ClearVLAN undoes SetVLAN.
+func (s *Stack) ClearVLAN(name string) error {
+	_, err := s.IfReq(protocol.SIOCSETVLAN, protocol.IfReq{Name: name})
+	return err
+}
+
+// VLAN says which VLAN of which interface a vlan interface is; parent "": of none.
+func (s *Stack) VLAN(name string) (tag int, parent string, err error) {
+	r, err := s.IfReq(protocol.SIOCGETVLAN, protocol.IfReq{Name: name})
+	return int(r.Value), r.Text, err
+}
+
 // IfIndex is the index of an interface; ENXIO.
 func (s *Stack) IfIndex(name string) (int, error) {
 	r, err := s.IfReq(protocol.SIOCGIFINDEX, protocol.IfReq{Name: name})

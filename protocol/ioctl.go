@@ -57,6 +57,8 @@ const (
 	SIOCADDMULTI    = iow | 49   // Addr
 	SIOCDELMULTI    = iow | 50   // Addr
 	SIOCGIFMEDIA    = iowr | 56  // Text
+	SIOCSETVLAN     = iow | 57   // Value, and in Text the parent; no parent: it is taken off (NetBSD's SIOCSIFGENERIC)
+	SIOCGETVLAN     = iowr | 58  // Value, Text; Text empty: no parent
 	SIOCSIFLLADDR   = iow | 60   // Addr.Link; ionet's own
 	SIOCSRTSOL      = iow | 61   // solicit routers now, on one interface or, without a name, on all; ionet's own
 	SIOCSIFPHYADDR  = iowal | 70 // AliasReq: Addr and Brd are the source and the destination of a tunnel

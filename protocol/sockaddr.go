@@ -39,6 +39,7 @@ const (
 	IFTEthernet = 6
 	IFTPPP      = 23
 	IFTLoopback = 24
+	IFTL2VLAN   = 135
 	IFTGif      = 240
 )
 

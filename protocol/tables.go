@@ -56,6 +56,8 @@ type InterfaceRow struct {
 	LinkUp     bool         `json:"link_up"`
 	TunnelSrc  string       `json:"tunnel_source,omitempty"` // where a gif leads, in the family of its outer packets
 	TunnelDst  string       `json:"tunnel_destination,omitempty"`
+	VLAN       int          `json:"vlan,omitempty"` // which of VLANParent it is
+	VLANParent string       `json:"vlan_parent,omitempty"`
 	Addresses  []AddressRow `json:"addresses"`
 	InPackets  uint64       `json:"in_packets"`
 	InErrors   uint64       `json:"in_errors"`

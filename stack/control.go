@@ -112,6 +112,9 @@ func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
 		return syscall.ENXIO
 	}
 	s.setFlags(ifp, 0, netif.FlagUp|netif.FlagRunning)
+	for _, v := range s.VLAN.On(ifp) {
+		_ = s.clearVLAN(v) // it has this parent
+	}
 	s.Inet.Detach(ifp)
 	if s.Inet6 != nil {
 		s.Inet6.Detach(ifp)
@@ -119,6 +122,7 @@ func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
 	}
 	s.Env.Ifs.Remove(ifp) // from here on no route to it can be made
 	s.Gif.Destroy(ifp)
+	s.VLAN.Destroy(ifp)
 	s.Routes.DeleteInterface(ifp)
 	s.publish(Event{Kind: IfDeparted, If: ifp})
 	return nil
@@ -169,6 +173,7 @@ func (s *Stack) setFlags(ifp *netif.Interface, set, clear uint32) {
 		}
 	}
 	s.publish(Event{Kind: IfChanged, If: ifp})
+	s.followers(ifp)
 }
 
 func (s *Stack) interfaceUp(ifp *netif.Interface) {
@@ -185,28 +190,41 @@ func (s *Stack) LinkState(ifp *netif.Interface, up bool) {
 	defer s.ctl.Unlock()
 	if ifp.SetLinkUp(up) && !ifp.Gone() {
 		s.publish(Event{Kind: IfChanged, If: ifp})
+		s.followers(ifp)
 	}
 }
 
 // MinMTU is the smallest MTU of an interface (RFC 791).
 const MinMTU = 72
 
-// SetMTU changes the MTU, from MinMTU to max, or as a tunnel takes it. EINVAL.
+// SetMTU changes the MTU, from MinMTU to max, or as a tunnel or a vlan takes it. EINVAL.
 func (s *Stack) SetMTU(ifp *netif.Interface, n, max int) error {
 	min := MinMTU
 	if ifp.Type == netif.TypeGIF || ifp.Type == netif.TypeSTF {
 		min, max = gif.MinMTU, gif.MaxMTU
 	}
+	if ifp.Type == netif.TypeL2VLAN {
+		var err error
+		if max, err = s.maxVLAN(ifp); err != nil {
+			return err
+		}
+	}
 	if n < min || n > max {
 		return fmt.Errorf("mtu %d: %s takes %d to %d: %w", n, ifp.Name, min, max, syscall.EINVAL)
 	}
 	ifp.SetMTU(n)
+	s.resized(ifp)
+	s.shrink(ifp)
+	return nil
+}
+
+// resized sees to it that a changed MTU counts.
+func (s *Stack) resized(ifp *netif.Interface) {
 	s.Inet.Invalidate()
 	if s.Inet6 != nil {
 		s.Inet6.Invalidate()
 	}
 	s.publish(Event{Kind: IfChanged, If: ifp})
-	return nil
 }
 
 // SetMetric changes the routing metric.
@@ -218,10 +236,17 @@ func (s *Stack) SetMetric(ifp *netif.Interface, n int) {
 // SetMAC changes the link address and announces the addresses anew.
 // EINVAL: a group address, or no Ethernet.
 func (s *Stack) SetMAC(ifp *netif.Interface, m netif.MAC) error {
-	if ifp.Type != netif.TypeEther || m.IsMulticast() || m == (netif.MAC{}) {
+	if !ifp.Ether() || m.IsMulticast() || m == (netif.MAC{}) {
 		return syscall.EINVAL
 	}
+	s.setMAC(ifp, m)
+	return nil
+}
+
+func (s *Stack) setMAC(ifp *netif.Interface, m netif.MAC) {
+	old := ifp.MAC()
 	ifp.SetMAC(m)
+	s.VLAN.Readdressed(ifp)
 	if ifp.Up() {
 		s.interfaceUp(ifp)
 		if s.ND != nil {
@@ -231,7 +256,7 @@ func (s *Stack) SetMAC(ifp *netif.Interface, m netif.MAC) error {
 		}
 	}
 	s.publish(Event{Kind: IfChanged, If: ifp})
-	return nil
+	s.readdress(ifp, old)
 }
 
 // AddrSpec is an address to give to an interface. Broadcast and Dst may be
@@ -286,6 +311,7 @@ func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
 	}
 	if ifp.Flags() != was {
 		s.publish(Event{Kind: IfChanged, If: ifp})
+		s.followers(ifp)
 	}
 	return nil
 }

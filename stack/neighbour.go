@@ -113,7 +113,7 @@ func (s *Stack) Neighbours() (out []Neighbour) {
 // neighbourIf is the interface on whose network ip lies.
 func (s *Stack) neighbourIf(ip netip.Addr) *netif.Interface {
 	for _, ifp := range s.Env.Ifs.All() {
-		if ifp.Type != netif.TypeEther {
+		if !ifp.Ether() {
 			continue
 		}
 		for _, a := range ifp.Addrs() {

@@ -34,6 +34,7 @@ import (
 	"ionet/stack/socket"
 	"ionet/stack/tcp"
 	"ionet/stack/udp"
+	"ionet/stack/vlan"
 )
 
 var (
@@ -65,6 +66,7 @@ type Stack struct {
 	ND     *nd6.ND      // with Inet6
 	Auto   *autoconf.Autoconf
 	Gif    *gif.Gif
+	VLAN   *vlan.VLAN
 	UDP    *udp.UDP
 	TCP    *tcp.TCP
 	Ping   *ping.Ping
@@ -104,6 +106,7 @@ func New(c Config) (*Stack, error) {
 	s.Inet = inet.New(env, s.Routes, s.Cache, s.Lo)
 	s.Inet.SetHook(&s.hook)
 	s.Ether = ether.New(env)
+	s.VLAN = vlan.New()
 	s.ARP = arp.New(env, s.Ether, s.Inet.HostUnreachable)
 	s.ARP.Changed = s.neighbours.arp
 	s.UDP = udp.New(env, udp.Config{ReuseportUnicast: c.ReuseportUnicast, SocketMemory: &s.sockMem})

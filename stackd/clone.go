@@ -3,6 +3,7 @@ package stackd
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -10,15 +11,16 @@ import (
 )
 
 // cloners are the kinds of interface that ifconfig create makes: enN, a
-// station on the user's own segment N, loN, gifN, a tunnel, and stfN, 6to4.
-var cloners = []string{"en", "gif", "lo", "stf"}
+// station on the user's own segment N, loN, gifN, a tunnel, stfN, 6to4, and vlanN, a
+// VLAN of an Ethernet.
+var cloners = []string{"en", "gif", "lo", "stf", "vlan"}
 
 // create makes the interface name, or the first free one of a kind, and
 // answers its name.
 func (s *server) create(name string) (string, error) {
 	kind, unit := netif.Unit(name)
 	if !slices.Contains(cloners, kind) {
-		return "", errf(unix.EINVAL, "%s: only en, gif, lo and stf interfaces can be created; mount adds a driver", name)
+		return "", errf(unix.EINVAL, "%s: only %s interfaces can be created; mount adds a driver", name, strings.Join(cloners, ", "))
 	}
 	if s.static {
 		return "", errf(unix.EPERM, "this io-net was started with -s: no interface comes or goes")
@@ -34,6 +36,8 @@ func (s *server) create(name string) (string, error) {
 		name, _, err = s.eng.mount("wire", fmt.Sprintf("lan=%d", unit))
 	case "lo":
 		_, err = eng.AddLoopback(name)
+	case "vlan":
+		_, err = eng.AddVLAN(name)
 	default:
 		_, err = eng.AddTunnel(name)
 	}

@@ -40,7 +40,7 @@ func changes(req uint32) bool {
 	switch req {
 	case protocol.SIOCGIFFLAGS, protocol.SIOCGIFMETRIC, protocol.SIOCGIFADDR, protocol.SIOCGIFDSTADDR, protocol.SIOCGIFBRDADDR,
 		protocol.SIOCGIFNETMASK, protocol.SIOCGIFMEDIA, protocol.SIOCIFGCLONERS, protocol.SIOCGIFMTU, protocol.SIOCGIFINDEX,
-		protocol.SIOCGDEFIFACE, protocol.SIOCGIFPSRCADDR, protocol.SIOCGIFPDSTADDR,
+		protocol.SIOCGDEFIFACE, protocol.SIOCGIFPSRCADDR, protocol.SIOCGIFPDSTADDR, protocol.SIOCGETVLAN,
 		protocol.SIOCGETVIFCNT, protocol.SIOCGETMIFCNTIN6, protocol.SIOCGETSGCNT, protocol.SIOCGETSGCNTIN6:
 		return false
 	}
@@ -123,6 +123,12 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 		}
 	case protocol.SIOCDIFPHYADDR:
 		return nil, eng.DeleteTunnel(ifp)
+	case protocol.SIOCSETVLAN:
+		return nil, s.setVLAN(ifp, r)
+	case protocol.SIOCGETVLAN:
+		if err := s.getVLAN(ifp, &r); err != nil {
+			return nil, err
+		}
 	case protocol.SIOCSNDINFO:
 		return nil, s.setND(ifp, r)
 	case protocol.SIOCSIFMETRIC:

@@ -208,14 +208,25 @@ func compacted(recs []record) []record {
 	return out
 }
 
-// bury marks the requests that concerned an interface that is gone.
+// bury marks the requests that concerned an interface that is gone, and those that
+// made others stand on it.
 func bury(recs []record, dead []bool, key string) {
 	ifname := strings.TrimPrefix(key, "if ")
 	for i, r := range recs {
-		if r.kind == recIoctl && len(r.body) >= 4+protocol.IfNameLen && cstring(r.body[4:4+protocol.IfNameLen]) == ifname {
+		if r.kind == recIoctl && len(r.body) >= 4+protocol.IfNameLen && cstring(r.body[4:4+protocol.IfNameLen]) == ifname || standsOn(r, ifname) {
 			dead[i] = true
 		}
 	}
+}
+
+// standsOn reports a request that made a vlan of an interface.
+func standsOn(r record, ifname string) bool {
+	req, arg := protocol.NewReader(r.body).U32(), r.body[min(4, len(r.body)):]
+	if r.kind != recIoctl || req != protocol.SIOCSETVLAN {
+		return false
+	}
+	a, err := protocol.ParseIfReq(req, arg)
+	return err == nil && a.Text == ifname
 }
 
 func cstring(b []byte) string {
@@ -262,6 +273,10 @@ func recordKey(r record) (key string, makes, undoes bool) {
 		case protocol.SIOCIFCREATE, protocol.SIOCIFDESTROY:
 			if a, err := protocol.ParseIfReq(req, r.body[4:]); err == nil {
 				return "if " + a.Name, req == protocol.SIOCIFCREATE, req == protocol.SIOCIFDESTROY
+			}
+		case protocol.SIOCSETVLAN:
+			if a, err := protocol.ParseIfReq(req, r.body[4:]); err == nil {
+				return "vlan " + a.Name, a.Text != "", a.Text == ""
 			}
 		case protocol.SIOCSIFPHYADDR:
 			if a, err := protocol.ParseAliasReq(r.body[4:]); err == nil {

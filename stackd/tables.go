@@ -116,6 +116,7 @@ func (s *server) interfaceRow(ifp *netif.Interface) protocol.InterfaceRow {
 		r.Link = m.String()
 	}
 	s.tunnelRow(&r, ifp)
+	s.vlanRow(&r, ifp)
 	if d := s.eng.Device(ifp.Name); d != nil {
 		r.Media = media(d.Info().Rate)
 	}

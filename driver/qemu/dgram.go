@@ -109,7 +109,7 @@ func resolve(local, remote string) (family int, l, r unix.Sockaddr, err error) {
 // Info tells both addresses.
 func (d *Dgram) Info() driver.Info {
 	return driver.Info{
-		Family: "en", Description: "QEMU datagram socket", MAC: d.opt.MAC, MTU: d.opt.MTU, MaxMTU: maxMTU,
+		Family: "en", Description: "QEMU datagram socket", MAC: d.opt.MAC, MTU: d.opt.MTU, MaxMTU: maxMTU, Caps: netif.CapVLANMTU,
 		Details: []driver.Detail{{Name: "Local Socket", Value: d.local.text}, {Name: "Remote Socket", Value: d.remote.text}},
 	}
 }

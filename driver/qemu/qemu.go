@@ -145,7 +145,7 @@ func (s *Stream) dial() (net.Conn, error) {
 
 // Info tells the state of the connection.
 func (s *Stream) Info() driver.Info {
-	i := driver.Info{Family: "en", Description: "QEMU stream socket", MAC: s.opt.MAC, MTU: s.opt.MTU, MaxMTU: maxMTU}
+	i := driver.Info{Family: "en", Description: "QEMU stream socket", MAC: s.opt.MAC, MTU: s.opt.MTU, MaxMTU: maxMTU, Caps: netif.CapVLANMTU}
 	name := "Connects To"
 	if s.ln != nil {
 		name = "Listens On"

@@ -188,7 +188,7 @@ func (t *Tap) queue(b *packet.Buf) int {
 func (t *Tap) Info() driver.Info {
 	i := driver.Info{
 		Family: "en", Description: "TAP " + t.name, MAC: t.mac,
-		MTU: defaultMTU, MaxMTU: maxMTU, Caps: t.caps,
+		MTU: defaultMTU, MaxMTU: maxMTU, Caps: t.caps | netif.CapVLANMTU,
 		Details: []driver.Detail{
 			{Name: "Host Interface", Value: t.name},
 			{Name: "Queues", Value: strconv.Itoa(len(t.queues))},

@@ -239,7 +239,7 @@ func (m *memory) Info() driver.Info {
 	all := m.seg.stations.Load().all
 	i := driver.Info{
 		Family: "en", Description: "Local wire in memory", MAC: m.mac,
-		MTU: m.mtu, MaxMTU: maxMTU, Caps: offloads &^ m.seg.Without,
+		MTU: m.mtu, MaxMTU: maxMTU, Caps: offloads&^m.seg.Without | netif.CapVLANMTU,
 		Details: []driver.Detail{{Name: "Segment Members", Value: strconv.Itoa(len(all))}},
 	}
 	for _, to := range all {

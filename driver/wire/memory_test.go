@@ -44,8 +44,8 @@ func TestSegmentInMemory(t *testing.T) {
 func TestSegmentWithoutOffloads(t *testing.T) {
 	seg := NewSegment()
 	seg.Without = netif.CapTSO4 | netif.CapTSO6 | netif.CapUSO
-	if c := attach(t, seg).d.Info().Caps; c != netif.CapCsum {
-		t.Errorf("caps %x, want %x", c, netif.CapCsum)
+	if c := attach(t, seg).d.Info().Caps; c != netif.CapCsum|netif.CapVLANMTU {
+		t.Errorf("caps %x, want %x", c, netif.CapCsum|netif.CapVLANMTU)
 	}
 }
 

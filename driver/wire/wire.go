@@ -481,7 +481,7 @@ func (w *Wire) SetFilter(promisc, allmulti bool, groups []netif.MAC) {
 func (w *Wire) Info() driver.Info {
 	i := driver.Info{
 		Family: "en", Description: "Local wire", MAC: w.mac,
-		MTU: defaultMTU, MaxMTU: maxMTU, Caps: offloads,
+		MTU: defaultMTU, MaxMTU: maxMTU, Caps: offloads | netif.CapVLANMTU,
 	}
 	if w.opt.MTU != 0 {
 		i.MTU = w.opt.MTU

@@ -176,7 +176,7 @@ func (l *link) hardware() netif.MAC {
 		return m
 	}
 	for _, ifp := range l.a.env.Ifs.All() {
-		if ifp.Type == netif.TypeEther {
+		if ifp.Ether() {
 			return ifp.MAC()
 		}
 	}

@@ -137,7 +137,7 @@ func (l *link) linkLocal() (found *netif.Addr) {
 
 func (a *Autoconf) sendSolicit(w *netif.Work, l *link, src netip.Addr, tell bool) {
 	n := packet.RouterSolLen
-	if tell && l.ifp.Type == netif.TypeEther {
+	if tell && l.ifp.Ether() {
 		n += 8
 	}
 	p := a.env.Pool.Get(packet.IPv6Len + n)

@@ -63,9 +63,11 @@ func (e *Ether) ResolveWith(v6 bool, r Resolver) {
 	}
 }
 
-// Attach makes ifp an Ethernet interface.
+// Attach makes ifp an Ethernet interface, or the vlan that it is a usable one.
 func (e *Ether) Attach(ifp *netif.Interface) {
-	ifp.Type, ifp.HdrLen = netif.TypeEther, packet.EtherLen
+	if ifp.HdrLen = packet.EtherLen; ifp.Type != netif.TypeL2VLAN {
+		ifp.Type = netif.TypeEther
+	}
 	ifp.Input, ifp.Output, ifp.Neighbour = e.Input, e.Output, e.neighbour
 }
 
@@ -73,6 +75,9 @@ func (e *Ether) Attach(ifp *netif.Interface) {
 // other stay together; the order within a type is kept.
 func (e *Ether) Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {
 	ifp.TapIn(w, burst)
+	if above := ifp.Above(); above != nil {
+		burst = take(w, ifp, above, burst)
+	}
 	var octets, mcast uint64
 	own := ifp.MAC()
 	up := ifp.Up()
@@ -137,6 +142,22 @@ func (e *Ether) Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) 
 	}
 }
 
+// take gives what stands on ifp the frames that are its own, and counts them.
+func take(w *netif.Work, ifp *netif.Interface, above *netif.Above, burst []*packet.Buf) []*packet.Buf {
+	n, octets := len(burst), octetsOf(burst)
+	burst = above.VLANs.Take(w, ifp, burst)
+	ifp.Stats.InPackets.Add(uint64(n - len(burst)))
+	ifp.Stats.InBytes.Add(octets - octetsOf(burst))
+	return burst
+}
+
+func octetsOf(burst []*packet.Buf) (n uint64) {
+	for _, p := range burst {
+		n += uint64(p.Len())
+	}
+	return n
+}
+
 func (e *Ether) deliver(w *netif.Work, ifp *netif.Interface, typ uint16, run []*packet.Buf) {
 	for i, t := range e.types {
 		if t == typ {
@@ -144,10 +165,26 @@ func (e *Ether) deliver(w *netif.Work, ifp *netif.Interface, typ uint16, run []*
 			return
 		}
 	}
-	ifp.Stats.NoProto.Add(uint64(len(run)))
-	for _, p := range run {
+	for i, p := range run {
+		if inner, ok := untagged(typ, p); ok {
+			p.TrimFront(packet.VLANTagLen)
+			p.MarkL3(0)
+			e.deliver(w, ifp, inner, run[i:i+1])
+			continue
+		}
+		ifp.Stats.NoProto.Add(1)
 		w.Drop(p, cntNoProto)
 	}
+}
+
+// untagged is the type behind a tag that says a priority and no VLAN: such a frame is
+// as one without it (IEEE 802.1Q §6.9).
+func untagged(typ uint16, p *packet.Buf) (inner uint16, ok bool) {
+	if typ != packet.EtherVLAN || p.Len() < packet.VLANTagLen {
+		return 0, false
+	}
+	id, inner := packet.VLANTag(p.Bytes())
+	return inner, id == 0 && inner != packet.EtherVLAN
 }
 
 func (e *Ether) neighbour(ifp *netif.Interface, nexthop netip.Addr) *netif.Neighbour {

@@ -130,7 +130,7 @@ func (in *Inet) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 		a.Alias = old.Alias
 		in.dropRoutes(old)
 	}
-	probe := ifp.Type == netif.TypeEther && in.neigh != nil && (old == nil || old.Tentative || old.Duplicated)
+	probe := ifp.Ether() && in.neigh != nil && (old == nil || old.Tentative || old.Duplicated)
 	n := int(in.env.MIB.Int(nodeDADCount))
 	a.Tentative = probe && n > 0 && ifp.Flags()&netif.FlagRunning != 0
 	in.put(ifp, old, &a)
@@ -292,7 +292,7 @@ func (in *Inet) dropRoutes(a *netif.Addr) {
 // InterfaceUp announces the addresses of an interface that came up. One that
 // was being probed is probed again; one that somebody else has stays silent.
 func (in *Inet) InterfaceUp(ifp *netif.Interface) {
-	if ifp.Type == netif.TypeEther && in.neigh != nil {
+	if ifp.Ether() && in.neigh != nil {
 		for _, a := range v4Addrs(ifp) {
 			switch {
 			case a.Tentative:
@@ -308,7 +308,7 @@ func (in *Inet) InterfaceUp(ifp *netif.Interface) {
 // InterfaceDown forgets what was learnt on an interface that went down. An
 // address that is being probed has to wait: nobody would hear it asked for.
 func (in *Inet) InterfaceDown(ifp *netif.Interface) {
-	if ifp.Type == netif.TypeEther && in.neigh != nil {
+	if ifp.Ether() && in.neigh != nil {
 		for _, a := range v4Addrs(ifp) {
 			if a.Tentative {
 				in.neigh.Forget(ifp, a.Addr)

@@ -160,7 +160,7 @@ func (in *Inet6) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 // asks reports whether there may be other owners of an address on the link of ifp: on an
 // Ethernet, and at the far end of a tunnel (in6if_do_dad).
 func asks(ifp *netif.Interface) bool {
-	return ifp.Type == netif.TypeEther || ifp.Type == netif.TypeGIF
+	return ifp.Ether() || ifp.Type == netif.TypeGIF
 }
 
 // changeAddr gives an address other flags, lifetimes, or another prefix length.

@@ -88,7 +88,7 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 		w.Drop(p, cntCantFwd)
 		return
 	}
-	if back && rc.If.Type == netif.TypeEther && in.nd != nil && in.env.MIB.On(nodeRedirect) {
+	if back && rc.If.Ether() && in.nd != nil && in.env.MIB.On(nodeRedirect) {
 		w.Count(cntRedirSent)
 		in.nd.SendRedirect(w, rc.If, p, rc.NextHop)
 	}

@@ -192,7 +192,7 @@ func (s *Set) drop(m *group) {
 	m.gone = true
 	s.quiet(m)
 	delete(s.all, m.key)
-	if m.ifp.Type == netif.TypeEther {
+	if m.ifp.Ether() {
 		m.ifp.LeaveGroup(netif.GroupMAC(m.key.group))
 	}
 }
@@ -226,7 +226,7 @@ func (s *Set) Join(w *netif.Work, ifp *netif.Interface, ip netip.Addr, o Member)
 		m.change.Fn = func(w *netif.Work) { s.tell(w, m) }
 		m.reply.Fn = func(w *netif.Work) { s.answer(w, m) }
 		s.all[k] = m
-		if ifp.Type == netif.TypeEther {
+		if ifp.Ether() {
 			ifp.JoinGroup(netif.GroupMAC(ip))
 		}
 		s.publish()

@@ -68,7 +68,7 @@ func (nd *ND) send(w *netif.Work, ifp *netif.Interface, p *packet.Buf, src, dst 
 
 // linked reports whether stations on the link of ifp have addresses there: a tunnel's
 // have none, and so no cache, and no options to tell them by (RFC 4213 §3.8).
-func linked(ifp *netif.Interface) bool { return ifp.Type == netif.TypeEther }
+func linked(ifp *netif.Interface) bool { return ifp.Ether() }
 
 // sourceFor is the address to ask with (RFC 4861 §7.2.2): want, if it is ours on
 // ifp, else a link-local one, else any. None that may turn out to be another's:

@@ -36,10 +36,11 @@ const (
 
 // Link types (BSD's IFT_*).
 const (
-	TypeEther = 0x6
-	TypeLoop  = 0x18
-	TypeSTF   = 0xd7 // 6to4
-	TypeGIF   = 0xf0 // a generic tunnel
+	TypeEther  = 0x6
+	TypeLoop   = 0x18
+	TypeL2VLAN = 0x87 // a VLAN of an Ethernet
+	TypeSTF    = 0xd7 // 6to4
+	TypeGIF    = 0xf0 // a generic tunnel
 )
 
 // MAC is a 48-bit link address.
@@ -76,6 +77,8 @@ const (
 	CapTSO4
 	CapTSO6
 	CapUSO
+	// CapVLANMTU: a frame of the MTU may have a VLAN tag besides.
+	CapVLANMTU
 )
 
 // Driver is the lower side of an interface: where its frames go.
@@ -131,13 +134,15 @@ type Interface struct {
 	// be asked for, or the link has no such thing. Set by the link room.
 	Neighbour func(ifp *Interface, nexthop netip.Addr) *Neighbour
 
-	driver Driver
-	caps   Caps
-	flags  atomic.Uint32
-	mtu    atomic.Int32
-	metric atomic.Int32
-	linkUp atomic.Bool
-	gone   atomic.Bool
+	driver  Driver
+	stacked Stacked
+	caps    Caps
+	above   atomic.Pointer[Above]
+	flags   atomic.Uint32
+	mtu     atomic.Int32
+	metric  atomic.Int32
+	linkUp  atomic.Bool
+	gone    atomic.Bool
 
 	mu      sync.Mutex // writers of what follows
 	mac     atomic.Pointer[MAC]
@@ -145,6 +150,7 @@ type Interface struct {
 	taps    atomic.Pointer[[]Tap]
 	groups  map[MAC]int
 	allMult int // wishes for all groups
+	promisc int // wishes for all frames
 	lastErr atomic.Pointer[string]
 }
 
@@ -199,11 +205,13 @@ type Config struct {
 	MAC    MAC
 	Caps   Caps
 	Driver Driver
+	// Stacked is there instead of a driver if the interface stands on others.
+	Stacked Stacked
 }
 
 // New makes an interface; [Table.Add] gives it its index.
 func New(c Config) *Interface {
-	ifp := &Interface{Name: c.Name, Type: c.Type, HdrLen: c.HdrLen, driver: c.Driver, caps: c.Caps, groups: map[MAC]int{}}
+	ifp := &Interface{Name: c.Name, Type: c.Type, HdrLen: c.HdrLen, driver: c.Driver, stacked: c.Stacked, caps: c.Caps, groups: map[MAC]int{}}
 	ifp.flags.Store(c.Flags)
 	ifp.mtu.Store(int32(c.MTU))
 	ifp.mac.Store(&c.MAC)
@@ -354,20 +362,25 @@ func (ifp *Interface) editGroup(m MAC, n int) {
 }
 
 // AllMulti asks the link for all groups (if_allmulti); each wish ends with a false.
-func (ifp *Interface) AllMulti(on bool) {
+func (ifp *Interface) AllMulti(on bool) { ifp.wish(&ifp.allMult, FlagAllMulti, on) }
+
+// Promisc asks the link for all frames (ifpromisc); each wish ends with a false.
+func (ifp *Interface) Promisc(on bool) { ifp.wish(&ifp.promisc, FlagPromisc, on) }
+
+func (ifp *Interface) wish(wishes *int, flag uint32, on bool) {
 	ifp.mu.Lock()
 	defer ifp.mu.Unlock()
-	was := ifp.allMult > 0
-	if ifp.allMult--; on {
-		ifp.allMult += 2
+	was := *wishes > 0
+	if *wishes--; on {
+		*wishes += 2
 	}
-	switch now := ifp.allMult > 0; {
+	switch now := *wishes > 0; {
 	case now == was:
 		return
 	case now:
-		ifp.SetFlags(FlagAllMulti, 0)
+		ifp.SetFlags(flag, 0)
 	default:
-		ifp.SetFlags(0, FlagAllMulti)
+		ifp.SetFlags(0, flag)
 	}
 	ifp.refilter()
 }
@@ -381,6 +394,9 @@ func (ifp *Interface) Refilter() {
 
 func (ifp *Interface) refilter() {
 	f, ok := ifp.driver.(Filter)
+	if ifp.stacked != nil {
+		f, ok = ifp.stacked, true
+	}
 	if !ok {
 		return
 	}
@@ -390,7 +406,7 @@ func (ifp *Interface) refilter() {
 		groups = append(groups, m)
 	}
 	fl := ifp.flags.Load()
-	f.SetFilter(fl&FlagPromisc != 0, fl&FlagAllMulti != 0 || ifp.allMult > 0, groups)
+	f.SetFilter(fl&FlagPromisc != 0 || ifp.promisc > 0, fl&FlagAllMulti != 0 || ifp.allMult > 0, groups)
 }
 
 // Groups is the number of link group addresses in use.
@@ -426,7 +442,7 @@ func (ifp *Interface) cut(out, burst []*packet.Buf) []*packet.Buf {
 
 func (ifp *Interface) transmit(w *Work, burst []*packet.Buf) {
 	ifp.tap(w, burst, true)
-	if !ifp.Up() || ifp.driver == nil {
+	if !ifp.Up() || ifp.driver == nil && ifp.stacked == nil {
 		ifp.Stats.OutDrops.Add(uint64(len(burst)))
 		packet.FreeBurst(burst)
 		return
@@ -450,6 +466,10 @@ func (ifp *Interface) transmit(w *Work, burst []*packet.Buf) {
 	ifp.Stats.OutBytes.Add(octets)
 	if mcast != 0 {
 		ifp.Stats.OutMcast.Add(mcast)
+	}
+	if ifp.stacked != nil {
+		ifp.stacked.TransmitOn(w, ifp, burst)
+		return
 	}
 	ifp.driver.Transmit(ifp, burst)
 }

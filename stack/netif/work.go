@@ -207,12 +207,15 @@ func (w *Work) Transmit(ifp *Interface, pkt *packet.Buf) {
 	w.tx = append(w.tx, txQueue{ifp, append(make([]*packet.Buf, 0, 64), pkt)})
 }
 
+// flushTx transmits. Who is stacked on other interfaces puts frames for them
+// at the end of the list meanwhile.
 func (w *Work) flushTx() {
 	for i := 0; i < len(w.tx); i++ {
-		q := &w.tx[i]
+		q := w.tx[i]
+		w.tx[i].ifp, w.tx[i].pkts = nil, nil // nothing joins it any more
 		q.ifp.transmit(w, q.pkts)
 		clear(q.pkts)
-		q.pkts, q.ifp = q.pkts[:0], nil
+		w.tx[i].pkts = q.pkts[:0]
 	}
 	w.tx = w.tx[:0]
 }

@@ -29,3 +29,14 @@ func PutEther(b []byte, dst, src [6]byte, typ uint16) {
 	copy(b[6:12], src[:])
 	binary.BigEndian.PutUint16(b[12:], typ)
 }
+
+// A tag of IEEE 802.1Q lies behind the addresses: the type EtherVLAN, and in two
+// octets a priority (3 bits), drop eligibility (1) and the number of a VLAN (12). What
+// lies behind the Ethernet header is then these two octets and the type.
+const VLANTagLen = 4
+
+// VLANTag reads the two octets behind an Ethernet header of type EtherVLAN, and the type
+// behind them.
+func VLANTag(b []byte) (id, typ uint16) {
+	return binary.BigEndian.Uint16(b) & 0xfff, binary.BigEndian.Uint16(b[2:])
+}

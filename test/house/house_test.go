@@ -88,6 +88,7 @@ var plan = map[string][]string{
 	"ionet/stack/socket":    protocolRoom(),
 	"ionet/stack/tcp":       protocolRoom("ionet/stack/socket"),
 	"ionet/stack/udp":       protocolRoom("ionet/stack/socket"),
+	"ionet/stack/vlan":      protocolRoom(),
 	// What both families' networks are made of.
 	"ionet/stack/mroute":     protocolRoom(),
 	"ionet/stack/membership": protocolRoom(),

@@ -96,6 +96,10 @@ func (c *command) step(r protocol.InterfaceRow, s Step) error {
 		return c.tunnel(name, s.Ends)
 	case DeleteTunnel:
 		return Request("SIOCDIFPHYADDR", c.s.DeleteTunnel(name))
+	case SetVLAN:
+		return Request("SIOCSETVLAN", c.s.SetVLAN(name, s.Value, s.Text))
+	case ClearVLAN:
+		return Request("SIOCSETVLAN", c.s.ClearVLAN(name))
 	case Unsupported:
 		return Request(s.Text, syscall.ENOTTY)
 	}

@@ -30,7 +30,7 @@ var Command = cli.Command{
 		"All words are read before anything changes. Flags, mtu and metric are then set in the order of the words, addresses last; " +
 		"the first failure ends the command with a status other than 0, also where the original went on.\n\n" +
 		"A driver here chooses its medium by itself: media and mediaopt succeed for what is there already. Words for hardware that the " +
-		"stack does not have (nwid, nwkey, vlan, vlanif) are read, and fail.",
+		"stack does not have (nwid, nwkey) are read, and fail.",
 	Options: []cli.Opt{
 		{Flags: "-a", Text: "Show all interfaces."},
 		{Flags: "-b", Text: "With -a or -l: only those that can broadcast."},
@@ -56,14 +56,16 @@ var Command = cli.Command{
 		{Flags: "anycast, tentative, deprecated, autoconf", Text: "Flags of an IPv6 address."},
 		{Flags: "eui64", Text: "The lower half of the IPv6 address, left zero, is that of the interface's link-local one."},
 		{Flags: "pltime n, vltime n", Text: "How many seconds an IPv6 address is preferred, and valid; for ever if not said."},
-		{Flags: "create, destroy", Text: "Make or remove an interface of a kind that -C shows: gif is a tunnel, stf is 6to4, of which there is one; its address is inet6 " +
+		{Flags: "create, destroy", Text: "Make or remove an interface of a kind that -C shows: gif is a tunnel, stf is 6to4, of which there is one, vlan is a VLAN of an Ethernet. The address of stf is inet6 " +
 			"2002:, a public IPv4 address of this host in eight hexadecimal digits, and prefixlen 16."},
 		{Flags: "tunnel source destination", Text: "Have a gif lead from an address of this host to another host's. Both are of one family, inet or inet6, whatever is sent through."},
 		{Flags: "deletetunnel", Text: "Have it lead nowhere."},
+		{Flags: "vlan n vlanif parent", Text: "A vlan interface sends and receives the frames of parent, an Ethernet, that have the tag n, 1 to 4094 (IEEE 802.1Q)."},
+		{Flags: "-vlanif", Text: "Take it off its parent. Its addresses stay."},
 		{Flags: "link2", Text: "On gif and stf: take packets of the far end by whatever interface, not only by the one that the route to it goes out by."},
 	},
 	JSON: "One object a line for each interface: name, index, type (IFT_*), flags (IFF_*), mtu, metric, link (the link address), media, link_up, " +
-		"tunnel_source, tunnel_destination (of a gif that leads somewhere), addresses, in_packets, in_errors, in_bytes, in_mcast, in_drops, the same for out_, collisions, no_proto, last_change (Unix seconds). " +
+		"tunnel_source, tunnel_destination (of a gif that leads somewhere), vlan, vlan_parent (of a vlan that has one), addresses, in_packets, in_errors, in_bytes, in_mcast, in_drops, the same for out_, collisions, no_proto, last_change (Unix seconds). " +
 		"An address: family (\"inet\", \"inet6\"), address (with its scope), prefixlen, broadcast, destination, alias, tentative, duplicated, " +
 		"flags (IN6_IFF_*), pltime, vltime (seconds left, -1 for ever), scopeid; what is empty or false from broadcast on is left out. -l prints the same objects; -C prints {\"cloners\": [...]}.",
 	ExitStatus: []cli.Exit{
@@ -76,6 +78,7 @@ var Command = cli.Command{
 		{Name: "ifconfig en0 alias 10.0.0.2 netmask 255.255.255.255", Text: "One more address."},
 		{Name: "ifconfig -a", Text: "All interfaces."},
 		{Name: "ifconfig gif0 create; ifconfig gif0 tunnel 10.0.0.1 10.0.0.2; ifconfig gif0 inet6 2001:db8::1 2001:db8::2", Text: "IPv6 through IPv4."},
+		{Name: "ifconfig vlan0 create; ifconfig vlan0 vlan 5 vlanif en0; ifconfig vlan0 10.5.0.1/24", Text: "VLAN 5 of en0."},
 	},
 	SeeAlso: []string{"arp(8)", "gifconfig(8)", "io-net(8)", "netstat(1)", "nicinfo(8)", "route(8)", "sysctl(8)"},
 	Run:     run,

@@ -34,6 +34,8 @@ type Stack interface {
 	DestroyInterface(name string) error
 	SetTunnel(name string, src, dst protocol.Addr) error
 	DeleteTunnel(name string) error
+	SetVLAN(name string, tag int, parent string) error
+	ClearVLAN(name string) error
 	Cloners() ([]string, error)
 	LookupHost(ctx context.Context, name string) ([]netip.Addr, error)
 }

@@ -55,6 +55,9 @@ func (f *fake) Interfaces(name string) ([]protocol.InterfaceRow, error) {
 			{Family: "inet6", Address: "2001:db8::1", Bits: 128, Destination: "2001:db8::2"},
 		}},
 		{Name: "gif1", Index: 6, Type: protocol.IFTGif, Flags: 0x8051, MTU: 1280, LinkUp: true, TunnelSrc: "fe80::1%en0", TunnelDst: "fe80::2%en0", Addresses: []protocol.AddressRow{}},
+		{Name: "vlan0", Index: 7, Type: protocol.IFTL2VLAN, Flags: 0x8843, MTU: 1500, Link: "00:50:da:c8:2f:96", LinkUp: true, VLAN: 5, VLANParent: "en0", Addresses: []protocol.AddressRow{
+			{Family: "inet", Address: "10.5.0.1", Bits: 24, Broadcast: "10.5.0.255"},
+		}},
 	}
 	if f.tentative > 0 {
 		rows[2].Addresses = append(rows[2].Addresses, protocol.AddressRow{Family: "inet", Address: "10.9.9.9", Bits: 8, Tentative: true, Broadcast: "10.255.255.255"})
@@ -90,7 +93,11 @@ func (f *fake) SetTunnel(name string, src, dst protocol.Addr) error {
 	return f.do("tunnel %s %v %v", name, src, dst)
 }
 func (f *fake) DeleteTunnel(name string) error { return f.do("deletetunnel %s", name) }
-func (f *fake) Cloners() ([]string, error)     { return []string{"gif", "vlan"}, f.do("cloners") }
+func (f *fake) SetVLAN(name string, tag int, parent string) error {
+	return f.do("vlan %s %d %s", name, tag, parent)
+}
+func (f *fake) ClearVLAN(name string) error { return f.do("-vlan %s", name) }
+func (f *fake) Cloners() ([]string, error)  { return []string{"gif", "vlan"}, f.do("cloners") }
 func (f *fake) LookupHost(_ context.Context, name string) ([]netip.Addr, error) {
 	if name == "alpha" {
 		return []netip.Addr{netip.MustParseAddr("2001:db8::5"), netip.MustParseAddr("10.5.5.5")}, nil
@@ -132,6 +139,7 @@ func TestShow(t *testing.T) {
 		{"point-to-point", "ppp0", 0},
 		{"tunnel", "gif0", 0},
 		{"tunnel6", "gif1", 0},
+		{"vlan", "vlan0", 0},
 		{"missing", "xx0", 1},
 		{"missing-change", "xx0 up", 1},
 		{"list", "-l", 0},
@@ -206,7 +214,12 @@ func TestChange(t *testing.T) {
 		{line: "gif0 tunnel beta 10.0.0.2", out: "beta: bad value"},
 		{line: "gif0 deletetunnel", calls: "deletetunnel gif0"},
 		{line: "en0 tunnel 10.0.0.1 10.0.0.2", calls: "tunnel en0 10.0.0.1 10.0.0.2", out: "SIOCSLIFPHYADDR: Invalid argument (en0 is no gif)"},
-		{line: "en0 vlan 5 vlanif en1", out: "SIOCSETVLAN: Inappropriate ioctl for device"},
+		{line: "vlan0 vlan 5 vlanif en1", calls: "vlan vlan0 5 en1"},
+		{line: "vlan0 vlanif en1 vlan 5", calls: "vlan vlan0 5 en1"},
+		{line: "vlan0 -vlanif", calls: "-vlan vlan0"},
+		{line: "vlan0 vlan 5", out: "must specify both `vlan' and `vlanif'"},
+		{line: "vlan0 vlanif en0", out: "must specify both `vlan' and `vlanif'"},
+		{line: "vlan0 vlan 4095 vlanif en0", out: "4095: a VLAN has a number from 1 to 4094"},
 		{line: "gif create", calls: "create gif"},
 		{line: "gif3 destroy", calls: "destroy gif3"},
 		{line: "foo create", calls: "create foo", out: "SIOCIFCREATE: Invalid argument"},

@@ -55,8 +55,8 @@ type Step struct {
 	Word  string // as it was typed
 	Set   uint32 // SetFlags
 	Clear uint32
-	Value int              // SetMTU, SetMetric
-	Text  string           // SetMedia
+	Value int              // SetMTU, SetMetric, SetVLAN
+	Text  string           // SetMedia; of SetVLAN the parent
 	Link  net.HardwareAddr // SetLink
 	Ends  *Ends            // SetTunnel
 }
@@ -76,6 +76,8 @@ const (
 	SetLink
 	SetTunnel
 	DeleteTunnel
+	SetVLAN
+	ClearVLAN
 	Unsupported // Text is the request that a driver of ours never knows
 )
 
@@ -176,7 +178,6 @@ var unsupported = map[string]struct {
 	request string
 }{
 	"nwid": {1, "SIOCS80211NWID"}, "nwkey": {1, "SIOCS80211NWKEY"}, "-nwkey": {0, "SIOCS80211NWKEY"},
-	"vlan": {1, "SIOCSETVLAN"}, "vlanif": {1, "SIOCSETVLAN"}, "-vlanif": {0, "SIOCSETVLAN"},
 }
 
 // parser reads the words behind an interface.
@@ -185,6 +186,8 @@ type parser struct {
 	family string
 	words  []string
 	seen   map[StepKind]bool // of media
+	vlan   int               // the number; 0: none yet
+	vlanif string
 }
 
 // parseChange reads the words behind interface and family.
@@ -214,6 +217,8 @@ func parseChange(family string, words []string) (*Change, error) {
 // check refuses what does not go together.
 func (p *parser) check() error {
 	switch {
+	case (p.vlan != 0) != (p.vlanif != ""):
+		return fmt.Errorf("must specify both `vlan' and `vlanif'")
 	case p.Mask != nil && p.Bits >= 0:
 		return fmt.Errorf("netmask and a prefix length say the same: give one of them")
 	case p.Dst != nil && p.Broadcast != nil:
@@ -338,6 +343,10 @@ func (p *parser) word(word string) (err error) {
 		p.step(Step{Kind: SetTunnel, Word: word, Ends: e})
 	case "deletetunnel":
 		p.step(Step{Kind: DeleteTunnel, Word: word})
+	case "vlan", "vlanif":
+		return p.vlanWord(word)
+	case "-vlanif":
+		p.step(Step{Kind: ClearVLAN, Word: word})
 	case "media", "mediaopt", "-mediaopt", "instance", "inst":
 		return p.media(word)
 	case "lladdr":
@@ -376,6 +385,23 @@ func (p *parser) word(word string) (err error) {
 		return p.address(word)
 	}
 	return err
+}
+
+// vlanWord reads one of the two words that make a step together.
+func (p *parser) vlanWord(word string) error {
+	v, err := p.value(word)
+	if err != nil {
+		return err
+	}
+	if word == "vlanif" {
+		p.vlanif = v
+	} else if p.vlan, err = strconv.Atoi(v); err != nil || p.vlan < 1 || p.vlan > 4094 {
+		return fmt.Errorf("%s: a VLAN has a number from 1 to 4094", v)
+	}
+	if p.vlan != 0 && p.vlanif != "" {
+		p.step(Step{Kind: SetVLAN, Word: word, Value: p.vlan, Text: p.vlanif})
+	}
+	return nil
 }
 
 // media reads the words about the medium, and keeps their order.

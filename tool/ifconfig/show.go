@@ -68,6 +68,9 @@ func AppendAddresses(b []byte, r protocol.InterfaceRow, family string, lifetimes
 // appendInterface appends all lines of an interface.
 func appendInterface(b []byte, r protocol.InterfaceRow, o *Options) []byte {
 	b = AppendHeader(b, r)
+	if r.VLANParent != "" {
+		b = fmt.Appendf(b, "\tvlan: %d parent: %s\n", r.VLAN, r.VLANParent)
+	}
 	if r.TunnelSrc != "" {
 		b = AppendEnds(append(b, "\ttunnel "...), r)
 	}

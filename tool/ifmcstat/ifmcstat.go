@@ -193,7 +193,7 @@ func appendGroup(b []byte, o *options, r protocol.InterfaceRow, g protocol.Group
 			b = fmt.Appendf(b, "\t\t\tsource %s\n", s)
 		}
 	}
-	if r.Type == protocol.IFTEthernet && strings.Contains(r.Link, ":") {
+	if (r.Type == protocol.IFTEthernet || r.Type == protocol.IFTL2VLAN) && strings.Contains(r.Link, ":") {
 		mac := ethernet(ip)
 		b = fmt.Appendf(b, "\t\t\tmcast-macaddr %s multicnt %d\n", mac, shared[mac])
 	}

@@ -32,7 +32,7 @@ func linkOf(r *protocol.InterfaceRow) netlink.Interface {
 		i.OperState = netlink.OperUp
 	}
 	switch r.Type {
-	case protocol.IFTEthernet:
+	case protocol.IFTEthernet, protocol.IFTL2VLAN:
 		i.Type = unix.ARPHRD_ETHER
 		i.Broadcast = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	case protocol.IFTLoopback: // Linux gives it an address, of zeros, and never finds out how it is
