@@ -22,7 +22,7 @@ const (
 //	map-block IF NET -> NET [ports N|auto]
 //	bimap IF NET -> NET
 //	rdr IF NET port P[-P2] -> ADDR[,ADDR] port Q[-Q2] [tcp|udp|tcp/udp|ip] [round-robin] [options]
-//	rdr IF from A to B port = P -> ADDR …
+//	rdr IF from A to B port = P -> ADDR …  ("0/32" among the addresses is the interface's own)
 //	nptv6 IF NET6 -> NET6
 //	nat64 IF NET6/96 -> NET4 [portmap … ]
 //
@@ -30,7 +30,7 @@ const (
 type NATRule struct {
 	Line                                        int
 	Kind                                        NATKind
-	If, If2                                     string       // "If,If2"; "0", "*" or "": any
+	If, If2                                     string       // "If,If2"; "*": any; of If2 "": none
 	Src, Dst                                    Endpoint     // the form with from and to; Src alone holds the first NET of map and bimap, Dst that of rdr
 	FromTo                                      bool         // written with from and to
 	To                                          netip.Prefix // where to: of a map that says 0/32, the interface's own address, which changes
@@ -39,7 +39,7 @@ type NATRule struct {
 	PortMap                                     *PortMap     // nil: ports stay
 	ICMPIDs                                     *PortMap     // icmpidmap
 	BlockPorts                                  int          // of map-block: ports a source; 0: auto
-	Ports                                       [2]uint16    // of rdr: the ports asked for, both included; 0,0: any
+	Ports                                       [2]uint16    // of rdr: the ports asked for, both included, those of "to B port" too; 0,0: any
 	Targets                                     []netip.Addr // of rdr
 	TPorts                                      [2]uint16    // of rdr: the first port, or, with an end, a range of as many
 	RoundRobin, Sticky, Sequential, Frag, Purge bool
@@ -56,7 +56,7 @@ type PortMap struct {
 	Lo, Hi uint16
 }
 
-// Proxy is "proxy port P NAME/tcp".
+// Proxy is "proxy port P NAME/tcp" of map, "proxy NAME" of rdr, whose port it has then.
 type Proxy struct {
 	Port  uint16
 	Name  string // "ftp"
