@@ -250,7 +250,7 @@ func TestWhatIsWrongWithRules(t *testing.T) {
 		{"pass in \"all", `1:9: no " ends what begins here`},
 		{"pass in \x01", `1:9: octet 0x01 belongs to no word`},
 		{"pass in \\ all", `1:9: "\" ends a line that goes on`},
-		{"# one\n\n  pass in alll\nblock in all\nskip in all", "3:11: \"alll\" where the end of the rule is expected; did you mean \"all\"?\n5:6: \"in\" where how many rules to skip, a number, is expected"},
+		{"# one\n\n  pass in alll\nblock in all\nskip in all", "3:11: \"alll\" where the end of the rule is expected; did you mean \"all\"?\n5:6: \"in\" is no number, where how many rules to skip is expected"},
 		{"pass in proto tcp from { $a } to any", `1:26: no variable $a`},
 	} {
 		_, err := Parse("t", []byte(tc.text), testOptions)

@@ -88,7 +88,7 @@ func (p *parser) num(what string, lo, hi uint64) int {
 func (p *parser) numOf(t token, s, what string, lo, hi uint64) int {
 	n, ok := number(s)
 	if !ok {
-		p.failAt(t, "%q where %s, a number, is expected", s, what)
+		p.failAt(t, "%q is no number, where %s is expected", s, what)
 	}
 	if n < lo || n > hi {
 		p.failAt(t, "%s where %s, from %d to %d, is expected", s, what, lo, hi)
