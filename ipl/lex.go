@@ -1,8 +1,10 @@
 package ipl
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -88,11 +90,12 @@ func (s *scanner) err() error {
 	if len(s.errs) == 0 {
 		return nil
 	}
+	slices.SortStableFunc(s.errs, func(a, b *Error) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) })
 	return s.errs
 }
 
 // lines are the file's lines that say something, joined where "\" says so,
-// without its assignments.
+// without its assignments; nil for one that could not be cut.
 func (s *scanner) lines(text []byte) (out [][]token) {
 	s.vars = map[string]string{}
 	var cur []token
@@ -115,7 +118,10 @@ func (s *scanner) lines(text []byte) (out [][]token) {
 		if joined && rest != "" {
 			continue
 		}
-		if good && len(cur) > 0 {
+		switch {
+		case !good:
+			out = append(out, nil)
+		case len(cur) > 0:
 			out = append(out, cur)
 		}
 		cur, good = nil, true
@@ -272,21 +278,33 @@ func wordByte(c byte) bool {
 var goesOn = words("from to with and flags keep head group icmp-type port proto set-tag code family tos ttl portmap icmpidmap mssclamp proxy age")
 
 // statements joins the lines of a language of lines: open lists go on, and
-// indented lines that no rule begins with.
+// indented lines that no rule begins with. What goes on from a line that could
+// not be cut is left out with it.
 func statements(lines [][]token) (out [][]token) {
+	broken := false
 	for _, l := range lines {
-		if n := len(out) - 1; n >= 0 {
-			last := out[n][len(out[n])-1]
-			first := l[0]
-			if last.is(",") || last.is("{") || last.is("(") || last.is("->") || first.is(",") || first.is("}") || first.is(")") || first.is("->") ||
-				first.col > 1 && first.kind == kindWord && goesOn[first.text] && !last.is(";") {
-				out[n] = append(out[n], l...)
-				continue
-			}
+		n := len(out) - 1
+		switch {
+		case l == nil:
+			broken = true
+		case continues(l[0]) && broken:
+		case n >= 0 && !broken && (continues(l[0]) && !last(out[n]).is(";") || open(last(out[n]))):
+			out[n] = append(out[n], l...)
+		default:
+			out, broken = append(out, l), false
 		}
-		out = append(out, l)
 	}
 	return out
+}
+
+func last(l []token) token { return l[len(l)-1] }
+
+// open reports a token that no line ends with.
+func open(t token) bool { return t.is(",") || t.is("{") || t.is("(") || t.is("->") }
+
+// continues reports a token that goes on with the line above it.
+func continues(t token) bool {
+	return t.is(",") || t.is("}") || t.is(")") || t.is("->") || t.col > 1 && t.kind == kindWord && goesOn[t.text]
 }
 
 // parser reads one statement. What it cannot read it panics about with an

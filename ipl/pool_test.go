@@ -69,6 +69,7 @@ func TestWhatIsWrongWithPools(t *testing.T) {
 		{"table role = ipf number = 1 { 10.0.0.1", `1:39: the end of the line where ";" or "}" is expected`},
 		{"table role = ipf number = 1 { 10.0.0.1 10.0.0.2 }", `1:40: "10.0.0.2" where ";" or "}" is expected`},
 		{"table role = ipf number = 1 {} pass", `1:32: "pass" where ";" ends the table`},
+		{"table role = ipf number = 1 {\n$a;\n10.0.0.1; };\ntable role = all", "2:1: no variable $a\n4:17: the end of the line where an attribute or \"{\" is expected"},
 		{"group-map role = ipf number = 1 {}", `1:11: "role" where "in" or "out" is expected`},
 		{"group-map in role = ipf number = 1 { 10.0.0.1; }", `1:38: 10.0.0.1 without a group, in a group-map without one`},
 		{"group-map in role = ipf number = 1 { !10.0.0.1, group = 3; }", `1:38: "!" in a group-map: an address that chooses no group is left out`},

@@ -24,14 +24,23 @@ func ParsePools(name string, text []byte, o Options) ([]Pool, error) {
 	return out, s.err()
 }
 
-// tables joins lines as far as one that begins with a table.
+// tables joins lines as far as one that begins with a table; one with a line
+// that could not be cut is left out.
 func tables(lines [][]token) (out [][]token) {
+	broken := false
 	for _, l := range lines {
-		if n := len(out) - 1; n >= 0 && !l[0].is("table") && !l[0].is("group-map") {
+		n := len(out) - 1
+		switch {
+		case l == nil:
+			if n >= 0 && !broken {
+				out = out[:n]
+			}
+			broken = true
+		case l[0].is("table") || l[0].is("group-map") || n < 0 && !broken:
+			out, broken = append(out, l), false
+		case !broken:
 			out[n] = append(out[n], l...)
-			continue
 		}
-		out = append(out, l)
 	}
 	return out
 }

@@ -251,6 +251,7 @@ func TestWhatIsWrongWithRules(t *testing.T) {
 		{"pass in \x01", `1:9: octet 0x01 belongs to no word`},
 		{"pass in \\ all", `1:9: "\" ends a line that goes on`},
 		{"# one\n\n  pass in alll\nblock in all\nskip in all", "3:11: \"alll\" where the end of the rule is expected; did you mean \"all\"?\n5:6: \"in\" is no number, where how many rules to skip is expected"},
+		{"passs in all\npass in from $a\n  to any\npass in alll", "1:1: \"passs\" where an action is expected; did you mean \"pass\"?\n2:14: no variable $a\n4:9: \"alll\" where the end of the rule is expected; did you mean \"all\"?"},
 		{"pass in proto tcp from { $a } to any", `1:26: no variable $a`},
 	} {
 		_, err := Parse("t", []byte(tc.text), testOptions)
