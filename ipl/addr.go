@@ -343,11 +343,18 @@ func (p *parser) port(t token) uint16 {
 		return uint16(p.numOf(t, t.text, "a port", 0, 65535))
 	}
 	if p.o.Service != nil && t.text != "" {
-		for _, proto := range []string{"tcp", "udp"} {
+		of := p.of
+		if of == nil {
+			of = []string{"tcp", "udp"}
+		}
+		for _, proto := range of {
 			if n, ok := p.o.Service(t.text, proto); ok {
 				return n
 			}
 		}
+	}
+	if len(p.of) == 1 {
+		p.failAt(t, "no service of %s is called %q", p.of[0], t.text)
 	}
 	p.failAt(t, "no service is called %q", t.text)
 	return 0

@@ -314,6 +314,7 @@ type parser struct {
 	o    Options
 	toks []token
 	i    int
+	of   []string // the protocols whose services ports may name; nil: either
 }
 
 // each calls read for every statement until it is used up.

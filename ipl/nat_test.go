@@ -37,6 +37,7 @@ func TestTranslationsArePrinted(t *testing.T) {
 		{"rdr en0 0/0 port 5000-5009 -> 10.0.0.1 port 6000 udp", "rdr en0 0.0.0.0/0 port 5000-5009 -> 10.0.0.1 port 6000 udp"},
 		{"rdr en0 0/0 port 5000-5009 -> 10.0.0.1 port 6000-6009 tcp/udp", "rdr en0 0.0.0.0/0 port 5000-5009 -> 10.0.0.1 port 6000-6009 tcp/udp"},
 		{"rdr en0 0/0 port 80 -> 10.0.0.1,10.0.0.2,10.0.0.3 port 80 tcp round-robin sticky", "rdr en0 0.0.0.0/0 port 80 -> 10.0.0.1,10.0.0.2,10.0.0.3 port 80 tcp round-robin sticky"},
+		{"rdr en0 0/0 port 80-80 -> 10.0.0.1 port 90-90 tcp", "rdr en0 0.0.0.0/0 port 80 -> 10.0.0.1 port 90 tcp"},
 		{"rdr en0 192.0.2.9/32 port 0 -> 10.0.0.1 port 0 ip", "rdr en0 192.0.2.9/32 -> 10.0.0.1 ip"},
 		{"rdr en0 192.0.2.9/32 -> 10.0.0.1 icmp", "rdr en0 192.0.2.9/32 -> 10.0.0.1 icmp"},
 		{"rdr en0 from 10/8 to 192.0.2.1/32 port = 25 -> 10.0.0.1 port 2525 tcp", "rdr en0 from 10.0.0.0/8 to 192.0.2.1/32 port = 25 -> 10.0.0.1 port 2525 tcp"},

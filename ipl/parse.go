@@ -306,6 +306,9 @@ func (p *ruleParser) main() {
 		case "proto":
 			p.once(p.next())
 			p.list(func() { p.protos = append(p.protos, p.proto()); p.bound(len(p.protos)) })
+			if n := p.protos[0]; len(p.protos) == 1 && (n == protoTCP || n == protoUDP) {
+				p.of = []string{protoName(n)}
+			}
 		default:
 			p.ends()
 			return

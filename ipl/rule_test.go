@@ -15,7 +15,7 @@ import (
 // services and hosts are what the tests' names mean.
 var testOptions = Options{
 	Service: func(name, proto string) (uint16, bool) {
-		n, ok := map[string]uint16{"ftp": 21, "ssh": 22, "http": 80}[name]
+		n, ok := map[string]uint16{"ftp/tcp": 21, "ssh/tcp": 22, "http/tcp": 80, "odd/tcp": 1, "odd/udp": 2}[name+"/"+proto]
 		return n, ok
 	},
 	Resolve: func(name string) ([]netip.Addr, error) {
@@ -108,6 +108,7 @@ func TestRulesArePrinted(t *testing.T) {
 		{"pass in proto udp from any port <= 1024 to any port >= 1023", "pass in proto udp from any port <= 1024 to any port >= 1023"},
 		{"pass in proto udp from any port le 1024 to any port ge 1023", "pass in proto udp from any port <= 1024 to any port >= 1023"},
 		{"pass in proto udp from any port 10 <> 20 to any port 10 >< 20", "pass in proto udp from any port 10 <> 20 to any port 10 >< 20"},
+		{"pass in proto udp from any port = odd to any port = odd", "pass in proto udp from any port = 2 to any port = 2"},
 		{"pass in proto udp from any port 10:20 to any port 10 : 20", "pass in proto udp from any port 10:20 to any port 10:20"},
 		{"pass in proto tcp from any to any port = { ssh, http, 8000:8080 }", "pass in proto tcp from any to any port = 22|pass in proto tcp from any to any port = 80|pass in proto tcp from any to any port 8000:8080"},
 		{"pass in proto tcp from {10.0.0.1 10.0.0.2} to any port=(1,2)", "pass in proto tcp from 10.0.0.1/32 to any port = 1|pass in proto tcp from 10.0.0.1/32 to any port = 2|pass in proto tcp from 10.0.0.2/32 to any port = 1|pass in proto tcp from 10.0.0.2/32 to any port = 2"},
@@ -216,7 +217,9 @@ func TestWhatIsWrongWithRules(t *testing.T) {
 		{"pass in proto tcp from any port 20:10 to any", `1:33: the range ends, at 10, before it begins, at 20`},
 		{"pass in proto tcp from any port 20 >< 21 to any", `1:36: no port lies between 20 and 21`},
 		{"pass in proto tcp from any port = 65536 to any", `1:35: 65536 where a port, from 0 to 65535, is expected`},
-		{"pass in proto tcp from any port = telnet to any", `1:35: no service is called "telnet"`},
+		{"pass in proto tcp from any port = telnet to any", `1:35: no service of tcp is called "telnet"`},
+		{"pass in proto udp from any port = http to any", `1:35: no service of udp is called "http"`},
+		{"pass in proto tcp/udp from any port = telnet to any", `1:39: no service is called "telnet"`},
 		{"pass in proto tcp from any port != { 1, 2 } to any", `1:36: a list behind "!=": each element is a rule of its own; only "=" has lists`},
 		{"pass in from 10.0.0.1/33 to any", `1:14: a mask of 33 bits; IPv4 has 32`},
 		{"pass in from 10.0.0.256 to any", `1:14: "10.0.0.256" is neither an address nor an interface, and as a host: no such host`},
