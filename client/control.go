@@ -175,6 +175,12 @@ func (s *Stack) VLAN(name string) (tag int, parent string, err error) {
 	return int(r.Value), r.Text, err
 }
 
+// Bridge does one request to a bridge (SIOCSDRVSPEC); the table "bridges" has what there is.
+func (s *Stack) Bridge(r protocol.BridgeReq) error {
+	_, err := s.Ioctl(protocol.SIOCSDRVSPEC, protocol.AppendBridgeReq(nil, r))
+	return err
+}
+
 // IfIndex is the index of an interface; ENXIO.
 func (s *Stack) IfIndex(name string) (int, error) {
 	r, err := s.IfReq(protocol.SIOCGIFINDEX, protocol.IfReq{Name: name})

@@ -40,6 +40,7 @@ const (
 	IFTPPP      = 23
 	IFTLoopback = 24
 	IFTL2VLAN   = 135
+	IFTBridge   = 209
 	IFTGif      = 240
 )
 

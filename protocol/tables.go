@@ -4,7 +4,7 @@ package protocol
 // same objects. Addresses are complete texts ("10.0.0.1", "fe80::1%en0"),
 // prefixes "10.0.0.0/8", link addresses "00:50:da:c8:2f:96", times seconds.
 // Names of tables: TableStack, TableInterfaces, TableSockets, TableCounters, TableMbuf,
-// TableNeighbours, TableNIC, TableGroups, TableOptions, TableTCP, TableVifs, TableMFC, and of IPv6
+// TableNeighbours, TableNIC, TableGroups, TableOptions, TableTCP, TableVifs, TableMFC, TableBridges, and of IPv6
 // TablePrefixes, TableRouters, TableND, TableResolver, TablePolicy.
 const (
 	TableStack      = "stack"      // one StackInfo
@@ -16,6 +16,7 @@ const (
 	TableNIC        = "nic"        // NICRow; arg: interface name or empty
 	TableGroups     = "groups"     // GroupRow: multicast memberships of interfaces
 	TableVifs       = "vifs"       // VifRow: virtual interfaces of multicast forwarding
+	TableBridges    = "bridges"    // BridgeRow; arg: interface name or empty
 	TableMFC        = "mfc"        // MFCRow: the multicast forwarding cache
 	TableOptions    = "options"    // OptionRow: io-net --show
 	TableTCP        = "tcp"        // one TCPInfo; arg: SocketRow.PCB

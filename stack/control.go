@@ -122,6 +122,7 @@ func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
 	}
 	s.Env.Ifs.Remove(ifp) // from here on no route to it can be made
 	s.Gif.Destroy(ifp)
+	s.Bridge.Destroy(ifp)
 	s.VLAN.Destroy(ifp)
 	s.Routes.DeleteInterface(ifp)
 	s.publish(Event{Kind: IfDeparted, If: ifp})
@@ -138,6 +139,14 @@ func (s *Stack) SetFlags(ifp *netif.Interface, set, clear uint32) error {
 	defer s.ctl.Unlock()
 	if ifp.Gone() {
 		return syscall.ENXIO
+	}
+	if ifp.Type == netif.TypeBridge { // which needs no driver to run
+		if set&netif.FlagUp != 0 {
+			set |= netif.FlagRunning
+		}
+		if clear&netif.FlagUp != 0 {
+			clear |= netif.FlagRunning
+		}
 	}
 	s.setFlags(ifp, set, clear)
 	return nil
@@ -286,6 +295,9 @@ func (s *Stack) AddAddr(ifp *netif.Interface, a AddrSpec) error {
 	}
 	if err := s.Gif.CheckAddr(ifp, a.Addr); err != nil {
 		return err
+	}
+	if ifp.Type == netif.TypeBridge {
+		return fmt.Errorf("%s has no addresses, its members have: %w", ifp.Name, syscall.EINVAL)
 	}
 	was, wasUp := ifp.Flags(), ifp.Up()
 	n := netif.Addr{Addr: a.Addr, Bits: a.Bits, Broadcast: a.Broadcast, Dst: a.Dst}

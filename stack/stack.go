@@ -18,6 +18,7 @@ import (
 
 	"ionet/stack/arp"
 	"ionet/stack/autoconf"
+	"ionet/stack/bridge"
 	"ionet/stack/ether"
 	"ionet/stack/gif"
 	"ionet/stack/inet"
@@ -67,6 +68,7 @@ type Stack struct {
 	Auto   *autoconf.Autoconf
 	Gif    *gif.Gif
 	VLAN   *vlan.VLAN
+	Bridge *bridge.Bridges
 	UDP    *udp.UDP
 	TCP    *tcp.TCP
 	Ping   *ping.Ping
@@ -107,6 +109,8 @@ func New(c Config) (*Stack, error) {
 	s.Inet.SetHook(&s.hook)
 	s.Ether = ether.New(env)
 	s.VLAN = vlan.New()
+	s.Bridge = bridge.New(env)
+	s.Bridge.Local = s.Ether.Local
 	s.ARP = arp.New(env, s.Ether, s.Inet.HostUnreachable)
 	s.ARP.Changed = s.neighbours.arp
 	s.UDP = udp.New(env, udp.Config{ReuseportUnicast: c.ReuseportUnicast, SocketMemory: &s.sockMem})

@@ -11,9 +11,9 @@ import (
 )
 
 // cloners are the kinds of interface that ifconfig create makes: enN, a
-// station on the user's own segment N, loN, gifN, a tunnel, stfN, 6to4, and vlanN, a
-// VLAN of an Ethernet.
-var cloners = []string{"en", "gif", "lo", "stf", "vlan"}
+// station on the user's own segment N, loN, gifN, a tunnel, stfN, 6to4, vlanN, a VLAN of
+// an Ethernet, and bridgeN.
+var cloners = []string{"bridge", "en", "gif", "lo", "stf", "vlan"}
 
 // create makes the interface name, or the first free one of a kind, and
 // answers its name.
@@ -36,6 +36,8 @@ func (s *server) create(name string) (string, error) {
 		name, _, err = s.eng.mount("wire", fmt.Sprintf("lan=%d", unit))
 	case "lo":
 		_, err = eng.AddLoopback(name)
+	case "bridge":
+		_, err = eng.AddBridge(name)
 	case "vlan":
 		_, err = eng.AddVLAN(name)
 	default:

@@ -29,7 +29,7 @@ func (c *conn) ioctl(p []byte) ([]byte, error) {
 	if req == protocol.SIOCIFCREATE {
 		arg = answer // with the number that it chose
 	}
-	if changes(req) && !momentary(req) {
+	if changes(req) && !momentary(req) && !onlyFlushes(req, arg) {
 		c.s.journal.ioctl(req, arg)
 	}
 	return protocol.AppendBytes(nil, answer), nil
@@ -52,6 +52,12 @@ func momentary(req uint32) bool {
 	return req == protocol.SIOCSPFXFLUSH || req == protocol.SIOCSRTRFLUSH || req == protocol.SIOCSRTSOL
 }
 
+// onlyFlushes reports a request by which a bridge forgets what it has learnt.
+func onlyFlushes(req uint32, arg []byte) bool {
+	q, err := protocol.ParseBridgeReq(arg)
+	return req == protocol.SIOCSDRVSPEC && err == nil && q.Command == protocol.BridgeFlush && q.Value == 0
+}
+
 // control carries out an interface request and answers its argument.
 func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 	eng := s.eng.Engine()
@@ -65,6 +71,9 @@ func (s *server) control(req uint32, arg []byte) ([]byte, error) {
 			return nil, unix.ENXIO
 		}
 		return nil, s.alias(ifp, &a, a.Flags&protocol.AliasFirst != 0)
+	}
+	if req == protocol.SIOCSDRVSPEC {
+		return nil, s.bridge(arg)
 	}
 	if req == protocol.SIOCSIFPHYADDR {
 		return nil, s.setTunnel(arg)

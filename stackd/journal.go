@@ -190,6 +190,9 @@ func compacted(recs []record) []record {
 			if strings.HasPrefix(key, "if ") {
 				bury(recs[:i], dead, key)
 			}
+			if q, ok := bridgeReq(r); ok && q.Command == protocol.BridgeDelete {
+				buryMember(recs[:i], dead, q)
+			}
 			continue
 		}
 		last[key] = i
@@ -221,12 +224,33 @@ func bury(recs []record, dead []bool, key string) {
 
 // standsOn reports a request that made a vlan of an interface.
 func standsOn(r record, ifname string) bool {
+	if q, ok := bridgeReq(r); ok {
+		return q.Member == ifname
+	}
 	req, arg := protocol.NewReader(r.body).U32(), r.body[min(4, len(r.body)):]
 	if r.kind != recIoctl || req != protocol.SIOCSETVLAN {
 		return false
 	}
 	a, err := protocol.ParseIfReq(req, arg)
 	return err == nil && a.Text == ifname
+}
+
+// bridgeReq reads a request to a bridge.
+func bridgeReq(r record) (protocol.BridgeReq, bool) {
+	if r.kind != recIoctl || len(r.body) < 4 || protocol.NewReader(r.body).U32() != protocol.SIOCSDRVSPEC {
+		return protocol.BridgeReq{}, false
+	}
+	q, err := protocol.ParseBridgeReq(r.body[4:])
+	return q, err == nil
+}
+
+// buryMember marks the requests about a member that has left its bridge.
+func buryMember(recs []record, dead []bool, left protocol.BridgeReq) {
+	for i, r := range recs {
+		if q, ok := bridgeReq(r); ok && q.Bridge == left.Bridge && q.Member == left.Member {
+			dead[i] = true
+		}
+	}
 }
 
 func cstring(b []byte) string {
@@ -274,6 +298,10 @@ func recordKey(r record) (key string, makes, undoes bool) {
 			if a, err := protocol.ParseIfReq(req, r.body[4:]); err == nil {
 				return "if " + a.Name, req == protocol.SIOCIFCREATE, req == protocol.SIOCIFDESTROY
 			}
+		case protocol.SIOCSDRVSPEC:
+			if q, ok := bridgeReq(r); ok {
+				return bridgeKey(q)
+			}
 		case protocol.SIOCSETVLAN:
 			if a, err := protocol.ParseIfReq(req, r.body[4:]); err == nil {
 				return "vlan " + a.Name, a.Text != "", a.Text == ""
@@ -301,6 +329,17 @@ func recordKey(r record) (key string, makes, undoes bool) {
 		}
 	}
 	return fmt.Sprintf("? %d %x", r.kind, r.body), false, false
+}
+
+// bridgeKey is recordKey for a request to a bridge.
+func bridgeKey(q protocol.BridgeReq) (key string, makes, undoes bool) {
+	switch q.Command {
+	case protocol.BridgeAdd, protocol.BridgeDelete:
+		return "member " + q.Bridge + " " + q.Member, q.Command == protocol.BridgeAdd, q.Command == protocol.BridgeDelete
+	case protocol.BridgeStatic, protocol.BridgeDelAddr:
+		return fmt.Sprintf("station %s %x", q.Bridge, q.Addr), q.Command == protocol.BridgeStatic, q.Command == protocol.BridgeDelAddr
+	}
+	return fmt.Sprintf("bridge %s %d %s %#x", q.Bridge, q.Command, q.Member, q.Mask), false, false
 }
 
 // replay does to s what the journal has recorded. What fails is logged: the

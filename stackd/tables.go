@@ -54,6 +54,8 @@ func (s *server) table(name, arg, only string) ([]any, error) {
 			rows = append(rows, groupRow(g))
 		}
 		return rows, nil
+	case protocol.TableBridges:
+		return s.bridgeRows(arg)
 	case protocol.TableVifs:
 		return s.vifRows(), nil
 	case protocol.TableMFC:

@@ -78,6 +78,19 @@ func (e *Ether) Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) 
 	if above := ifp.Above(); above != nil {
 		burst = take(w, ifp, above, burst)
 	}
+	e.up(w, ifp, burst)
+}
+
+// Local is Input for frames that a bridge has brought to the member that they are
+// for: captures and the bridge have seen them.
+func (e *Ether) Local(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {
+	if above := ifp.Above(); above != nil && above.VLANs != nil {
+		burst = above.VLANs.Take(w, ifp, burst)
+	}
+	e.up(w, ifp, burst)
+}
+
+func (e *Ether) up(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) {
 	var octets, mcast uint64
 	own := ifp.MAC()
 	up := ifp.Up()
@@ -145,7 +158,12 @@ func (e *Ether) Input(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf) 
 // take gives what stands on ifp the frames that are its own, and counts them.
 func take(w *netif.Work, ifp *netif.Interface, above *netif.Above, burst []*packet.Buf) []*packet.Buf {
 	n, octets := len(burst), octetsOf(burst)
-	burst = above.VLANs.Take(w, ifp, burst)
+	if above.Bridge != nil {
+		burst = above.Bridge.Take(w, ifp, burst)
+	}
+	if above.VLANs != nil {
+		burst = above.VLANs.Take(w, ifp, burst)
+	}
 	ifp.Stats.InPackets.Add(uint64(n - len(burst)))
 	ifp.Stats.InBytes.Add(octets - octetsOf(burst))
 	return burst

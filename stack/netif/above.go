@@ -5,7 +5,7 @@ import "ionet/stack/packet"
 // Stacked is the lower side of an interface that stands on others: a VLAN, a bridge.
 type Stacked interface {
 	// TransmitOn takes over a burst of frames and puts them on w for the
-	// interfaces below ([Work.Transmit]). The slice is the caller's again
+	// interfaces below ([Work.TransmitDirect]). The slice is the caller's again
 	// afterwards.
 	TransmitOn(w *Work, ifp *Interface, burst []*packet.Buf)
 	Filter
@@ -18,9 +18,19 @@ type Intake interface {
 	Take(w *Work, ifp *Interface, burst []*packet.Buf) (rest []*packet.Buf)
 }
 
+// Member is an interface's place in a bridge.
+type Member interface {
+	Intake
+	// Out takes over a burst of frames that the stack sends by a member, and puts
+	// them on w for those members that lead to whom they are for
+	// ([Work.TransmitDirect]). The slice is the caller's again afterwards.
+	Out(w *Work, ifp *Interface, burst []*packet.Buf)
+}
+
 // Above is what stands on an Ethernet interface. It is immutable.
 type Above struct {
-	VLANs Intake // nil: none
+	Bridge Member // nil: it is in none
+	VLANs  Intake // nil: none
 }
 
 // Above is what stands on the interface; nil, as for most: nothing.

@@ -39,6 +39,7 @@ const (
 	TypeEther  = 0x6
 	TypeLoop   = 0x18
 	TypeL2VLAN = 0x87 // a VLAN of an Ethernet
+	TypeBridge = 0xd1
 	TypeSTF    = 0xd7 // 6to4
 	TypeGIF    = 0xf0 // a generic tunnel
 )
@@ -440,7 +441,12 @@ func (ifp *Interface) cut(out, burst []*packet.Buf) []*packet.Buf {
 	return out
 }
 
-func (ifp *Interface) transmit(w *Work, burst []*packet.Buf) {
+// transmit sends a burst; direct: by this interface, not by the bridge that it is in.
+func (ifp *Interface) transmit(w *Work, burst []*packet.Buf, direct bool) {
+	if above := ifp.above.Load(); above != nil && above.Bridge != nil && !direct && ifp.Up() {
+		above.Bridge.Out(w, ifp, burst)
+		return
+	}
 	ifp.tap(w, burst, true)
 	if !ifp.Up() || ifp.driver == nil && ifp.stacked == nil {
 		ifp.Stats.OutDrops.Add(uint64(len(burst)))

@@ -50,8 +50,9 @@ type turn struct {
 }
 
 type txQueue struct {
-	ifp  *Interface
-	pkts []*packet.Buf
+	ifp    *Interface
+	direct bool
+	pkts   []*packet.Buf
 }
 
 // Start begins a call at time now.
@@ -191,20 +192,26 @@ func (w *Work) Drop(pkt *packet.Buf, why mib.Counter) {
 }
 
 // Transmit hands a frame, complete with its link header, to an interface.
-func (w *Work) Transmit(ifp *Interface, pkt *packet.Buf) {
+func (w *Work) Transmit(ifp *Interface, pkt *packet.Buf) { w.transmit(ifp, false, pkt) }
+
+// TransmitDirect is Transmit past the bridge that the interface is in: for what stands
+// on the interface, the bridge itself above all.
+func (w *Work) TransmitDirect(ifp *Interface, pkt *packet.Buf) { w.transmit(ifp, true, pkt) }
+
+func (w *Work) transmit(ifp *Interface, direct bool, pkt *packet.Buf) {
 	for i := range w.tx {
-		if w.tx[i].ifp == ifp {
+		if w.tx[i].ifp == ifp && w.tx[i].direct == direct {
 			w.tx[i].pkts = append(w.tx[i].pkts, pkt)
 			return
 		}
 	}
 	if n := len(w.tx); n < cap(w.tx) { // take up an old queue's memory
 		w.tx = w.tx[:n+1]
-		w.tx[n].ifp = ifp
+		w.tx[n].ifp, w.tx[n].direct = ifp, direct
 		w.tx[n].pkts = append(w.tx[n].pkts[:0], pkt)
 		return
 	}
-	w.tx = append(w.tx, txQueue{ifp, append(make([]*packet.Buf, 0, 64), pkt)})
+	w.tx = append(w.tx, txQueue{ifp, direct, append(make([]*packet.Buf, 0, 64), pkt)})
 }
 
 // flushTx transmits. Who is stacked on other interfaces puts frames for them
@@ -213,7 +220,7 @@ func (w *Work) flushTx() {
 	for i := 0; i < len(w.tx); i++ {
 		q := w.tx[i]
 		w.tx[i].ifp, w.tx[i].pkts = nil, nil // nothing joins it any more
-		q.ifp.transmit(w, q.pkts)
+		q.ifp.transmit(w, q.pkts, q.direct)
 		clear(q.pkts)
 		w.tx[i].pkts = q.pkts[:0]
 	}

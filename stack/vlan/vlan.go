@@ -336,7 +336,7 @@ func (l *lower) TransmitOn(w *netif.Work, ifp *netif.Interface, burst []*packet.
 				binary.BigEndian.PutUint16(b[addrs:], packet.EtherVLAN)
 				binary.BigEndian.PutUint16(b[addrs+2:], k.tag)
 				w.Count(cntOut)
-				w.Transmit(k.parent, q)
+				w.TransmitDirect(k.parent, q)
 				continue
 			}
 			why = cntNoMem

@@ -3,6 +3,7 @@ package all
 
 import (
 	"ionet/tool/arp"
+	"ionet/tool/brconfig"
 	"ionet/tool/capture"
 	"ionet/tool/cli"
 	"ionet/tool/env"
@@ -39,6 +40,7 @@ var Commands = []*cli.Command{
 	&traceroute.Command,
 	&traceroute.Command6,
 	&arp.Command,
+	&brconfig.Command,
 	&ndp.Command,
 	&ip6addrctl.Command,
 	&gifconfig.Command,

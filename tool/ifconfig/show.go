@@ -13,8 +13,8 @@ import (
 var flagNames = [...]string{"UP", "BROADCAST", "DEBUG", "LOOPBACK", "POINTOPOINT", "NOTRAILERS", "RUNNING", "NOARP",
 	"PROMISC", "ALLMULTI", "OACTIVE", "SIMPLEX", "LINK0", "LINK1", "LINK2", "MULTICAST"}
 
-// appendFlags appends "flags=8843<UP,...>".
-func appendFlags(b []byte, flags uint32) []byte {
+// AppendFlags appends "flags=8843<UP,...>".
+func AppendFlags(b []byte, flags uint32) []byte {
 	b = append(b, "flags="...)
 	b = strconv.AppendUint(b, uint64(flags), 16)
 	sep := byte('<')
@@ -33,7 +33,7 @@ func appendFlags(b []byte, flags uint32) []byte {
 // AppendHeader appends the first line of an interface: name, flags, metric, MTU.
 func AppendHeader(b []byte, r protocol.InterfaceRow) []byte {
 	b = append(append(b, r.Name...), ": "...)
-	b = appendFlags(b, r.Flags)
+	b = AppendFlags(b, r.Flags)
 	if r.Metric != 0 {
 		b = fmt.Appendf(b, " metric %d", r.Metric)
 	}

@@ -33,7 +33,7 @@ type Options struct {
 }
 
 // protocols are the names that -p knows, in the order of -s.
-var protocols = []string{"ip", "icmp", "igmp", "tcp", "udp", "ipsec", "arp", "route", "ether", "rawip", "loop", "gif", "vlan", "mroute",
+var protocols = []string{"ip", "icmp", "igmp", "tcp", "udp", "ipsec", "arp", "route", "ether", "rawip", "loop", "gif", "vlan", "bridge", "mroute",
 	"ip6", "icmp6", "nd6", "mld6", "mroute6", "rawip6", "tcp6", "udp6", "ipsec6", "pim6", "rip6", "pfkey"}
 
 // Parse reads netstat's command line, without the command's name. It is
