@@ -1,0 +1,178 @@
+package interop
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"ionet/test/need"
+	"ionet/test/play"
+)
+
+// node is a family's node of net.inet.ip or net.inet6.ip6.
+func (v family) node(name string) string {
+	if v.name == "ip4" {
+		return "net.inet.ip." + name
+	}
+	return "net.inet6.ip6." + name
+}
+
+// bySide runs a test of a gateway in each family.
+func bySide(t *testing.T, f func(t *testing.T, v family, g *gateway)) {
+	inBoth(t, func(t *testing.T, v family) { f(t, v, newGateway(t)) })
+}
+
+func TestGatewayPings(t *testing.T) {
+	need.Command(t, "ping", "iputils-ping")
+	bySide(t, func(t *testing.T, v family, g *gateway) {
+		a, b, o := g.hosts[insideA], g.hosts[insideB], g.hosts[outside]
+		for _, size := range []string{"0", "56", "1400", "5000", "60000"} {
+			for _, to := range []string{b.own(v), o.own(v), o.router(v)} {
+				if out := a.pings(to, "-s", size); !strings.Contains(out, " 0% packet loss") {
+					t.Errorf("%s octets to %s:\n%s", size, to, out)
+				}
+			}
+			if out := o.pings(a.own(v), "-s", size); !strings.Contains(out, " 0% packet loss") {
+				t.Errorf("%s octets from outside:\n%s", size, out)
+			}
+		}
+		// The last hop that a router may not pass on.
+		want := "From " + a.router(v) + " icmp_seq=1 Time "
+		if out := a.pings(o.own(v), "-t", "1"); !strings.Contains(out, want) {
+			t.Errorf("a TTL of 1, want %q:\n%s", want, out)
+		}
+		if out := a.pings(o.own(v), "-t", "2"); !strings.Contains(out, " 0% packet loss") {
+			t.Errorf("a TTL of 2:\n%s", out)
+		}
+		// Forwarding goes off and on while the stack runs.
+		g.Must("sysctl", "-w", v.node("forwarding")+"=0")
+		if out := a.pings(o.own(v), "-W", "1"); !strings.Contains(out, " 100% packet loss") {
+			t.Errorf("without forwarding:\n%s", out)
+		}
+		if out := a.pings(a.router(v)); !strings.Contains(out, " 0% packet loss") {
+			t.Errorf("the stack itself, without forwarding:\n%s", out)
+		}
+		g.Must("sysctl", "-w", v.node("forwarding")+"=1")
+		if out := a.pings(o.own(v)); !strings.Contains(out, " 0% packet loss") {
+			t.Errorf("forwarding again:\n%s", out)
+		}
+	})
+}
+
+// A narrower link behind the gateway is told of, and the kernel sends what fits.
+func TestGatewayPathMTU(t *testing.T) {
+	need.Command(t, "ping", "iputils-ping")
+	bySide(t, func(t *testing.T, v family, g *gateway) {
+		a, o := g.hosts[insideA], g.hosts[outside]
+		g.Must("ifconfig", "en2", "mtu", "1300")
+		out := a.pings(o.own(v), "-M", "do", "-s", "1400")
+		want := regexp.MustCompile("From " + regexp.QuoteMeta(a.router(v)) + ` icmp_seq=1 (Frag needed and DF set \(mtu = 1300\)|Packet too big: mtu=1300)`)
+		if !want.MatchString(out) {
+			t.Errorf("a packet too large, want %v:\n%s", want, out)
+		}
+		lines := o.watch("icmp or icmp6 or ip6", func() {
+			if out := a.pings(o.own(v), "-s", "1400"); !strings.Contains(out, " 0% packet loss") {
+				t.Errorf("the kernel's fragments:\n%s", out)
+			}
+		})
+		if text := strings.Join(lines, "\n"); !regexp.MustCompile(`flags \[\+\]|frag \(0x`).MatchString(text) {
+			t.Errorf("no fragments outside:\n%s", text)
+		}
+		a.forgetMTU()
+	})
+}
+
+func TestGatewayTraceroute(t *testing.T) {
+	theirs := need.Command(t, "traceroute", "traceroute")
+	bySide(t, func(t *testing.T, v family, g *gateway) {
+		a, o := g.hosts[insideA], g.hosts[outside]
+		for _, how := range []string{"-U", "-I"} {
+			out := a.Must(theirs, "-n", "-w", "5,9999,9999", how, o.own(v))
+			if !through(a.router(v), o.own(v)).MatchString(out) {
+				t.Errorf("traceroute %s:\n%s", how, out)
+			}
+		}
+	})
+}
+
+func TestGatewayIperf3(t *testing.T) {
+	iperf3 := need.Command(t, "iperf3", "iperf3")
+	bySide(t, func(t *testing.T, v family, g *gateway) {
+		a, o := g.hosts[insideA], g.hosts[outside]
+		o.serveMeasures()
+		for _, more := range [][]string{nil, {"-R"}, {"-P", "4"}} {
+			out := a.Must(iperf3, append([]string{"-c", o.own(v), "-p", "5201", "-J", "-n", "64M"}, more...)...)
+			var r struct {
+				End struct {
+					Received struct {
+						Bytes float64
+						Rate  float64 `json:"bits_per_second"`
+					} `json:"sum_received"`
+				}
+				Error string
+			}
+			if err := json.Unmarshal([]byte(out), &r); err != nil || r.Error != "" || r.End.Received.Bytes < 16<<20 { // it ends when all is sent
+				t.Errorf("iperf3 %q: %v %s, %.0f octets received", more, err, r.Error, r.End.Received.Bytes)
+			}
+			t.Logf("iperf3 %q: %.2f Gbit/s", more, r.End.Received.Rate/1e9)
+		}
+		// What the kernels leave to their devices to cut crosses whole.
+		lines := o.watch("tcp and greater 3000", func() {
+			a.Must(iperf3, "-c", o.own(v), "-p", "5201", "-n", "8M")
+		})
+		if len(lines) == 0 {
+			t.Error("no super-packet arrives outside")
+		}
+	})
+}
+
+func TestGatewayCurlAndSSH(t *testing.T) {
+	curl := need.Command(t, "curl", "curl")
+	ssh := need.Command(t, "ssh", "openssh-client")
+	bySide(t, func(t *testing.T, v family, g *gateway) {
+		a, o := g.hosts[insideA], g.hosts[outside]
+		page := bytes.Repeat(pattern, 10<<20/len(pattern)+1)
+		o.Write("large", string(page), 0o644)
+		o.serveFiles()
+		a.Must(curl, "-sS", "--max-time", "50", "-o", "got", "http://"+at(o.own(v), 8080)+"/large")
+		got, err := os.ReadFile(filepath.Join(a.Dir, "got"))
+		if err != nil || sha256.Sum256(got) != sha256.Sum256(page) {
+			t.Errorf("curl: %d octets that are not the %d of the file, %v", len(got), len(page), err)
+		}
+		key := o.serveShell()
+		out := a.Must(ssh, "-F", "none", "-p", "2222", "-l", "root", "-i", key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+			"-o", "UserKnownHostsFile=/dev/null", o.own(v), "echo $SSH_CONNECTION")
+		if want := a.own(v) + " "; !strings.HasPrefix(out, want) || !strings.Contains(out, " "+o.own(v)+" 2222") {
+			t.Errorf("ssh: %q, want a connection of %s with %s", out, a.own(v), o.own(v))
+		}
+	})
+}
+
+// Routes that refuse answer, those that swallow do not.
+func TestGatewayRefusals(t *testing.T) {
+	need.Command(t, "ping", "iputils-ping")
+	bySide(t, func(t *testing.T, v family, g *gateway) {
+		a := g.hosts[insideA]
+		add, reject, hole, none := "-inet", "198.51.100.1", "198.51.100.2", "203.0.113.1"
+		if v.name == "ip6" {
+			add, reject, hole, none = "-inet6", "2001:db8:51::1", "2001:db8:51::2", "2001:db8:113::1"
+		}
+		g.Must("route", "add", add, "-host", reject, a.own(v), "-reject")
+		g.Must("route", "add", add, "-host", hole, a.own(v), "-blackhole")
+		from := "From " + a.router(v) + " icmp_seq=1 Destination"
+		for _, to := range []string{reject, none} {
+			if out := a.pings(to); !strings.Contains(out, from) {
+				t.Errorf("to %s, want %q:\n%s", to, from, out)
+			}
+		}
+		if out := a.pings(hole, "-W", "1"); strings.Contains(out, "From ") || !strings.Contains(out, "100% packet loss") {
+			t.Errorf("into the black hole:\n%s", out)
+		}
+		play.WantLines(t, "route show", g.Must("route", "-n", "get", add, hole), "BLACKHOLE")
+	})
+}
