@@ -1,0 +1,88 @@
+package ipnat
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+
+	"ionet/ipl"
+)
+
+type counters struct {
+	mapped                                  [2]atomic.Uint64 // in, out
+	added, expired, evicted, bad, exhausted atomic.Uint64
+	icmp, badICMP, frags, badFrag, fragFull atomic.Uint64
+}
+
+// Stats is what ipnat -s shows.
+type Stats struct {
+	MappedIn, MappedOut uint64 // packets
+	Added               uint64 // sessions
+	Expired             uint64
+	Evicted             uint64 // they made room
+	Bad                 uint64 // packets that no session could be made for
+	Exhausted           uint64 // of these: no port was free
+	ICMP, BadICMP       uint64 // errors translated; refused
+	Frags, BadFrags     uint64 // later fragments translated; that came before the first
+	FragFull            uint64 // datagrams whose fragments could not be remembered
+	InUse, Rules        int
+}
+
+// Stats answers the counters.
+func (n *NAT) Stats() Stats {
+	c := &n.count
+	return Stats{MappedIn: c.mapped[0].Load(), MappedOut: c.mapped[1].Load(), Added: c.added.Load(), Expired: c.expired.Load(),
+		Evicted: c.evicted.Load(), Bad: c.bad.Load(), Exhausted: c.exhausted.Load(), ICMP: c.icmp.Load(), BadICMP: c.badICMP.Load(),
+		Frags: c.frags.Load(), BadFrags: c.badFrag.Load(), FragFull: c.fragFull.Load(), InUse: n.table.len(), Rules: len(n.rules.Load().all)}
+}
+
+// SessionInfo describes a session, as ipnat -l shows it.
+type SessionInfo struct {
+	Kind                  ipl.NATKind
+	If                    string
+	Proto                 uint8
+	Inside, Outer, Remote netip.AddrPort // of an echo the port of the first two is its identifier
+	Established           bool           // of TCP
+	Age, Idle, TTL        int64          // nanoseconds
+	PacketsIn, PacketsOut uint64
+	BytesIn, BytesOut     uint64
+	Rule, Tag             string
+}
+
+// Sessions describe up to limit sessions behind the first skip, those that made the
+// longest way from being heard of first; limit 0: all.
+func (n *NAT) Sessions(skip, limit int) (some []SessionInfo) {
+	now := n.env.Now()
+	t := &n.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.queues {
+		for s := t.queues[c].next; s != &t.queues[c]; s = s.next {
+			if skip--; skip >= 0 {
+				continue
+			}
+			if limit > 0 && len(some) == limit {
+				return some
+			}
+			some = append(some, s.info(now))
+		}
+	}
+	return some
+}
+
+func (s *session) info(now int64) SessionInfo {
+	return SessionInfo{Kind: s.rule.Kind, If: s.ifp.Name, Proto: s.proto, Inside: s.in.addrPort(s.v6), Outer: s.out.addrPort(s.v6),
+		Remote: s.rem.addrPort(s.v6), Established: tcpUp(s.tcp.Load()), Age: now - s.born, Idle: now - s.last.Load(), TTL: s.expire.Load() - now,
+		PacketsIn: s.pkts[0].Load(), PacketsOut: s.pkts[1].Load(), BytesIn: s.bytes[0].Load(), BytesOut: s.bytes[1].Load(),
+		Rule: s.rule.text, Tag: s.rule.Tag}
+}
+
+func (e end) addrPort(v6 bool) netip.AddrPort {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], e.hi)
+	binary.BigEndian.PutUint64(b[8:], e.lo)
+	if !v6 {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:])), e.port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(b), e.port)
+}

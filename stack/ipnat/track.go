@@ -1,0 +1,120 @@
+package ipnat
+
+import (
+	"sync/atomic"
+
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/pfil"
+)
+
+// told are the flows that Track has said nobody translates, as a set of bits: who begins
+// a session of which such a flow is part has the decision forgotten.
+type told struct{ bit [1024]atomic.Uint64 }
+
+func (t *told) add(h uint64) { t.bit[h>>6&1023].Or(1 << (h & 63)) }
+
+func (t *told) has(h uint64) bool { return t.bit[h>>6&1023].Load()>>(h&63)&1 != 0 }
+
+// either reports whether one of two may be among them, and if so forgets all: the
+// generation changes then.
+func (t *told) either(a, b uint64) bool {
+	if !t.has(a) && !t.has(b) {
+		return false
+	}
+	for x := range t.bit {
+		t.bit[x].Store(0)
+	}
+	return true
+}
+
+// tracker translates the packets of one direction of a flow.
+type tracker struct {
+	n       *NAT
+	in, out *session // at either hook; nil: nobody there
+	flow    pfil.Flow
+}
+
+// Inner is the flow between the hooks, as the filter's rules see it.
+func (t *tracker) Inner() pfil.Flow { return t.flow }
+
+// seen is the pair that a hook sees of a flow.
+func seen(f *pfil.Flow, out bool) pair {
+	our, rem := end{f.DstHi, f.DstLo, f.Dport}, end{f.SrcHi, f.SrcLo, f.Sport}
+	if out {
+		our, rem = rem, our
+	}
+	return pair{our, rem, f.Proto, f.V6}
+}
+
+// Track is pfil.Translator. ICMP is looked at packet by packet: it may be an error.
+func (n *NAT) Track(_ *netif.Work, in, out *netif.Interface, first *pfil.Flow, _ *packet.Buf) (pfil.Tracker, bool) {
+	if len(n.rules.Load().all) == 0 && n.table.len() == 0 {
+		return nil, true // the first rule changes the generation
+	}
+	if first.Proto == packet.ProtoICMP || first.Proto == packet.ProtoICMPv6 {
+		return nil, false
+	}
+	t := &tracker{n: n, flow: *first}
+	p := seen(first, false)
+	n.told.add(p.hash(n.table.key))
+	if t.in = n.table.find(&p, in, false); t.in != nil {
+		t.flow.DstHi, t.flow.DstLo = t.in.in.hi, t.in.in.lo
+		if hasPorts(first.Proto) {
+			t.flow.Dport = t.in.in.port
+		}
+	}
+	p = seen(&t.flow, true)
+	n.told.add(p.hash(n.table.key))
+	t.out = n.table.find(&p, out, true)
+	rs := n.rules.Load()
+	for _, r := range rs.all {
+		if r.stateless() && first.V6 { // has no session that could be found
+			return nil, false
+		}
+	}
+	if t.in == nil && t.out == nil {
+		return nil, true
+	}
+	return t, true
+}
+
+func hasPorts(proto uint8) bool { return proto == packet.ProtoTCP || proto == packet.ProtoUDP }
+
+// Track is pfil.Tracker.
+func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
+	l4 := len(pkt.L3()) - len(pkt.L4())
+	b, flags := pkt.Bytes(), uint8(0)
+	proto := t.flow.Proto
+	switch proto {
+	case packet.ProtoTCP:
+		h, ok := packet.CheckTCP(b[l4:])
+		if !ok {
+			return false
+		}
+		if flags = h.Flags(); flags&(packet.TCPSyn|packet.TCPFin|packet.TCPRst|packet.TCPAck) != packet.TCPAck {
+			return false
+		}
+	case packet.ProtoUDP:
+		if len(b) < l4+packet.UDPLen {
+			return false
+		}
+	}
+	if t.in != nil && t.in.dead.Load() || t.out != nil && t.out.dead.Load() {
+		return false
+	}
+	c := change{destination, end{}, true, pkt.Csum == packet.CsumPartial}
+	if s := t.in; s != nil {
+		s.heard(w.Now, false, len(b), proto == packet.ProtoTCP, flags)
+		c.to = s.in
+		c.apply(b, l4, proto)
+		t.n.count.mapped[0].Add(1)
+	}
+	if s := t.out; s != nil {
+		s.heard(w.Now, true, len(b), proto == packet.ProtoTCP, flags)
+		c.side, c.to = source, s.out
+		c.apply(b, l4, proto)
+		t.n.count.mapped[1].Add(1)
+	}
+	return true
+}
