@@ -3,19 +3,25 @@ package protocol
 // Commands of SIOCSDRVSPEC to a bridge (NetBSD's BRDG*): which of the fields of a
 // BridgeReq they read besides Bridge.
 const (
-	BridgeAdd      = 0  // Member
-	BridgeDelete   = 1  // Member
-	BridgeFlags    = 3  // Member; Value, Mask: BridgeLearning, BridgeDiscover
-	BridgeMaxAddr  = 4  // Value: stations
-	BridgeStatic   = 8  // Member, Addr
-	BridgeTimeout  = 9  // Value: seconds, 0: for ever
-	BridgeDelAddr  = 11 // Addr
-	BridgeFlush    = 12 // Value: 0 those that were learnt, 1 all
-	bridgeReqLen   = IfNameLen + 4 + IfNameLen + 4 + 4 + 8
-	SIOCSDRVSPEC   = iocIn | bridgeReqLen<<16 | ioGroup | 123 // BridgeReq
-	BridgeLearning = 0x1
-	BridgeDiscover = 0x2
-	BridgeSTP      = 0x4
+	BridgeAdd        = 0  // Member
+	BridgeDelete     = 1  // Member
+	BridgeFlags      = 3  // Member; Value, Mask: BridgeLearning, BridgeDiscover, BridgeSTP
+	BridgeMaxAddr    = 4  // Value: stations
+	BridgeStatic     = 8  // Member, Addr
+	BridgeTimeout    = 9  // Value: seconds, 0: for ever
+	BridgeDelAddr    = 11 // Addr
+	BridgeFlush      = 12 // Value: 0 those that were learnt, 1 all
+	BridgePriority   = 14 // Value
+	BridgeHello      = 16 // Value: seconds
+	BridgeDelay      = 18 // Value: seconds
+	BridgeMaxAge     = 20 // Value: seconds
+	BridgeIfPriority = 21 // Member, Value
+	BridgeIfCost     = 22 // Member, Value
+	bridgeReqLen     = IfNameLen + 4 + IfNameLen + 4 + 4 + 8
+	SIOCSDRVSPEC     = iocIn | bridgeReqLen<<16 | ioGroup | 123 // BridgeReq
+	BridgeLearning   = 0x1
+	BridgeDiscover   = 0x2
+	BridgeSTP        = 0x4
 )
 
 // BridgeReq is the argument of SIOCSDRVSPEC (ifdrv, with what it points at behind it).
@@ -53,6 +59,14 @@ type BridgeRow struct {
 	Flags     uint32          `json:"flags"`
 	MaxAddr   int64           `json:"maxaddr"`
 	Timeout   int64           `json:"timeout"` // seconds, 0: for ever
+	Priority  int             `json:"priority"`
+	Hello     int             `json:"hellotime"` // with the two others: seconds
+	Delay     int             `json:"fwddelay"`
+	MaxAge    int             `json:"maxage"`
+	ID        string          `json:"id,omitempty"`   // with STP: priority and address, 8000.020000000001
+	Root      string          `json:"root,omitempty"` // the root's
+	RootCost  uint32          `json:"root_cost,omitempty"`
+	RootPort  string          `json:"root_port,omitempty"` // the member that leads there
 	Members   []BridgeMember  `json:"members"`
 	Addresses []BridgeAddress `json:"addresses"`
 }
@@ -60,7 +74,10 @@ type BridgeRow struct {
 // BridgeMember is one member of a bridge.
 type BridgeMember struct {
 	Interface  string `json:"interface"`
-	Port       int    `json:"port"` // the interface's index
+	Port       int    `json:"port"`
+	Priority   int    `json:"priority"`
+	PathCost   uint32 `json:"path_cost"`
+	State      string `json:"state,omitempty"` // with STP: disabled, listening, learning, forwarding, blocking
 	Flags      uint32 `json:"flags"`
 	InPackets  uint64 `json:"in_packets"`
 	OutPackets uint64 `json:"out_packets"`

@@ -67,11 +67,13 @@ func (s *Stack) follow(ifp, parent *netif.Interface) {
 	}
 }
 
-// followers have the vlans of an interface follow a change of it.
+// followers have the vlans of an interface, and the bridge that it is in or is, follow a
+// change of it.
 func (s *Stack) followers(parent *netif.Interface) {
-	if parent.Above() == nil {
+	if parent.Above() == nil && parent.Type != netif.TypeBridge {
 		return
 	}
+	s.Bridge.Changed(parent)
 	for _, ifp := range s.VLAN.On(parent) {
 		s.follow(ifp, parent)
 	}

@@ -1,11 +1,13 @@
 package stackd
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"ionet/protocol"
+	"ionet/stack/bridge"
 	"ionet/stack/netif"
 )
 
@@ -33,6 +35,8 @@ func (s *server) bridge(arg []byte) error {
 			timeout = time.Duration(q.Value) * time.Second
 		}
 		return r.SetTable(br, n, timeout)
+	case protocol.BridgePriority, protocol.BridgeHello, protocol.BridgeDelay, protocol.BridgeMaxAge:
+		return s.bridgeTree(br, q)
 	case protocol.BridgeDelAddr:
 		return r.DeleteStation(br, q.Addr)
 	case protocol.BridgeFlush:
@@ -55,11 +59,56 @@ func (s *server) bridgeMember(br, m *netif.Interface, q protocol.BridgeReq) erro
 		return eng.DeleteMember(br, m)
 	case protocol.BridgeFlags:
 		return eng.Bridge.SetMember(br, m, q.Value&q.Mask, q.Mask&^q.Value)
+	case protocol.BridgeIfPriority:
+		return eng.Bridge.SetPort(br, m, int(min(q.Value, 1<<16)), -1)
+	case protocol.BridgeIfCost:
+		return eng.Bridge.SetPort(br, m, -1, int(min(q.Value, 1<<16)))
 	case protocol.BridgeStatic:
 		return eng.Bridge.SetStation(br, m, q.Addr)
 	}
 	return errf(unix.EINVAL, "a bridge has no command %d", q.Command)
 }
+
+// bridgeTree serves the commands about the spanning tree.
+func (s *server) bridgeTree(br *netif.Interface, q protocol.BridgeReq) error {
+	r := s.eng.Engine().Bridge
+	p, err := r.Tree(br)
+	if err != nil {
+		return err
+	}
+	seconds := time.Duration(q.Value) * time.Second
+	switch q.Command {
+	case protocol.BridgePriority:
+		if q.Value > 0xffff {
+			return errf(unix.EINVAL, "priority %d: it is from 0 to 65535", q.Value)
+		}
+		p.Priority = uint16(q.Value)
+	case protocol.BridgeHello:
+		p.Hello = seconds
+	case protocol.BridgeDelay:
+		p.Delay = seconds
+	case protocol.BridgeMaxAge:
+		p.MaxAge = seconds
+	}
+	return r.SetTree(br, p)
+}
+
+// treeRow adds what there is to say of a bridge's spanning tree.
+func treeRow(r *protocol.BridgeRow, p bridge.Params) {
+	r.Priority = int(p.Priority)
+	r.Hello, r.Delay, r.MaxAge = int(p.Hello/time.Second), int(p.Delay/time.Second), int(p.MaxAge/time.Second)
+	if p.ID == 0 {
+		return
+	}
+	id := func(x uint64) string { return fmt.Sprintf("%04x.%012x", x>>48, x&(1<<48-1)) }
+	r.ID, r.Root, r.RootCost = id(p.ID), id(p.Root), p.RootCost
+	if p.RootPort != nil {
+		r.RootPort = p.RootPort.Name
+	}
+}
+
+var portStates = [...]string{bridge.Disabled: "disabled", bridge.Listening: "listening", bridge.Hearing: "learning",
+	bridge.Forwarding: "forwarding", bridge.Blocking: "blocking"}
 
 // bridgeRows are the bridges, or the one of a name. ENXIO; EINVAL: it is none.
 func (s *server) bridgeRows(arg string) (rows []any, err error) {
@@ -74,13 +123,22 @@ func (s *server) bridgeRows(arg string) (rows []any, err error) {
 			return nil, err
 		}
 		r.MaxAddr, r.Timeout = n, int64(timeout/time.Second)
+		tree, err := eng.Bridge.Tree(ifp)
+		if err != nil {
+			return nil, err
+		}
+		treeRow(&r, tree)
 		members, err := eng.Bridge.Members(ifp)
 		if err != nil {
 			return nil, err
 		}
 		for _, m := range members {
-			r.Members = append(r.Members, protocol.BridgeMember{Interface: m.If.Name, Port: int(m.If.Index), Flags: m.Flags,
-				InPackets: m.In, OutPackets: m.Out, Dropped: m.Dropped})
+			row := protocol.BridgeMember{Interface: m.If.Name, Port: int(m.Port), Priority: int(m.Priority), PathCost: m.Cost, Flags: m.Flags,
+				InPackets: m.In, OutPackets: m.Out, Dropped: m.Dropped}
+			if m.Flags&bridge.STP != 0 {
+				row.State = portStates[m.State]
+			}
+			r.Members = append(r.Members, row)
 		}
 		stations, err := eng.Bridge.Stations(ifp)
 		if err != nil {

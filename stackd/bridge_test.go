@@ -42,6 +42,16 @@ func TestBridgesByTheDoor(t *testing.T) {
 	do(0, protocol.BridgeReq{Command: protocol.BridgeTimeout, Value: 60})
 	do(0, protocol.BridgeReq{Command: protocol.BridgeFlags, Member: "en0", Mask: protocol.BridgeLearning})
 	do(0, protocol.BridgeReq{Command: protocol.BridgeStatic, Member: "en0", Addr: [6]byte{2, 7, 0, 0, 0, 1}})
+	do(0, protocol.BridgeReq{Command: protocol.BridgeFlags, Member: "en0", Value: protocol.BridgeSTP, Mask: protocol.BridgeSTP})
+	do(0, protocol.BridgeReq{Command: protocol.BridgePriority, Value: 4096})
+	do(unix.EINVAL, protocol.BridgeReq{Command: protocol.BridgePriority, Value: 65536})
+	do(0, protocol.BridgeReq{Command: protocol.BridgeHello, Value: 1})
+	do(0, protocol.BridgeReq{Command: protocol.BridgeDelay, Value: 4})
+	do(0, protocol.BridgeReq{Command: protocol.BridgeMaxAge, Value: 6})
+	do(unix.EINVAL, protocol.BridgeReq{Command: protocol.BridgeHello, Value: 11})
+	do(0, protocol.BridgeReq{Command: protocol.BridgeIfPriority, Member: "en0", Value: 64})
+	do(0, protocol.BridgeReq{Command: protocol.BridgeIfCost, Member: "en0", Value: 100})
+	do(unix.EINVAL, protocol.BridgeReq{Command: protocol.BridgeIfCost, Member: "en0"})
 	if err := s.SetFlags("bridge0", protocol.IFFUp, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +61,9 @@ func TestBridgesByTheDoor(t *testing.T) {
 	}
 	r := rows[0]
 	if r.Name != "bridge0" || r.Flags != protocol.IFFUp|protocol.IFFRunning || r.MaxAddr != 7 || r.Timeout != 60 || len(r.Members) != 1 ||
-		r.Members[0].Interface != "en0" || r.Members[0].Flags != protocol.BridgeDiscover || len(r.Addresses) != 1 ||
+		r.Members[0].Interface != "en0" || r.Members[0].Flags != protocol.BridgeDiscover|protocol.BridgeSTP || r.Members[0].State != "disabled" ||
+		r.Members[0].Port != 1 || r.Members[0].Priority != 64 || r.Members[0].PathCost != 100 || r.Priority != 4096 || r.Hello != 1 || r.Delay != 4 || r.MaxAge != 6 ||
+		r.ID == "" || r.ID != r.Root || len(r.Addresses) != 1 ||
 		r.Addresses[0] != (protocol.BridgeAddress{Address: "02:07:00:00:00:01", Interface: "en0", Static: true}) {
 		t.Errorf("bridge0 is %+v", r)
 	}

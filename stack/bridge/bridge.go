@@ -9,6 +9,8 @@
 //	3 Work.Transmit    to the member that leads to whom it is for, or to all output.go
 //	4 ether            what is for a member itself, and for groups, goes up
 //
+// BPDUs end at 1, in the machine of the spanning tree (stp.go).
+//
 // What the stack sends by a member takes step 3 alone.
 package bridge
 
@@ -43,7 +45,9 @@ const (
 	Discover = 0x2 // frames for unknown stations are sent
 	STP      = 0x4 // it takes part in the spanning tree
 
-	flagsSettable = Learning | Discover
+	flagsSettable = Learning | Discover | STP
+
+	maxMembers = 255 // as many as there are numbers of ports (IEEE 802.1D §9.2.7)
 )
 
 // Bridges are one stack's bridges.
@@ -62,6 +66,7 @@ type bridge struct {
 	ifp     *netif.Interface
 	members atomic.Pointer[[]*member] // in order of adding; replaced with every change
 	fdb     fdb
+	tree    tree
 	local   func(*netif.Work, *packet.Buf) // a turn, made once
 }
 
@@ -70,7 +75,12 @@ type member struct {
 	b     *bridge
 	ifp   *netif.Interface
 	flags atomic.Uint32
+	state atomic.Uint32 // Forwarding without STP
 	gone  atomic.Bool
+
+	number   uint8 // of the port
+	priority uint8 // with cost: under the tree's lock
+	cost     uint32
 
 	in, out, dropped atomic.Uint64 // frames
 }
@@ -89,6 +99,7 @@ func (r *Bridges) Create(name string) *netif.Interface {
 	b.ifp.Output = output
 	b.members.Store(&[]*member{})
 	b.fdb.init(r.env)
+	b.tree.init(b)
 	b.local = func(w *netif.Work, p *packet.Buf) {
 		if ifp := r.env.Ifs.ByIndex(p.RcvIf); ifp != nil {
 			r.Local(w, ifp, w.One(p))
@@ -160,13 +171,27 @@ func (r *Bridges) Add(ifp, add *netif.Interface) error {
 	case !add.Ether():
 		return fmt.Errorf("%s is no Ethernet: %w", add.Name, syscall.EPROTONOSUPPORT)
 	}
-	m := &member{b: b, ifp: add}
+	m := &member{b: b, ifp: add, priority: defaultPortPriority, cost: defaultCost}
+	if m.number = b.freeNumber(); m.number == 0 {
+		return fmt.Errorf("%s has %d members: %w", ifp.Name, maxMembers, syscall.ENOSPC)
+	}
 	m.flags.Store(Learning | Discover)
+	m.state.Store(Forwarding)
 	s := append(slices.Clone(*b.members.Load()), m)
 	b.members.Store(&s)
 	add.EditAbove(func(a *netif.Above) { a.Bridge = m })
 	add.Promisc(true)
 	return nil
+}
+
+// freeNumber is the lowest number that no member has; 0: none is left.
+func (b *bridge) freeNumber() uint8 {
+	for n := 1; n <= maxMembers; n++ {
+		if !slices.ContainsFunc(*b.members.Load(), func(m *member) bool { return int(m.number) == n }) {
+			return uint8(n)
+		}
+	}
+	return 0
 }
 
 // Delete takes an interface out of a bridge. EINVAL, ENOENT.
@@ -200,9 +225,10 @@ func (b *bridge) remove(m *member) {
 	m.ifp.EditAbove(func(a *netif.Above) { a.Bridge = nil })
 	m.ifp.Promisc(false)
 	b.fdb.forget(func(s *station) bool { return s.at.Load() == m })
+	b.replant(false)
 }
 
-// SetMember changes flags of a member: Learning and Discover. EINVAL, ENOENT.
+// SetMember changes flags of a member. EINVAL, ENOENT.
 func (r *Bridges) SetMember(ifp, in *netif.Interface, set, clear uint32) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -214,6 +240,7 @@ func (r *Bridges) SetMember(ifp, in *netif.Interface, set, clear uint32) error {
 		return fmt.Errorf("%#x are no flags of a member: %w", set|clear, syscall.EINVAL)
 	}
 	m.flags.Store(m.flags.Load()&^clear | set)
+	m.b.replant(false)
 	return nil
 }
 
@@ -222,6 +249,8 @@ type Member struct {
 	If               *netif.Interface
 	Flags            uint32
 	In, Out, Dropped uint64 // frames received, sent, and not let through
+	Port, Priority   uint8
+	Cost, State      uint32
 }
 
 // Members are a bridge's, in order of adding. EINVAL.
@@ -233,8 +262,10 @@ func (r *Bridges) Members(ifp *netif.Interface) ([]Member, error) {
 		return nil, err
 	}
 	out := []Member{}
+	b.tree.mu.Lock()
+	defer b.tree.mu.Unlock()
 	for _, m := range *b.members.Load() {
-		out = append(out, Member{If: m.ifp, Flags: m.flags.Load(), In: m.in.Load(), Out: m.out.Load(), Dropped: m.dropped.Load()})
+		out = append(out, Member{Port: m.number, Priority: m.priority, Cost: m.cost, State: m.state.Load(), If: m.ifp, Flags: m.flags.Load(), In: m.in.Load(), Out: m.out.Load(), Dropped: m.dropped.Load()})
 	}
 	return out, nil
 }

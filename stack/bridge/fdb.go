@@ -32,6 +32,7 @@ type fdb struct {
 	m       cmap.Map[*station]
 	max     atomic.Int64
 	timeout atomic.Int64 // nanoseconds; 0: for ever
+	haste   atomic.Int64 // the timeout while the topology changes; 0: it does not
 
 	mu    sync.Mutex // writers
 	sweep callout.Timer[*netif.Work]
@@ -77,8 +78,29 @@ func (t *fdb) get(m netif.MAC) *station {
 
 // alive reports whether a station still counts.
 func (t *fdb) alive(s *station, now int64) bool {
-	d := t.timeout.Load()
+	d := t.keeps()
 	return s.static || d == 0 || now-s.heard.Load() < d
+}
+
+// keeps is how long a station is kept that is not heard.
+func (t *fdb) keeps() int64 {
+	d, haste := t.timeout.Load(), t.haste.Load()
+	if haste != 0 && (d == 0 || haste < d) {
+		return haste
+	}
+	return d
+}
+
+// hasten has stations forgotten sooner; 0: no more.
+func (t *fdb) hasten(now int64, d time.Duration) {
+	if t.haste.Swap(int64(d)) == int64(d) || d == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m.Len() > 0 {
+		t.ageAt(now + heardStep)
+	}
 }
 
 // find is the member that a station is behind, or nil.
@@ -121,7 +143,7 @@ func (t *fdb) add(w *netif.Work, m netif.MAC, at *member) {
 	s.at.Store(at)
 	s.heard.Store(w.Now)
 	t.m.Add(t.hash(m), s)
-	if d := t.timeout.Load(); d != 0 && !t.armed {
+	if d := t.keeps(); d != 0 && !t.armed {
 		t.ageAt(w.Now + d)
 	}
 }
@@ -141,7 +163,7 @@ func (t *fdb) age(w *netif.Work) {
 	t.forget(func(s *station) bool { return !t.alive(s, w.Now) })
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d := t.timeout.Load()
+	d := t.keeps()
 	next := int64(0)
 	t.m.All(func(s *station) bool {
 		if at := s.heard.Load() + d; !s.static && (next == 0 || at < next) {
@@ -191,7 +213,7 @@ func (r *Bridges) Stations(ifp *netif.Interface) ([]Station, error) {
 	if err != nil {
 		return nil, err
 	}
-	now, d := r.env.Now(), b.fdb.timeout.Load()
+	now, d := r.env.Now(), b.fdb.keeps()
 	out := []Station{}
 	b.fdb.m.All(func(s *station) bool {
 		if !b.fdb.alive(s, now) {

@@ -48,8 +48,19 @@ func (m *member) take(w *netif.Work, p *packet.Buf) (stays bool) {
 	}
 	mark(p)
 	dst, src := netif.MAC(h.Dst()), netif.MAC(h.Src())
-	if isReserved(dst) && dst != reserved {
-		return true
+	if isReserved(dst) {
+		switch {
+		case dst != reserved:
+			return true
+		case m.flags.Load()&STP != 0:
+			m.b.tree.receive(w, m, h)
+			p.Free()
+			return false
+		}
+	}
+	state := m.state.Load()
+	if state != Forwarding && state != Hearing {
+		return m.drop(w, p, cntBlocked)
 	}
 	members := *m.b.members.Load()
 	switch {
@@ -60,6 +71,9 @@ func (m *member) take(w *netif.Work, p *packet.Buf) (stays bool) {
 	}
 	if m.flags.Load()&Learning != 0 {
 		m.b.fdb.learn(w, src, m)
+	}
+	if state == Hearing {
+		return m.drop(w, p, cntBlocked)
 	}
 	if dst.IsMulticast() {
 		if p.Flags |= packet.FlagMulticast; dst == netif.BroadcastMAC {

@@ -60,7 +60,7 @@ func (b *bridge) flood(w *netif.Work, p *packet.Buf, from *member, members []*me
 }
 
 // forwards reports whether a member takes frames to send.
-func (m *member) forwards() bool { return m.ifp.Up() && !m.gone.Load() }
+func (m *member) forwards() bool { return m.state.Load() == Forwarding && m.ifp.Up() && !m.gone.Load() }
 
 // send has a member send a frame that has been decided about.
 func (m *member) send(w *netif.Work, p *packet.Buf) {

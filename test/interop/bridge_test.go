@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"ionet/test/need"
 	"ionet/test/play"
@@ -82,4 +83,81 @@ func TestKernelsOverABridge(t *testing.T) {
 	if r := u.Try("brconfig", "bridge0"); r.Status != 1 {
 		t.Errorf("bridge0 is still there:\n%s", r.Out)
 	}
+}
+
+// TestSpanningTreeWithAKernel: a kernel's bridge and ours are connected twice. One port of
+// the four blocks, and when the way that is in use is cut the other one is taken.
+func TestSpanningTreeWithAKernel(t *testing.T) {
+	ping := need.Command(t, "ping", "iputils-ping")
+	for _, root := range []string{"kernel", "stack"} {
+		t.Run(root, func(t *testing.T) {
+			need.File(t, "/dev/net/tun")
+			ns := need.Namespace(t)
+			u := play.NewRoot(t, ns)
+			prefix := filepath.Join(u.Dir, "s")
+			u.Ionet(prefix, "-d", "tap", "name=tap0", "-d", "tap", "name=tap1", "-ptcpip", "prefix="+prefix)
+			u = u.At(prefix)
+			priority := map[string]string{"kernel": "4096", "stack": "61440"}[root]
+			ns.Exec("ip", "link", "add", "br0", "type", "bridge", "stp_state", "1", "forward_delay", "200", "hello_time", "100", "max_age", "600", "priority", priority)
+			for _, dev := range []string{"tap0", "tap1"} {
+				ns.Exec("ip", "link", "set", dev, "up", "master", "br0")
+			}
+			ns.Exec("ip", "addr", "add", "10.0.0.1/24", "dev", "br0")
+			u.Must("ifconfig", "bridge0", "create")
+			u.Must("brconfig", "bridge0", "hellotime", "1", "fwddelay", "2", "maxage", "6", "add", "en0", "add", "en1", "stp", "en0", "stp", "en1")
+			u.Must("ifconfig", "en0", "10.0.0.2/24")
+			u.Must("ifconfig", "en1", "up")
+			u.Must("brconfig", "bridge0", "up")
+			ns.Exec("ip", "link", "set", "br0", "up")
+
+			states := func() string { return ns.Exec("bridge", "link", "show") + u.Must("brconfig", "bridge0") }
+			settles(t, func() error {
+				if s := states(); strings.Count(s, "blocking") != 1 || strings.Count(s, "forwarding") != 3 {
+					return fmt.Errorf("not one port of four is blocking:\n%s", s)
+				}
+				return nil
+			})
+			reaches := func() {
+				t.Helper()
+				settles(t, func() error {
+					if out, err := ns.Try(ping, "-n", "-c", "2", "-i", "0.1", "-W", "1", "10.0.0.2"); err != nil || strings.Contains(out, "DUP") {
+						return fmt.Errorf("the kernel pings: %v\n%s", err, out)
+					}
+					return nil
+				})
+				play.WantLines(t, "ping", u.Must("ping", "-n", "-c", "2", "-i", "0.1", "10.0.0.1"), "2 packets received, 0")
+			}
+			reaches()
+			out := u.Must("brconfig", "bridge0")
+			mac := strings.ReplaceAll(strings.TrimSpace(ns.Exec("cat", "/sys/class/net/br0/address")), ":", "")
+			if is := strings.Contains(out, "root 1000."+mac); is != (root == "kernel") {
+				t.Errorf("the root is another than the %s:\n%s", root, out)
+			}
+			ns.Exec("ip", "link", "set", "tap0", "down")
+			reaches()
+			if s := states(); strings.Contains(s, "blocking") {
+				t.Errorf("one way is left, and a port blocks:\n%s", s)
+			}
+			ns.Exec("ip", "link", "set", "tap0", "up")
+			settles(t, func() error {
+				if s := states(); strings.Count(s, "blocking") != 1 || strings.Count(s, "forwarding") != 3 {
+					return fmt.Errorf("mended, not one port of four is blocking:\n%s", s)
+				}
+				return nil
+			})
+			reaches()
+		})
+	}
+}
+
+// settles fails unless f stops complaining within half a minute.
+func settles(t *testing.T, f func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) { // polls another process
+		if err = f(); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
 }

@@ -33,6 +33,12 @@ var Command = cli.Command{
 		{Flags: "add interface, delete interface", Text: "Make an interface a member, or take it out."},
 		{Flags: "discover interface, -discover interface", Text: "Send frames for unknown stations by the member, or do not."},
 		{Flags: "learn interface, -learn interface", Text: "Learn the stations behind the member, or do not."},
+		{Flags: "stp interface, -stp interface", Text: "Let the member take part in the spanning tree (IEEE 802.1D), so that loops do no harm, or do not."},
+		{Flags: "priority n", Text: "The bridge's priority to become the root, 0 to 65535; the lowest is the root. 32768 if not said."},
+		{Flags: "hellotime seconds", Text: "How often the root speaks, 1 to 10; 2 if not said."},
+		{Flags: "fwddelay seconds", Text: "How long a member listens, and learns, before it forwards, 2 to 30; 15 if not said."},
+		{Flags: "maxage seconds", Text: "When a root that is not heard is given up, 6 to 40; 20 if not said."},
+		{Flags: "ifpriority interface n, ifpathcost interface n", Text: "A member's priority, 0 to 255, 128 if not said, and the cost of the way by it, 1 to 65535, 55 if not said."},
 		{Flags: "addr", Text: "Show the stations that the bridge knows: address, member, seconds until it is forgotten."},
 		{Flags: "static interface address", Text: "The station is behind this member, for ever."},
 		{Flags: "deladdr address", Text: "Forget a station."},
@@ -40,7 +46,7 @@ var Command = cli.Command{
 		{Flags: "maxaddr n", Text: "How many stations the bridge knows at most; 100 if not said."},
 		{Flags: "timeout seconds", Text: "When a station that is not heard is forgotten; 1200 if not said, 0 is never."},
 	},
-	JSON: "One object a line for each bridge: name, flags (IFF_*), maxaddr, timeout (seconds), members (each: interface, port, flags (1 learning, 2 discover), " +
+	JSON: "One object a line for each bridge: name, flags (IFF_*), maxaddr, timeout (seconds), priority, hellotime, fwddelay, maxage (seconds), id, root, root_cost, root_port (with STP), members (each: interface, port, priority, path_cost, state (with STP), flags (1 learning, 2 discover, 4 STP), " +
 		"in_packets, out_packets, dropped), addresses (each: address, interface, expire (seconds, 0 never), static).",
 	ExitStatus: []cli.Exit{
 		{Status: 0, Text: "Success."},
@@ -48,6 +54,7 @@ var Command = cli.Command{
 	},
 	Examples: []cli.Item{
 		{Name: "ifconfig bridge0 create; brconfig bridge0 add en0 add en1 up", Text: "en0 and en1 are one network."},
+		{Name: "brconfig bridge0 stp en0 stp en1", Text: "They may be connected to each other, or to other bridges, in loops."},
 		{Name: "brconfig bridge0", Text: "What the bridge is and knows."},
 	},
 	SeeAlso: []string{"ifconfig(8)", "netstat(1)"},
@@ -149,11 +156,23 @@ func showAddresses(s Stack, name string, out io.Writer) error {
 func appendBridge(b []byte, r protocol.BridgeRow) []byte {
 	b = append(append(b, r.Name...), ": "...)
 	b = append(ifconfig.AppendFlags(b, r.Flags), '\n')
+	b = fmt.Appendf(b, "\tConfiguration:\n\t\tpriority %d hellotime %d fwddelay %d maxage %d\n", r.Priority, r.Hello, r.Delay, r.MaxAge)
+	if r.Root != "" {
+		b = fmt.Appendf(b, "\t\tid %s root %s cost %d", r.ID, r.Root, r.RootCost)
+		if r.RootPort != "" {
+			b = fmt.Appendf(b, " by %s", r.RootPort)
+		}
+		b = append(b, '\n')
+	}
 	b = append(b, "\tInterfaces:\n"...)
 	for _, m := range r.Members {
 		b = fmt.Appendf(b, "\t\t%s ", m.Interface)
 		b = append(appendBits(b, m.Flags, "LEARNING", "DISCOVER", "STP"), '\n')
-		b = fmt.Appendf(b, "\t\t\tport %d\n", m.Port)
+		b = fmt.Appendf(b, "\t\t\tport %d priority %d", m.Port, m.Priority)
+		if m.State != "" {
+			b = fmt.Appendf(b, " path cost %d %s", m.PathCost, m.State)
+		}
+		b = append(b, '\n')
 	}
 	b = fmt.Appendf(b, "\tAddress cache (max cache: %d, timeout: %d):\n", r.MaxAddr, r.Timeout)
 	return appendAddresses(b, r, "\t\t")

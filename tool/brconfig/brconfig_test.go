@@ -17,8 +17,8 @@ func (f *fake) Bridges(name string) ([]protocol.BridgeRow, error) {
 	if name != "" && name != "bridge0" {
 		return nil, &protocol.Error{Errno: syscall.EINVAL, Text: name + " is no bridge"}
 	}
-	return []protocol.BridgeRow{{Name: "bridge0", Flags: 0x41, MaxAddr: 100, Timeout: 1200,
-		Members: []protocol.BridgeMember{{Interface: "en0", Port: 2, Flags: 3, InPackets: 7}, {Interface: "en1", Port: 3, Flags: 1}},
+	return []protocol.BridgeRow{{Name: "bridge0", Flags: 0x41, MaxAddr: 100, Timeout: 1200, Priority: 32768, Hello: 2, Delay: 15, MaxAge: 20, ID: "8000.020000000002", Root: "8000.020000000001", RootCost: 55, RootPort: "en1",
+		Members: []protocol.BridgeMember{{Interface: "en0", Port: 1, Priority: 128, Flags: 3, InPackets: 7}, {Interface: "en1", Port: 2, Priority: 64, PathCost: 55, Flags: 7, State: "forwarding"}},
 		Addresses: []protocol.BridgeAddress{{Address: "02:07:00:00:00:01", Interface: "en0", Expire: 1187},
 			{Address: "02:07:00:00:00:02", Interface: "en1", Static: true}},
 	}}, nil
@@ -52,11 +52,14 @@ func exec(f *fake, line string) string {
 
 func TestShow(t *testing.T) {
 	want := `bridge0: flags=41<UP,RUNNING>
+	Configuration:
+		priority 32768 hellotime 2 fwddelay 15 maxage 20
+		id 8000.020000000002 root 8000.020000000001 cost 55 by en1
 	Interfaces:
 		en0 flags=3<LEARNING,DISCOVER>
-			port 2
-		en1 flags=1<LEARNING>
-			port 3
+			port 1 priority 128
+		en1 flags=7<LEARNING,DISCOVER,STP>
+			port 2 priority 64 path cost 55 forwarding
 	Address cache (max cache: 100, timeout: 1200):
 		02:07:00:00:00:01 en0 1187 flags=0<>
 		02:07:00:00:00:02 en1 0 flags=1<STATIC>
@@ -83,6 +86,10 @@ func TestCommands(t *testing.T) {
 		{line: "bridge0 maxaddr 0x200 timeout 0", calls: "4 bridge0  512/0 000000000000; 9 bridge0  0/0 000000000000"},
 		{line: "bridge0 static en0 2:7:0:0:0:1", out: "2:7:0:0:0:1: static takes a link address such as 02:00:00:00:00:01"},
 		{line: "bridge0 static en0 02:07:00:00:00:01 deladdr 02:07:00:00:00:02", calls: "8 bridge0 en0 0/0 020700000001; 11 bridge0  0/0 020700000002"},
+		{line: "bridge0 stp en0 -stp en1", calls: "3 bridge0 en0 4/4 000000000000; 3 bridge0 en1 0/4 000000000000"},
+		{line: "bridge0 priority 4096 hellotime 1 fwddelay 4 maxage 6", calls: "14 bridge0  4096/0 000000000000; 16 bridge0  1/0 000000000000; 18 bridge0  4/0 000000000000; 20 bridge0  6/0 000000000000"},
+		{line: "bridge0 ifpriority en0 64 ifpathcost en1 100", calls: "21 bridge0 en0 64/0 000000000000; 22 bridge0 en1 100/0 000000000000"},
+		{line: "bridge0 ifpriority en0 256", out: "256: ifpriority takes a number up to 255"},
 		{line: "bridge0 flush flushall", calls: "12 bridge0  0/0 000000000000; 12 bridge0  1/0 000000000000"},
 		{line: "bridge0 add lo0 up", calls: "0 bridge0 lo0 0/0 000000000000", out: "bridge0: add lo0: Protocol not supported (lo0 is no Ethernet)"},
 		{line: "en0", out: "bridges en0: Invalid argument (en0 is no bridge)"},

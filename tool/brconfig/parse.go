@@ -36,18 +36,26 @@ type word struct {
 }
 
 var words = map[string]word{
-	"add":       {takes: "i", command: protocol.BridgeAdd},
-	"delete":    {takes: "i", command: protocol.BridgeDelete},
-	"discover":  {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeDiscover},
-	"-discover": {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeDiscover, clear: true},
-	"learn":     {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeLearning},
-	"-learn":    {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeLearning, clear: true},
-	"maxaddr":   {takes: "n", command: protocol.BridgeMaxAddr, most: 1 << 20},
-	"timeout":   {takes: "n", command: protocol.BridgeTimeout, most: 1 << 24},
-	"static":    {takes: "ia", command: protocol.BridgeStatic},
-	"deladdr":   {takes: "a", command: protocol.BridgeDelAddr},
-	"flush":     {command: protocol.BridgeFlush},
-	"flushall":  {command: protocol.BridgeFlush, value: 1},
+	"add":        {takes: "i", command: protocol.BridgeAdd},
+	"delete":     {takes: "i", command: protocol.BridgeDelete},
+	"discover":   {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeDiscover},
+	"-discover":  {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeDiscover, clear: true},
+	"learn":      {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeLearning},
+	"-learn":     {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeLearning, clear: true},
+	"stp":        {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeSTP},
+	"-stp":       {takes: "i", command: protocol.BridgeFlags, flag: protocol.BridgeSTP, clear: true},
+	"priority":   {takes: "n", command: protocol.BridgePriority, most: 65535},
+	"hellotime":  {takes: "n", command: protocol.BridgeHello, most: 255},
+	"fwddelay":   {takes: "n", command: protocol.BridgeDelay, most: 255},
+	"maxage":     {takes: "n", command: protocol.BridgeMaxAge, most: 255},
+	"ifpriority": {takes: "in", command: protocol.BridgeIfPriority, most: 255},
+	"ifpathcost": {takes: "in", command: protocol.BridgeIfCost, most: 65535},
+	"maxaddr":    {takes: "n", command: protocol.BridgeMaxAddr, most: 1 << 20},
+	"timeout":    {takes: "n", command: protocol.BridgeTimeout, most: 1 << 24},
+	"static":     {takes: "ia", command: protocol.BridgeStatic},
+	"deladdr":    {takes: "a", command: protocol.BridgeDelAddr},
+	"flush":      {command: protocol.BridgeFlush},
+	"flushall":   {command: protocol.BridgeFlush, value: 1},
 }
 
 func parse(args []string) (*options, error) {
