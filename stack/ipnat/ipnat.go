@@ -50,6 +50,7 @@ type NAT struct {
 	table table
 	frags frags
 	told  told
+	log   natLog
 	count counters
 
 	mu sync.Mutex // one edit at a time
@@ -62,6 +63,7 @@ func New(env *netif.Env, c Config) *NAT {
 	n.rules.Store(compile(nil))
 	n.table.init(n)
 	n.frags.init(n)
+	n.log.n = n
 	return n
 }
 

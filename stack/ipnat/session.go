@@ -111,6 +111,7 @@ type session struct {
 	born        int64
 	last        atomic.Int64
 	expire      atomic.Int64
+	armed       atomic.Int64 // when the timer goes off: never after expire
 	tcp         atomic.Uint32
 	pkts, bytes [2]atomic.Uint64 // in, out
 
@@ -120,7 +121,6 @@ type session struct {
 	prev, next *session
 	queued     int64 // last, when it was put there
 	up         bool  // in the queue of established connections
-	armed      int64
 }
 
 func (s *session) inside() pair  { return pair{s.in, s.rem, s.proto, s.v6} }
@@ -213,6 +213,7 @@ func (t *table) add(s *session) bool {
 	t.byOut.Add(s.outHash, s)
 	s.rule.live.Add(1)
 	t.n.count.added.Add(1)
+	t.n.log.put(s, LogNew)
 	if t.n.told.either(s.inHash, s.outHash) {
 		t.n.gen.Add(1)
 	}
@@ -235,8 +236,9 @@ func (s *session) unlink() {
 }
 
 func (t *table) arm(s *session) {
-	s.armed = s.expire.Load()
-	t.n.env.Wheel.Reset(&s.timer, s.armed)
+	at := s.expire.Load()
+	s.armed.Store(at)
+	t.n.env.Wheel.Reset(&s.timer, at)
 }
 
 // tick is the timer: the session has been idle for its time, or the timer is moved on.
@@ -252,13 +254,13 @@ func (s *session) tick(w *netif.Work) {
 		t.mu.Unlock()
 		return
 	}
-	t.endLocked(s)
+	t.endLocked(s, LogExpire)
 	t.mu.Unlock()
 	s.n.count.expired.Add(1)
 }
 
 // endLocked takes a session out of the table; the lock is held.
-func (t *table) endLocked(s *session) {
+func (t *table) endLocked(s *session, why LogEvent) {
 	if s.dead.Swap(true) {
 		return
 	}
@@ -269,6 +271,7 @@ func (t *table) endLocked(s *session) {
 	t.n.env.Wheel.Stop(&s.timer)
 	s.rule.live.Add(-1)
 	t.n.gen.Add(1)
+	t.n.log.put(s, why)
 }
 
 // flush ends the sessions that chosen says, and answers their number.
@@ -284,7 +287,7 @@ func (t *table) flush(chosen func(*session) bool) (n int) {
 		}
 	}
 	for _, s := range all {
-		t.endLocked(s)
+		t.endLocked(s, LogFlush)
 	}
 	return len(all)
 }
@@ -305,7 +308,7 @@ func (t *table) room(limit int64) {
 				t.push(s)
 			}
 		}
-		t.endLocked(q.next)
+		t.endLocked(q.next, LogEvict)
 		t.n.count.evicted.Add(1)
 	}
 }
@@ -347,13 +350,13 @@ func (s *session) heard(now int64, out bool, octets int, tcp bool, flags uint8) 
 // setExpiry moves the end of the session. The timer, which may go off before it, is moved
 // only when that is to come earlier.
 func (s *session) setExpiry(at int64) {
-	old := s.expire.Swap(at)
-	if at >= old {
+	s.expire.Store(at)
+	if at >= s.armed.Load() {
 		return
 	}
 	t := &s.n.table
 	t.mu.Lock()
-	if !s.dead.Load() && at < s.armed {
+	if !s.dead.Load() && s.expire.Load() < s.armed.Load() {
 		t.arm(s)
 	}
 	t.mu.Unlock()
@@ -384,13 +387,17 @@ func (s *session) segment(out bool, flags uint8) {
 			b |= fin
 		}
 	}
-	if b == was || !s.tcp.CompareAndSwap(was, b) {
+	if b == was {
 		return
 	}
-	if up := tcpUp(b); up != tcpUp(was) {
+	if !s.tcp.CompareAndSwap(was, b) {
+		s.segment(out, flags)
+		return
+	}
+	if tcpUp(b) != tcpUp(was) {
 		t := &s.n.table
 		t.mu.Lock()
-		if !s.dead.Load() && s.up != up {
+		if up := tcpUp(s.tcp.Load()); !s.dead.Load() && s.up != up {
 			s.unlink()
 			s.up = up
 			t.push(s)
