@@ -267,6 +267,7 @@ func FuzzPayloads(f *testing.F) {
 	f.Add(AppendAccepted(nil, Accepted{ID: 7, Peer: AddrFrom(ip4, 80), Local: AddrFrom(ip6, 1)}))
 	f.Add(AppendIfReq(nil, IfReq{Addr: link, Text: "x"}))
 	f.Add(AppendAliasReq(nil, AliasReq{Addr: AddrFrom(ip4, 0)}))
+	f.Add(AppendBridgeReq(nil, BridgeReq{Bridge: "bridge0", Member: "en0", Command: BridgeStatic, Value: 1, Mask: 2, Addr: [6]byte{2}}))
 	f.Add(AppendAliasReq(nil, AliasReq{Addr: AddrFrom(ip6, 0), Timed: true, Preferred: 1, Valid: 2}))
 	f.Add(AppendAddrPolicy(nil, AddrPolicy{Prefix: netip.MustParsePrefix("fc00::/7"), Precedence: 3, Label: 13}))
 	f.Add(AppendPktInfo(nil, PktInfo{ip6.WithZone(""), 3}))
@@ -304,6 +305,11 @@ func FuzzPayloads(f *testing.F) {
 		_, _, _ = ParseIoctl(b)
 		_, _ = ParseIfReq(SIOCSIFFLAGS, b)
 		_, _ = ParseIfReq(SIOCDIFADDR, b)
+		if q, err := ParseBridgeReq(b); err == nil {
+			if q2, err := ParseBridgeReq(AppendBridgeReq(nil, q)); err != nil || q2 != q {
+				t.Fatalf("%+v came back as %+v, %v", q, q2, err)
+			}
+		}
 		if a, err := ParseAliasReq(b); err == nil {
 			if a2, err := ParseAliasReq(AppendAliasReq(nil, a)); err != nil || a2.Preferred != a.Preferred || a2.Valid != a.Valid || a2.Timed != a.Timed {
 				t.Errorf("%+v became %+v, %v", a, a2, err)

@@ -5,7 +5,8 @@
 // Without option mac the stack uses the interface's own address, and the
 // kernel sees the same frames; with it the interface is made promiscuous and
 // the two are told apart by address. Frames with a VLAN tag belong to the
-// kernel's VLAN interfaces and are left to them.
+// kernel's VLAN interfaces and are left to them: a vlan of the stack cannot stand on
+// such an interface.
 //
 // Frames arrive in a ring that is shared with the kernel, and leave many a
 // system call; with ring=off each is read and written by itself. Several
@@ -314,7 +315,7 @@ func (s *Socket) SetFilter(promisc, allmulti bool, groups []netif.MAC) {
 func (s *Socket) Info() driver.Info {
 	i := driver.Info{
 		Family: "en", Description: "Packet socket on " + s.name, MAC: s.mac,
-		MTU: s.mtu, MaxMTU: s.mtu, Caps: s.caps,
+		MTU: s.mtu, MaxMTU: s.mtu, Caps: s.caps | netif.CapNoVLAN,
 		Details: []driver.Detail{
 			{Name: "Host Interface", Value: s.name},
 			{Name: "Host Interface Index", Value: strconv.Itoa(s.index)},

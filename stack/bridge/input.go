@@ -52,6 +52,8 @@ func (m *member) take(w *netif.Work, p *packet.Buf) (stays bool) {
 		switch {
 		case dst != reserved:
 			return true
+		case m.flags.Load()&STP == 0 && m.b.tree.speaks.Load(): // to others it would look as if we were not there
+			return m.drop(w, p, cntBlocked)
 		case m.flags.Load()&STP != 0:
 			m.b.tree.receive(w, m, h)
 			p.Free()

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ionet/stack/callout"
@@ -49,7 +50,9 @@ type tree struct {
 	mu    sync.Mutex
 	timer callout.Timer[*netif.Work]
 	on    bool // the bridge is up and has a member with STP
-	now   int64
+	// speaks is on, for the packet path.
+	speaks atomic.Bool
+	now    int64
 
 	priority uint16
 	id       uint64

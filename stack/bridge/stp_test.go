@@ -298,12 +298,17 @@ func TestLoopsAtOneBridge(t *testing.T) {
 		t.Errorf("states %s", got)
 	}
 	n.hears(a.ports[3], "x")
-	// Without STP a member forwards at once.
+	// Without STP a member forwards at once, but no other bridge's tree.
 	if err := a.Bridge.SetMember(a.br, a.ports[1].ifp, 0, bridge.STP); err != nil {
 		t.Fatal(err)
 	}
 	if got := n.states(); got != "FFFF" {
 		t.Errorf("states %s", got)
+	}
+	a.ports[1].to = nil
+	a.Counts("bridge", "blocked", func() { a.SendOn(a.ports[1].ifp, frame(netif.MAC{1, 0x80, 0xc2}, mac(1), "BPDU")) })
+	if a.heard = nil; len(a.ports[0].queue) != 0 {
+		t.Error("a BPDU has been passed on")
 	}
 }
 

@@ -115,6 +115,7 @@ func (b *bridge) replant(anew bool) {
 	ports, id := t.wanted()
 	was := t.on
 	t.on = len(ports) > 0
+	t.speaks.Store(t.on)
 	if anew || !was || !t.on || id != t.id {
 		t.begin(w, ports, id)
 	} else {

@@ -80,6 +80,8 @@ const (
 	CapUSO
 	// CapVLANMTU: a frame of the MTU may have a VLAN tag besides.
 	CapVLANMTU
+	// CapNoVLAN: frames with a VLAN tag are left to others and never come.
+	CapNoVLAN
 )
 
 // Driver is the lower side of an interface: where its frames go.

@@ -96,7 +96,7 @@ func (v *VLAN) Destroy(ifp *netif.Interface) {
 
 // Set makes ifp the VLAN tag of parent, with its link address and as large an MTU as
 // it allows. Errors: EINVAL (ifp is no vlan, or there is no such VLAN), EPROTONOSUPPORT
-// (parent is no Ethernet), EEXIST (parent has such a vlan), EBUSY (ifp is
+// (parent is no Ethernet), EOPNOTSUPP (its driver does not do it), EEXIST (parent has such a vlan), EBUSY (ifp is
 // another VLAN).
 func (v *VLAN) Set(ifp *netif.Interface, tag int, parent *netif.Interface) error {
 	v.mu.Lock()
@@ -109,6 +109,9 @@ func (v *VLAN) Set(ifp *netif.Interface, tag int, parent *netif.Interface) error
 		return fmt.Errorf("vlan %d: a VLAN has a number from %d to %d: %w", tag, MinTag, MaxTag, syscall.EINVAL)
 	case parent.Type != netif.TypeEther:
 		return fmt.Errorf("%s is no Ethernet: %w", parent.Name, syscall.EPROTONOSUPPORT)
+	}
+	if parent.Caps()&netif.CapNoVLAN != 0 {
+		return fmt.Errorf("the driver of %s leaves frames with a tag to others: %w", parent.Name, syscall.EOPNOTSUPP)
 	}
 	k := link{parent, uint16(tag)}
 	for _, o := range v.on(parent) {

@@ -205,6 +205,7 @@ func TestPriorityTag(t *testing.T) {
 func TestRefused(t *testing.T) {
 	b := newBench(t, 0)
 	en1, _ := b.ethernet("en1", rig.Me1, 0)
+	en2, _ := b.ethernet("en2", rig.Me1, netif.CapNoVLAN)
 	other, err := b.AddVLAN("vlan1")
 	if err != nil {
 		t.Fatal(err)
@@ -225,6 +226,7 @@ func TestRefused(t *testing.T) {
 		{other, 1, tunnel, syscall.EPROTONOSUPPORT},
 		{other, 1, b.vlan0, syscall.EPROTONOSUPPORT},
 		{other, 5, b.If, syscall.EEXIST},
+		{other, 5, en2, syscall.EOPNOTSUPP},
 		{en1, 1, b.If, syscall.EINVAL},
 		{b.vlan0, 6, b.If, syscall.EBUSY},
 		{b.vlan0, 5, b.If, nil},

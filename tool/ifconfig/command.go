@@ -56,7 +56,7 @@ var Command = cli.Command{
 		{Flags: "anycast, tentative, deprecated, autoconf", Text: "Flags of an IPv6 address."},
 		{Flags: "eui64", Text: "The lower half of the IPv6 address, left zero, is that of the interface's link-local one."},
 		{Flags: "pltime n, vltime n", Text: "How many seconds an IPv6 address is preferred, and valid; for ever if not said."},
-		{Flags: "create, destroy", Text: "Make or remove an interface of a kind that -C shows: gif is a tunnel, stf is 6to4, of which there is one, vlan is a VLAN of an Ethernet. The address of stf is inet6 " +
+		{Flags: "create, destroy", Text: "Make or remove an interface of a kind that -C shows: gif is a tunnel, stf is 6to4, of which there is one, vlan is a VLAN of an Ethernet, bridge is for brconfig. The address of stf is inet6 " +
 			"2002:, a public IPv4 address of this host in eight hexadecimal digits, and prefixlen 16."},
 		{Flags: "tunnel source destination", Text: "Have a gif lead from an address of this host to another host's. Both are of one family, inet or inet6, whatever is sent through."},
 		{Flags: "deletetunnel", Text: "Have it lead nowhere."},
@@ -80,7 +80,7 @@ var Command = cli.Command{
 		{Name: "ifconfig gif0 create; ifconfig gif0 tunnel 10.0.0.1 10.0.0.2; ifconfig gif0 inet6 2001:db8::1 2001:db8::2", Text: "IPv6 through IPv4."},
 		{Name: "ifconfig vlan0 create; ifconfig vlan0 vlan 5 vlanif en0; ifconfig vlan0 10.5.0.1/24", Text: "VLAN 5 of en0."},
 	},
-	SeeAlso: []string{"arp(8)", "gifconfig(8)", "io-net(8)", "netstat(1)", "nicinfo(8)", "route(8)", "sysctl(8)"},
+	SeeAlso: []string{"arp(8)", "brconfig(8)", "gifconfig(8)", "io-net(8)", "netstat(1)", "nicinfo(8)", "route(8)", "sysctl(8)"},
 	Run:     run,
 }
 
