@@ -13,7 +13,7 @@
 //	2 error      an ICMP error is about a session             icmp.go
 //	3 find       the session, by the ends that are seen here  session.go
 //	4 begin      or the first rule that matches, an outer end
-//	             that is free, a new session                  rules.go, ports.go
+//	             that is free, a new session                  rules.go, ports.go, mapping.go
 //	5 rewrite    addresses, ports, checksums                  rewrite.go, mss.go
 //
 // Readers take no lock: rules are an immutable list that an edit replaces as a
@@ -64,6 +64,7 @@ func New(env *netif.Env, c Config) *NAT {
 	n.table.init(n)
 	n.frags.init(n)
 	n.log.n = n
+	env.MIB.OnChange(nodeEIM, func(_, _ int64) error { n.gen.Add(1); return nil })
 	return n
 }
 
@@ -106,13 +107,17 @@ func (n *NAT) translate(w *netif.Work, i *pfil.Info) pfil.Verdict {
 	s := n.table.find(&p, i.If, i.Out)
 	if s == nil {
 		r := rs.match(n, i)
+		var o *session
 		if r == nil {
-			return pfil.Untouched
+			if o = n.mapping(i, &p); o == nil {
+				return pfil.Untouched
+			}
+			r = o.rule
 		}
 		if r.stateless() {
 			return n.prefix(w, r, i)
 		}
-		if s = n.begin(w, r, i, &p); s == nil {
+		if s = n.begin(w, r, i, &p, o); s == nil {
 			n.count.bad.Add(1)
 			w.Count(cntBad)
 			return pfil.Refused

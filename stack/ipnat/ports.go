@@ -66,7 +66,7 @@ func (n *NAT) outer(r *rule, i *pfil.Info, s *session) bool {
 		s.out = hostBits(s.in, r.To.Bits(), i.V6, endOf(r.To.Addr(), 0))
 		return n.table.add(s)
 	case r.Kind == ipl.MapBlock:
-		return n.block(r, i, s)
+		return n.table.again(s, i.If) || n.block(r, i, s)
 	case r.To.Bits() == 0 && !r.ToEnd.IsValid(): // "-> 0/0": the address stays
 		return n.atAddr(r, i, s)
 	case r.src.IsValid() && !r.ToEnd.IsValid() && r.src.Bits() == r.To.Bits() && r.To.Bits() != r.To.Addr().BitLen() && r.PortMap == nil:
@@ -76,6 +76,9 @@ func (n *NAT) outer(r *rule, i *pfil.Info, s *session) bool {
 	first, count, ok := r.addrs(i)
 	if !ok {
 		return false
+	}
+	if n.table.again(s, i.If) {
+		return true
 	}
 	// A host keeps its outer address where it can (RFC 4787 REQ-2).
 	e := s.in
@@ -104,7 +107,7 @@ func (n *NAT) atAddr(r *rule, i *pfil.Info, s *session) bool {
 		m = nil
 	}
 	if m == nil {
-		if n.table.add(s) {
+		if (!i.Echo() || !n.table.others(s)) && n.table.add(s) {
 			return true
 		}
 		if !i.Echo() {
@@ -126,7 +129,7 @@ func (n *NAT) atAddr(r *rule, i *pfil.Info, s *session) bool {
 func (n *NAT) inRange(r *rule, s *session, lo, hi uint32) bool {
 	if p := uint32(s.in.port); p >= lo && p <= hi && !r.Sequential {
 		s.out.port = s.in.port
-		if n.table.add(s) {
+		if !n.table.others(s) && n.table.add(s) {
 			return true
 		}
 	}
@@ -146,7 +149,7 @@ func (n *NAT) inRange(r *rule, s *session, lo, hi uint32) bool {
 				break
 			}
 			s.out.port = uint16(p)
-			if o := s.outside(); n.table.taken(&o, false) {
+			if o := s.outside(); n.table.taken(&o, false) || n.table.others(s) {
 				continue
 			}
 			return n.table.add(s)

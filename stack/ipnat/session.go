@@ -133,6 +133,7 @@ type table struct {
 	byIn   cmap.Map[*session]
 	byOut  cmap.Map[*session]
 	active atomic.Int64
+	mapped cmap.Map[*session] // by either of our two ends alone
 
 	mu     sync.Mutex
 	queues [2]session // heads: ordinary ones, established connections; longest idle first but for who was heard since
@@ -143,6 +144,7 @@ func (t *table) init(n *NAT) {
 	t.key = uint64(n.env.Rand32())<<32 | uint64(n.env.Rand32())
 	t.byIn.Init()
 	t.byOut.Init()
+	t.mapped.Init()
 	for c := range t.queues {
 		q := &t.queues[c]
 		q.prev, q.next = q, q
@@ -211,6 +213,8 @@ func (t *table) add(s *session) bool {
 	t.active.Add(1)
 	t.byIn.Add(s.inHash, s)
 	t.byOut.Add(s.outHash, s)
+	t.mapped.Add(t.ownHash(&s.in, s.proto, true), s)
+	t.mapped.Add(t.ownHash(&s.out, s.proto, false), s)
 	s.rule.live.Add(1)
 	t.n.count.added.Add(1)
 	t.n.log.put(s, LogNew)
@@ -267,6 +271,8 @@ func (t *table) endLocked(s *session, why LogEvent) {
 	s.unlink()
 	t.byIn.Remove(s.inHash, s)
 	t.byOut.Remove(s.outHash, s)
+	t.mapped.Remove(t.ownHash(&s.in, s.proto, true), s)
+	t.mapped.Remove(t.ownHash(&s.out, s.proto, false), s)
 	t.active.Add(-1)
 	t.n.env.Wheel.Stop(&s.timer)
 	s.rule.live.Add(-1)
@@ -406,8 +412,9 @@ func (s *session) segment(out bool, flags uint8) {
 	}
 }
 
-// begin makes the session of a packet that r matches; nil: it cannot be.
-func (n *NAT) begin(w *netif.Work, r *rule, i *pfil.Info, p *pair) *session {
+// begin makes the session of a packet that r matches, or that comes to the outer end of o; nil: it
+// cannot be.
+func (n *NAT) begin(w *netif.Work, r *rule, i *pfil.Info, p *pair, o *session) *session {
 	s := &session{n: n, rule: r, rem: p.rem, proto: p.proto, v6: p.v6, began: i.Out, ifp: i.If, born: w.Now}
 	s.timer.Fn = s.tick
 	s.last.Store(w.Now)
@@ -423,8 +430,10 @@ func (n *NAT) begin(w *netif.Work, r *rule, i *pfil.Info, p *pair) *session {
 	if i.Out {
 		s.in = p.our
 		ok = n.outer(r, i, s)
+	} else if s.out = p.our; o != nil {
+		s.in = o.in
+		ok = t.add(s)
 	} else {
-		s.out = p.our
 		ok = n.inner(r, i, s)
 	}
 	if !ok {
