@@ -13,7 +13,8 @@
 //	2 error      an ICMP error is about a session             icmp.go
 //	3 find       the session, by the ends that are seen here  session.go
 //	4 begin      or the first rule that matches, an outer end
-//	             that is free, a new session                  rules.go, ports.go, mapping.go
+//	             that is free, a new session                  rules.go, ports.go, mapping.go;
+//	             between two inside hosts                      hairpin.go
 //	5 rewrite    addresses, ports, checksums                  rewrite.go, mss.go
 //
 // Readers take no lock: rules are an immutable list that an edit replaces as a
@@ -110,7 +111,7 @@ func (n *NAT) translate(w *netif.Work, i *pfil.Info) pfil.Verdict {
 		var o *session
 		if r == nil {
 			if o = n.mapping(i, &p); o == nil {
-				return pfil.Untouched
+				return n.hairpin(w, i, &p)
 			}
 			r = o.rule
 		}

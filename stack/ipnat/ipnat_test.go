@@ -300,8 +300,12 @@ func FuzzHooks(f *testing.F) {
 		b = b[:n]
 		r := newRig(t, "map out0 10.0.0.0/8 -> 0/32 portmap tcp/udp 40000:40999 mssclamp 1000", "map out0 0/0 -> 0/32 icmpidmap icmp 1:999",
 			"rdr out0 0/0 -> 10.0.0.1 ip", "nptv6 out0 fd00::/48 -> 2001:db8:1::/48", "map out0 ::/0 -> ::/128")
+		r.env.MIB.Put(nodeEIM, 1)
 		r.hook(true, udp("10.0.0.1", 5, "198.51.100.1", 53))
 		r.hook(out, b)
+		r.inner = true
+		r.hook(out, b)
+		r.inner = false
 		r.hook(!out, b)
 		r.hook(out, b)
 	})

@@ -23,6 +23,7 @@ type rig struct {
 	w         *netif.Work
 	now       int64
 	in0, out0 *netif.Interface
+	inner     bool // hooks are those of in0
 }
 
 func newRig(t testing.TB, rules ...string) *rig {
@@ -96,7 +97,11 @@ func (r *rig) hookBuf(out bool, p *packet.Buf) ([]byte, pfil.Verdict) {
 	r.w.Start(r.now)
 	defer r.w.Finish()
 	i := pfil.Scratch(r.w)
-	i.Parse(p, r.out0, out)
+	ifp := r.out0
+	if r.inner {
+		ifp = r.in0
+	}
+	i.Parse(p, ifp, out)
 	f := r.NAT.In
 	if out {
 		f = r.NAT.Out

@@ -73,6 +73,9 @@ func (n *NAT) Track(_ *netif.Work, in, out *netif.Interface, first *pfil.Flow, _
 			return nil, false
 		}
 	}
+	if p = seen(first, false); t.in == nil && n.turns(&p, in) != nil {
+		return nil, false
+	}
 	if t.in == nil && t.out == nil {
 		return nil, true
 	}
