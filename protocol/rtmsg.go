@@ -41,6 +41,7 @@ const (
 	RTFCloned    = 0x2000
 	RTFProto2    = 0x4000
 	RTFProto1    = 0x8000
+	RTFMPath     = 0x40000 // one of several equal routes; OpenBSD's
 )
 
 // Which addresses a message carries, in this order (BSD's RTA_*).

@@ -181,6 +181,9 @@ func (s *Stack) setFlags(ifp *netif.Interface, set, clear uint32) {
 			s.Inet6.InterfaceDown(ifp)
 		}
 	}
+	if ifp.Up() != was {
+		s.Routes.Reconsider()
+	}
 	s.publish(Event{Kind: IfChanged, If: ifp})
 	s.followers(ifp)
 }

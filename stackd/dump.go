@@ -204,11 +204,16 @@ func (c *conn) dumpFamily(out []byte, af int, flags uint32, at *place) (_ []byte
 		if d.buf == nil {
 			d.buf = make([]route.Route, pageRoutes)
 		}
-		n := c.s.eng.Engine().Routes.Page(af, after, d.buf)
-		routes, atEnd = d.buf[:n], n < len(d.buf)
+		var n int
+		n, atEnd = c.s.eng.Engine().Routes.Page(af, after, d.buf)
+		routes = d.buf[:n]
 	}
 	for len(routes) > 0 || extras() && atEnd {
-		if len(out)+maxRoute > protocol.MaxPayload {
+		need := maxRoute
+		if len(routes) > 0 && routes[0].Flags&route.FlagMPath != 0 && routes[0].Dst != at.after {
+			need *= route.MaxPaths // equal routes go together: a place has no number
+		}
+		if len(out)+need > protocol.MaxPayload {
 			return out, false
 		}
 		if extras() && (len(routes) == 0 || comparePrefix(d.extras[0].at, routes[0].Dst) < 0) {

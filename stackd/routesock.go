@@ -160,7 +160,7 @@ func (rb *routeBatch) commit() {
 
 // userFlags are the route flags a request may set.
 const userFlags = protocol.RTFUp | protocol.RTFGateway | protocol.RTFHost | protocol.RTFReject | protocol.RTFBlackhole |
-	protocol.RTFCloning | protocol.RTFXResolve | protocol.RTFStatic | protocol.RTFProto1 | protocol.RTFProto2
+	protocol.RTFCloning | protocol.RTFXResolve | protocol.RTFStatic | protocol.RTFProto1 | protocol.RTFProto2 | protocol.RTFMPath
 
 // op is a message as an operation of the table.
 func (c *conn) op(m *protocol.RouteMessage) (route.Op, error) {
@@ -170,7 +170,10 @@ func (c *conn) op(m *protocol.RouteMessage) (route.Op, error) {
 		return op, err
 	}
 	op.Spec = route.Spec{Dst: dst, Host: host, Flags: m.Flags & userFlags}
-	if m.Type == protocol.RTMDelete {
+	if m.Type == protocol.RTMDelete { // the gateway names one of equal routes
+		if gw := c.s.inside(m, m.Gateway.IP); gw.BitLen() == dst.Addr().BitLen() {
+			op.Spec.Gateway = gw
+		}
 		return op, nil
 	}
 	s := &op.Spec

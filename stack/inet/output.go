@@ -201,6 +201,7 @@ func (in *Inet) find(f *socket.Flow, rc *socket.RouteCache) error {
 }
 
 func (in *Inet) fromHop(hop *route.Hop, entry route.Handle, f *socket.Flow, dst netip.Addr, rc *socket.RouteCache) error {
+	hop, entry = hop.Pick(entry, f.From, dst)
 	switch {
 	case hop.Flags&route.FlagReject != 0:
 		if hop.Flags&route.FlagHost != 0 {
@@ -270,6 +271,9 @@ func (in *Inet) findByInterface(f *socket.Flow, dst netip.Addr, rc *socket.Route
 		}
 	}
 	hop, entry := in.routes.Lookup(dst)
+	if hop != nil {
+		hop, entry = hop.Through(entry, ifp)
+	}
 	if hop == nil || hop.If != ifp {
 		return true, syscall.ENETUNREACH
 	}

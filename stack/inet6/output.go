@@ -276,6 +276,9 @@ func (in *Inet6) findByInterface(f *socket.Flow, dst netip.Addr, rc *socket.Rout
 		return true, nil
 	}
 	hop, entry := in.routes.Lookup(dst)
+	if hop != nil {
+		hop, entry = hop.Through(entry, ifp)
+	}
 	if hop == nil || hop.If != ifp {
 		if f.NextHop.IsValid() || in.onLink(ifp, dst) {
 			rc.If, rc.MTU, rc.NextHop = ifp, in.linkMTU(ifp), dst
@@ -306,6 +309,7 @@ func (in *Inet6) firstMulticast() *netif.Interface {
 }
 
 func (in *Inet6) fromHop(hop *route.Hop, entry route.Handle, f *socket.Flow, dst netip.Addr, rc *socket.RouteCache) error {
+	hop, entry = hop.Pick(entry, f.From, dst)
 	switch {
 	case hop.Flags&route.FlagReject != 0:
 		if hop.Flags&route.FlagHost != 0 {

@@ -8,23 +8,34 @@ import (
 )
 
 // Page fills buf with the routes of a family that follow after, in order of
-// address and then of length, and answers how many there were; fewer than
-// len(buf) means the end. The zero prefix begins. Pages need no memory
-// between them; each is a true picture of its moment. af is AFInet or AFInet6.
-func (t *Table) Page(af int, after netip.Prefix, buf []Route) int {
+// address and then of length, and answers how many there were, and whether they
+// were the last. The zero prefix begins. Pages need no memory between them; each is
+// a true picture of its moment. Equal routes are on one page, hence buf has room
+// for MaxPaths at least. af is AFInet or AFInet6.
+func (t *Table) Page(af int, after netip.Prefix, buf []Route) (n int, end bool) {
 	if !after.IsValid() {
 		t.collected()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	es := t.walked[:0]
+	end = true
 	t.walk(af, after, func(dst netip.Prefix, e *Entry) bool {
-		if len(es) == len(buf) {
-			return false
+		g := e.hop.group
+		if g == nil {
+			if end = len(es) < len(buf); end {
+				buf[len(es)].Dst, buf[len(es)].Flags = dst, 0
+				es = append(es, e)
+			}
+			return end
 		}
-		buf[len(es)].Dst = dst
-		es = append(es, e)
-		return true
+		if end = len(es)+len(g.members) <= len(buf); end {
+			for _, m := range g.members {
+				buf[len(es)].Dst, buf[len(es)].Flags = dst, FlagMPath
+				es = append(es, m)
+			}
+		}
+		return end
 	})
 	// Entries lie all over memory: read one after the other, with nothing
 	// between, the processor waits for many of them at a time.
@@ -32,14 +43,16 @@ func (t *Table) Page(af int, after netip.Prefix, buf []Route) int {
 		buf[i].Use = e.use.Load()
 	}
 	for i, e := range es {
+		mpath := buf[i].Flags
 		buf[i] = Route{Spec: e.hop.spec(buf[i].Dst), Use: buf[i].Use}
+		buf[i].Flags |= mpath
 	}
-	n := len(es)
+	n = len(es)
 	clear(es)
 	if t.walked = es; cap(es) > 4096 {
 		t.walked = nil
 	}
-	return n
+	return n, end
 }
 
 // Dump is every route of a family (0: both, IPv4 first), page by page: the
@@ -53,13 +66,13 @@ func (t *Table) Dump(af int) iter.Seq[Route] {
 			}
 			var after netip.Prefix
 			for {
-				n := t.Page(f, after, buf)
+				n, end := t.Page(f, after, buf)
 				for _, r := range buf[:n] {
 					if !yield(r) {
 						return
 					}
 				}
-				if n < len(buf) {
+				if end {
 					break
 				}
 				after = buf[n-1].Dst
@@ -154,9 +167,15 @@ func (t *Table) purge(chosen func(*Hop) bool, instead func(Route) (Spec, bool)) 
 	var ops []Op
 	for _, af := range [...]int{AFInet, AFInet6} {
 		t.walk(af, netip.Prefix{}, func(dst netip.Prefix, e *Entry) bool {
-			if doomed[e.hop] {
-				op := Op{Kind: Delete, Spec: e.hop.spec(dst)}
-				if s, ok := instead(e.route(dst)); ok {
+			if e.hop.group == nil && !doomed[e.hop] {
+				return true
+			}
+			for _, m := range e.members() {
+				if !doomed[m.hop] {
+					continue
+				}
+				op := Op{Kind: Delete, Spec: m.hop.spec(dst)}
+				if s, ok := instead(m.route(dst)); ok {
 					op = Op{Kind: Change, Spec: s}
 				}
 				ops = append(ops, op)
@@ -175,8 +194,10 @@ func (t *Table) Flush(keep func(Route) bool) {
 	var ops []Op
 	for _, af := range [...]int{AFInet, AFInet6} {
 		t.walk(af, netip.Prefix{}, func(dst netip.Prefix, e *Entry) bool {
-			if r := e.route(dst); !keep(r) {
-				ops = append(ops, Op{Kind: Delete, Spec: r.Spec})
+			for _, r := range e.routes(dst) {
+				if !keep(r) {
+					ops = append(ops, Op{Kind: Delete, Spec: r.Spec})
+				}
 			}
 			return true
 		})

@@ -108,13 +108,19 @@ func message(op *Op, e *edit, err error) Message {
 			m.Err = syscall.EINVAL
 		}
 		return m
-	case e.new != nil:
-		m.Route = e.new.route(e.dst)
-		if e.old != nil {
-			m.Route.Use = e.old.use.Load()
+	case e.came != nil:
+		m.Route = e.came.route(e.dst)
+		if e.gone != nil {
+			m.Route.Use = e.gone.use.Load()
+		}
+		if e.new != e.came {
+			m.Route.Flags |= FlagMPath
 		}
 	default:
-		m.Route = e.old.route(e.dst)
+		m.Route = e.gone.route(e.dst)
+		if e.old != e.gone {
+			m.Route.Flags |= FlagMPath
+		}
 	}
 	m.Route.Flags |= FlagDone
 	return m

@@ -30,7 +30,17 @@ func (t *Table) Redirect(dst, gateway, from netip.Addr) error {
 
 func (t *Table) redirect(dst, gateway, from netip.Addr) error {
 	p, e, ok := t.match(dst)
-	if !ok || e.hop.Flags&FlagGateway == 0 || e.hop.Gateway != from {
+	if !ok {
+		return syscall.EHOSTUNREACH
+	}
+	if g := e.hop.group; g != nil {
+		i := g.find(&Spec{Gateway: from})
+		if i < 0 || e.hop.Flags&FlagHost != 0 { // equal routes to a host are somebody's wish
+			return syscall.EHOSTUNREACH
+		}
+		e = g.members[i]
+	}
+	if e.hop.Flags&FlagGateway == 0 || e.hop.Gateway != from {
 		return syscall.EHOSTUNREACH
 	}
 	if t.find(func(a *netif.Addr) bool { return a.Addr == gateway }) != nil {

@@ -1,5 +1,5 @@
-// Package route is the forwarding table: one route a destination, longest
-// prefix match, BSD's flags and errors, and a message for every change. It
+// Package route is the forwarding table: one route or several equal ones a
+// destination, longest prefix match, BSD's flags and errors, and a message for every change. It
 // knows no address family: a prefix says its own.
 package route
 
@@ -28,6 +28,7 @@ const (
 	FlagCloned    = 0x2000
 	FlagProto2    = 0x4000
 	FlagProto1    = 0x8000
+	FlagMPath     = 0x40000 // one of several equal routes (OpenBSD); in an Add: beside those there are
 )
 
 // Address families, in BSD's numbers.
@@ -89,8 +90,8 @@ type Kind uint8
 
 const (
 	Add    Kind = 1 // EEXIST when there is a route to the destination
-	Delete Kind = 2 // ESRCH when there is none
-	Change Kind = 3 // ESRCH when there is none; what Spec leaves out stays
+	Delete Kind = 2 // ESRCH when there is none; of equal ones that which Spec names, or the first
+	Change Kind = 3 // ESRCH when there is none; what Spec leaves out stays; of equal ones that whose gateway Spec names
 )
 
 // Op is one wish of a batch. PID and Seq are the requester's, for the message.
@@ -114,6 +115,7 @@ type Hop struct {
 	GenMask netip.Addr
 
 	key      hopKey
+	group    *group // of equal routes: see Pick
 	wildcard bool
 	users    int // routes; the table's lock
 }

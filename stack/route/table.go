@@ -29,6 +29,7 @@ type Table struct {
 	collect []func() // who counts uses elsewhere
 
 	mu      sync.Mutex
+	key     uint64 // of the choice between equal routes; 0: not drawn yet
 	hops    map[hopKey]*Hop
 	dynamic int      // routes made by redirects
 	edits   []edit   // of the batch at hand
@@ -48,9 +49,10 @@ type Entry struct {
 type Handle = *Entry
 
 type edit struct {
-	dst      netip.Prefix
-	old, new *Entry
-	msg      Message
+	dst        netip.Prefix
+	old, new   *Entry // what the place held and holds
+	gone, came *Entry // the route itself: of equal ones only that which changed
+	msg        Message
 }
 
 // New makes an empty table.
@@ -114,7 +116,7 @@ func (e *Entry) Used(n uint64) {
 // another generation is looked up again.
 func (t *Table) Generation() uint64 { return t.gen.Load() }
 
-// Len is the number of routes.
+// Len is the number of destinations.
 func (t *Table) Len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -195,8 +197,8 @@ func (t *Table) settle(side *bart.Table[*Entry], e *edit) {
 	switch {
 	case e.new != nil:
 		side.Insert(e.dst, e.new)
-		if e.old != nil { // nobody counts on the old one any more
-			e.new.use.Add(e.old.use.Load())
+		if e.gone != nil && e.came != nil { // nobody counts on the old one any more
+			e.came.use.Add(e.gone.use.Load())
 		}
 	case e.old != nil:
 		side.Delete(e.dst)
@@ -219,8 +221,10 @@ func (t *Table) apply(side *bart.Table[*Entry], op *Op) (edit, error) {
 	if s.Gateway.IsValid() && s.Gateway.BitLen() != s.Dst.Addr().BitLen() {
 		return edit{}, fmt.Errorf("route: %v and its gateway %v are of different families: %w", s.Dst, s.Gateway, syscall.EINVAL)
 	}
+	equal := s.Flags&FlagMPath != 0
+	s.Flags &^= FlagMPath // shown of those that have equals
 	if op.Kind == Add {
-		return t.add(side, s)
+		return t.add(side, s, equal)
 	}
 	old, _ := side.Get(s.Dst)
 	// A host route and a network of full length share their place, but do
@@ -233,9 +237,13 @@ func (t *Table) apply(side *bart.Table[*Entry], op *Op) (edit, error) {
 		if old == nil {
 			return edit{dst: s.Dst}, syscall.ESRCH
 		}
-		side.Delete(s.Dst)
-		t.release(old.hop)
-		return edit{dst: s.Dst, old: old}, nil
+		i := 0
+		if g := old.hop.group; g != nil {
+			if i = g.find(&s); i < 0 {
+				return edit{dst: s.Dst}, syscall.ESRCH
+			}
+		}
+		return t.replace(side, s.Dst, old, i, nil), nil
 	case Change:
 		return t.change(side, s, old)
 	}
@@ -244,16 +252,21 @@ func (t *Table) apply(side *bart.Table[*Entry], op *Op) (edit, error) {
 
 // add looks for the destination's place only once: most that is added is new,
 // and that place is seldom in the processor's cache.
-func (t *Table) add(side *bart.Table[*Entry], s Spec) (edit, error) {
+func (t *Table) add(side *bart.Table[*Entry], s Spec, equal bool) (edit, error) {
 	err := t.resolve(side, &s)
 	if int64(side.Size()) >= t.env.MIB.Int(nodeMaxRoutes) {
 		err = syscall.ENOBUFS
 	}
 	if err != nil {
-		if _, ok := side.Get(s.Dst); ok {
+		if _, ok := side.Get(s.Dst); ok && !equal {
 			err = syscall.EEXIST
 		}
 		return edit{dst: s.Dst}, err
+	}
+	if equal {
+		if old, ok := side.Get(s.Dst); ok {
+			return t.addEqual(side, s, old)
+		}
 	}
 	e := &Entry{hop: t.intern(s)}
 	exists := false
@@ -267,7 +280,7 @@ func (t *Table) add(side *bart.Table[*Entry], s Spec) (edit, error) {
 		t.release(e.hop)
 		return edit{dst: s.Dst}, syscall.EEXIST
 	}
-	return edit{dst: s.Dst, new: e}, nil
+	return edit{dst: s.Dst, new: e, came: e}, nil
 }
 
 // flagsKept are the flags a Change cannot touch.
@@ -277,7 +290,14 @@ func (t *Table) change(side *bart.Table[*Entry], s Spec, old *Entry) (edit, erro
 	if old == nil {
 		return edit{dst: s.Dst}, syscall.ESRCH
 	}
-	n := old.hop.spec(s.Dst)
+	i, was := 0, old
+	if g := old.hop.group; g != nil {
+		if i = g.find(&s); i < 0 || !s.Gateway.IsValid() {
+			return edit{dst: s.Dst}, syscall.ESRCH
+		}
+		was = g.members[i]
+	}
+	n := was.hop.spec(s.Dst)
 	n.Flags = n.Flags&flagsKept | s.Flags&^flagsKept
 	if s.Flags&FlagModified != 0 {
 		n.Flags |= FlagModified
@@ -299,12 +319,9 @@ func (t *Table) change(side *bart.Table[*Entry], s Spec, old *Entry) (edit, erro
 			return edit{dst: s.Dst}, err
 		}
 	} else {
-		n.Flags = n.Flags&^FlagGateway | old.hop.Flags&FlagGateway
+		n.Flags = n.Flags&^FlagGateway | was.hop.Flags&FlagGateway
 	}
-	e := &Entry{hop: t.intern(n)}
-	t.release(old.hop)
-	side.Insert(s.Dst, e)
-	return edit{dst: s.Dst, old: old, new: e}, nil
+	return t.replace(side, s.Dst, old, i, &Entry{hop: t.intern(n)}), nil
 }
 
 func (t *Table) intern(s Spec) *Hop {
@@ -340,7 +357,7 @@ func (t *Table) release(h *Hop) {
 	}
 }
 
-// Get answers the route that packets to dst take. Error: ESRCH.
+// Get answers the route that packets to dst take, of equal ones the first. Error: ESRCH.
 func (t *Table) Get(dst netip.Addr) (Route, error) {
 	t.collected()
 	t.mu.Lock()
@@ -349,10 +366,10 @@ func (t *Table) Get(dst netip.Addr) (Route, error) {
 	if !ok {
 		return Route{}, syscall.ESRCH
 	}
-	return e.route(p), nil
+	return e.routes(p)[0], nil
 }
 
-// GetExact answers the route to exactly that destination. Error: ESRCH.
+// GetExact answers the route to exactly that destination, of equal ones the first. Error: ESRCH.
 func (t *Table) GetExact(dst netip.Prefix) (Route, error) {
 	t.collected()
 	t.mu.Lock()
@@ -361,7 +378,7 @@ func (t *Table) GetExact(dst netip.Prefix) (Route, error) {
 	if !ok {
 		return Route{}, syscall.ESRCH
 	}
-	return e.route(dst.Masked()), nil
+	return e.routes(dst.Masked())[0], nil
 }
 
 func (t *Table) match(dst netip.Addr) (netip.Prefix, *Entry, bool) {
@@ -374,4 +391,17 @@ func (t *Table) match(dst netip.Addr) (netip.Prefix, *Entry, bool) {
 
 func (e *Entry) route(dst netip.Prefix) Route {
 	return Route{Spec: e.hop.spec(dst), Use: e.use.Load()}
+}
+
+// routes are those of a place, from outside.
+func (e *Entry) routes(dst netip.Prefix) []Route {
+	all := e.members()
+	rs := make([]Route, len(all))
+	for i, m := range all {
+		rs[i] = m.route(dst)
+		if len(all) > 1 {
+			rs[i].Flags |= FlagMPath
+		}
+	}
+	return rs
 }

@@ -259,6 +259,15 @@ func (m model) find(p netip.Prefix) int {
 	return slices.IndexFunc(m, func(r Route) bool { return r.Dst == p })
 }
 
+// places are the destinations.
+func (m model) places() int {
+	seen := map[netip.Prefix]bool{}
+	for _, r := range m {
+		seen[r.Dst] = true
+	}
+	return len(seen)
+}
+
 func (m model) lookup(a netip.Addr) (best *Route) {
 	for i := range m {
 		if m[i].Dst.Contains(a) && (best == nil || m[i].Dst.Bits() > best.Dst.Bits()) {
@@ -270,7 +279,18 @@ func (m model) lookup(a netip.Addr) (best *Route) {
 
 func (m model) apply(op Op) (model, error) {
 	i := m.find(op.Spec.Dst)
+	exact := slices.IndexFunc(m, func(r Route) bool { return r.Dst == op.Spec.Dst && r.Gateway == op.Spec.Gateway })
+	equal := i >= 0 && slices.ContainsFunc(m[i+1:], func(r Route) bool { return r.Dst == op.Spec.Dst })
+	mpath := op.Spec.Flags&FlagMPath != 0
 	switch {
+	case op.Kind == Add && i >= 0 && mpath && exact < 0:
+		return append(m, Route{Spec: op.Spec}), nil
+	case op.Kind != Add && equal && exact < 0:
+		return m, syscall.ESRCH
+	case op.Kind == Delete && equal:
+		return slices.Delete(m, exact, exact+1), nil
+	case op.Kind == Change && equal:
+		return m, nil
 	case op.Kind == Add && i >= 0:
 		return m, syscall.EEXIST
 	case op.Kind != Add && i < 0:
@@ -295,9 +315,9 @@ func TestAgainstModel(t *testing.T) {
 		})
 		op := rapid.Custom(func(t *rapid.T) Op {
 			p := netip.PrefixFrom(addr.Draw(t, "dst"), rapid.SampledFrom([]int{0, 1, 7, 8, 9, 16, 17, 24, 31, 32}).Draw(t, "bits")).Masked()
-			gw := netip.AddrFrom4([4]byte{10, 0, 0, rapid.ByteRange(1, 250).Draw(t, "gw")})
+			gw := netip.AddrFrom4([4]byte{10, 0, 0, rapid.ByteRange(3, 9).Draw(t, "gw")})
 			return Op{Kind: rapid.SampledFrom([]Kind{Add, Add, Delete, Change}).Draw(t, "kind"),
-				Spec: Spec{Dst: p, Gateway: gw, Flags: FlagUp | FlagGateway}}
+				Spec: Spec{Dst: p, Gateway: gw, Flags: FlagUp | FlagGateway | rapid.SampledFrom([]uint32{0, FlagMPath}).Draw(t, "mpath")}}
 		})
 		for range rapid.IntRange(1, 12).Draw(t, "batches") {
 			ops := rapid.SliceOfN(op, 0, 12).Draw(t, "ops")
@@ -315,18 +335,25 @@ func TestAgainstModel(t *testing.T) {
 					t.Fatalf("%v: %+v, want %+v", a, hop, want)
 				}
 			}
+			for _, r := range m {
+				a, _ := tab.side[0].Get(r.Dst)
+				if b, _ := tab.side[1].Get(r.Dst); a == nil || a != b {
+					t.Fatalf("%v is %p on one side, %p on the other", r.Dst, a, b)
+				}
+			}
 			for s := range tab.side {
-				if n := tab.side[s].Size(); n != len(m) {
-					t.Fatalf("side %d has %d routes, want %d", s, n, len(m))
+				if n := tab.side[s].Size(); n != m.places() {
+					t.Fatalf("side %d has %d destinations, want %d", s, n, m.places())
 				}
 			}
 		}
-		slices.SortFunc(m, func(a, b Route) int { return a.Dst.Compare(b.Dst) })
+		slices.SortStableFunc(m, func(a, b Route) int { return a.Dst.Compare(b.Dst) })
 		var got []Route
-		buf := make([]Route, rapid.IntRange(1, 5).Draw(t, "page"))
+		buf := make([]Route, rapid.IntRange(MaxPaths, MaxPaths+4).Draw(t, "page"))
 		var after netip.Prefix
-		for n := len(buf); n == len(buf); {
-			if n = tab.Page(AFInet, after, buf); n > 0 {
+		for end := false; !end; {
+			var n int
+			if n, end = tab.Page(AFInet, after, buf); n > 0 {
 				got, after = append(got, buf[:n]...), buf[n-1].Dst
 			}
 		}

@@ -19,11 +19,12 @@ type Flow struct {
 	TOS       uint8
 	TTL       uint8 // 0: the default; to a group: not beyond this host
 	DontFrag  bool
-	DontRoute bool   // only to a directly connected network
-	Broadcast bool   // sending to a broadcast address is allowed
-	IfIndex   uint32 // SOBindToIf, or the interface of a group; 0: by route
-	NoLoop    bool   // a group: no copy for ourselves
-	Options   []byte // IPv4 options, padded
+	From      netip.Addr // who sent what is forwarded: it spreads flows over equal routes; of our own packets the destination alone does
+	DontRoute bool       // only to a directly connected network
+	Broadcast bool       // sending to a broadcast address is allowed
+	IfIndex   uint32     // SOBindToIf, or the interface of a group; 0: by route
+	NoLoop    bool       // a group: no copy for ourselves
+	Options   []byte     // IPv4 options, padded
 
 	// IPv6 alone.
 	Ext       *Ext6      // extension headers; nil: none

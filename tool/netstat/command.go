@@ -37,7 +37,7 @@ var Command = cli.Command{
 		"\tU up            G gateway       H host          R reject (unreachable)\n" +
 		"\tD dynamic       M modified      d done          m mask\n" +
 		"\tC cloning       X external      L link level    S static\n" +
-		"\tB blackhole     c cloned        1 protocol 1    2 protocol 2\n\n" +
+		"\tB blackhole     c cloned        1 protocol 1    2 protocol 2\n\tP one of equal routes\n\n" +
 		"An L behind the Mtu says that the stack may not change it.\n\n" +
 		"With -i it shows the interfaces; a '*' behind the name says that one is down. With -w a line of counters comes every wait " +
 		"seconds, first for the interface of -I or the first one, then for all together; every 21 lines there is a banner, and the " +

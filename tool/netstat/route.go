@@ -40,6 +40,7 @@ var flagLetters = [...]struct {
 	{protocol.RTFDynamic, 'D'}, {protocol.RTFModified, 'M'}, {protocol.RTFDone, 'd'}, {protocol.RTFMask, 'm'},
 	{protocol.RTFCloning, 'C'}, {protocol.RTFXResolve, 'X'}, {protocol.RTFLLInfo, 'L'}, {protocol.RTFStatic, 'S'},
 	{protocol.RTFBlackhole, 'B'}, {protocol.RTFCloned, 'c'}, {protocol.RTFProto1, '1'}, {protocol.RTFProto2, '2'},
+	{protocol.RTFMPath, 'P'},
 }
 
 func appendFlags(b []byte, flags uint32) []byte {

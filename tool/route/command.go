@@ -41,6 +41,7 @@ Unlike the original, which always exits 0, this route exits 1 when an add, chang
 		{Flags: "-interface, -iface", Text: "The destination is reached directly: the gateway is an interface's name or its address."},
 		{Flags: "-static, -nostatic", Text: "The route was, was not made by hand."},
 		{Flags: "-reject, -blackhole", Text: "Refuse packets with an ICMP error, silently."},
+		{Flags: "-mpath", Text: "Add the route beside those to the same destination; flows are shared among equal routes."},
 		{Flags: "-cloning, -llinfo, -xresolve, -proto1, -proto2", Text: "Set the flag of that name."},
 		{Flags: "-ifp name, -ifa address, -genmask mask", Text: "The interface, the own address, the netmask of clones."},
 		{Flags: "-mtu, -hopcount, -recvpipe, -sendpipe, -ssthresh, -rtt, -rttvar number", Text: "A metric of the route."},

@@ -50,7 +50,7 @@ func botched(keyword, why string) error {
 var flagWords = map[string]uint32{
 	"llinfo": protocol.RTFLLInfo, "reject": protocol.RTFReject, "blackhole": protocol.RTFBlackhole,
 	"proto1": protocol.RTFProto1, "proto2": protocol.RTFProto2, "cloning": protocol.RTFCloning,
-	"xresolve": protocol.RTFXResolve, "static": protocol.RTFStatic,
+	"xresolve": protocol.RTFXResolve, "static": protocol.RTFStatic, "mpath": protocol.RTFMPath,
 }
 
 // metricWords name the metrics.

@@ -19,7 +19,7 @@ type bits []struct {
 var (
 	routeFlags = bits{{0x1, "UP"}, {0x2, "GATEWAY"}, {0x4, "HOST"}, {0x8, "REJECT"}, {0x10, "DYNAMIC"}, {0x20, "MODIFIED"},
 		{0x40, "DONE"}, {0x80, "MASK_PRESENT"}, {0x100, "CLONING"}, {0x200, "XRESOLVE"}, {0x400, "LLINFO"}, {0x800, "STATIC"},
-		{0x1000, "BLACKHOLE"}, {0x2000, "CLONED"}, {0x4000, "PROTO2"}, {0x8000, "PROTO1"}}
+		{0x1000, "BLACKHOLE"}, {0x2000, "CLONED"}, {0x4000, "PROTO2"}, {0x8000, "PROTO1"}, {0x40000, "MPATH"}}
 	interfaceFlags = bits{{0x1, "UP"}, {0x2, "BROADCAST"}, {0x4, "DEBUG"}, {0x8, "LOOPBACK"}, {0x10, "PTP"}, {0x20, "NOTRAILERS"},
 		{0x40, "RUNNING"}, {0x80, "NOARP"}, {0x100, "PPROMISC"}, {0x200, "ALLMULTI"}, {0x400, "OACTIVE"}, {0x800, "SIMPLEX"},
 		{0x1000, "LINK0"}, {0x2000, "LINK1"}, {0x4000, "LINK2"}, {0x8000, "MULTICAST"}}
