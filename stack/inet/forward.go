@@ -36,7 +36,7 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 	}
 	filter := in.hook.Load()
 	gen := in.flowGeneration(filter)
-	f := socket.Flow{Dst: dst, Broadcast: in.env.MIB.On(nodeDirBcast)}
+	f := socket.Flow{Dst: dst, From: src, Broadcast: in.env.MIB.On(nodeDirBcast)}
 	err := in.resolve(&f)
 	rc := &f.Route
 	if err == nil && rc.Bcast && !f.Broadcast {

@@ -50,7 +50,7 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 	}
 	filter := in.hook.Load()
 	gen := in.flowGeneration(filter)
-	f := socket.Flow{Dst: dst, Src: src}
+	f := socket.Flow{Dst: dst, Src: src, From: src}
 	err := in.resolve(&f)
 	rc := &f.Route
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -174,5 +175,76 @@ func TestGatewayRefusals(t *testing.T) {
 			t.Errorf("into the black hole:\n%s", out)
 		}
 		play.WantLines(t, "route show", g.Must("route", "-n", "get", add, hole), "BLACKHOLE")
+	})
+}
+
+// Two gateways behind the gateway share the flows to one network, and when one is
+// taken away only its own flows move.
+func TestGatewayEqualRoutes(t *testing.T) {
+	need.Command(t, "ping", "iputils-ping")
+	bySide(t, func(t *testing.T, v family, g *gateway) {
+		a, b, o := g.hosts[insideA], g.hosts[insideB], g.hosts[outside]
+		net, to, add := "198.51.100.0", "198.51.100.1", "-inet"
+		if v.name == "ip6" {
+			net, to, add = "2001:db8:51::", "2001:db8:51::1", "-inet6"
+		}
+		for _, h := range []*gatewayHost{b, o} {
+			h.ns.Exec("ip", "addr", "add", to, "dev", "lo", "nodad")
+		}
+		// Who answers is seen by the hop limit that it begins with.
+		o.ns.Exec("sysctl", "-qw", "net.ipv4.ip_default_ttl=100", "net.ipv6.conf.tap0.hop_limit=100")
+		length := strconv.Itoa(v.bits)
+		g.Must("route", "add", add, "-net", net, "-prefixlen", length, b.own(v))
+		if r := g.Try("route", "add", add, "-net", net, "-prefixlen", length, o.own(v)); r.Status == 0 {
+			t.Errorf("a second route without -mpath: %s", r.Out)
+		}
+		g.Must("route", "add", "-mpath", add, "-net", net, "-prefixlen", length, o.own(v))
+		rows := regexp.MustCompile(`(?m)^`+strings.TrimSuffix(net, ".0")+`\S* +(\S+) +UGSP `).FindAllStringSubmatch(g.Must("netstat", "-rn"), -1)
+		if len(rows) != 2 || rows[0][1] != b.own(v) || rows[1][1] != o.own(v) {
+			t.Errorf("netstat -rn has the rows %q:\n%s", rows, g.Must("netstat", "-rn"))
+		}
+		const flows = 24
+		limit := regexp.MustCompile(` ttl=(\d+) `)
+		for i := range flows {
+			a.ns.Exec("ip", "addr", "add", v.prefix(a.nets[v.name]+strconv.Itoa(50+i)), "dev", "tap0", "nodad")
+		}
+		for _, h := range []*gatewayHost{b, o} { // the neighbours are known
+			a.pings(h.own(v))
+		}
+		ways := func() (by [flows]string, parts map[string]int) {
+			parts = map[string]int{}
+			for i := range by {
+				out := a.pings(to, "-I", a.nets[v.name]+strconv.Itoa(50+i))
+				if m := limit.FindStringSubmatch(out); m != nil {
+					by[i] = m[1]
+				} else {
+					t.Errorf("flow %d:\n%s", i, out)
+				}
+				parts[by[i]]++
+			}
+			return by, parts
+		}
+		before, parts := ways()
+		if parts["63"] < 3 || parts["99"] < 3 || parts["63"]+parts["99"] != flows {
+			t.Errorf("flows by the gateways' hop limits: %v", parts)
+		}
+		if again, _ := ways(); again != before {
+			t.Errorf("flows by %q, then by %q", before, again)
+		}
+		g.Must("ifconfig", "en2", "down")
+		if _, parts := ways(); parts["63"] != flows {
+			t.Errorf("with en2 down: %v", parts)
+		}
+		g.Must("ifconfig", "en2", "up")
+		if again, _ := ways(); again != before {
+			t.Errorf("flows by %q, with en2 up again by %q", before, again)
+		}
+		g.Must("route", "delete", add, "-net", net, "-prefixlen", length, o.own(v))
+		if _, parts := ways(); parts["63"] != flows {
+			t.Errorf("without one of them: %v", parts)
+		}
+		if out := g.Must("netstat", "-rn"); strings.Contains(out, "UGSP") {
+			t.Errorf("one route alone has no equals:\n%s", out)
+		}
 	})
 }
