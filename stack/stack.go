@@ -23,6 +23,7 @@ import (
 	"ionet/stack/gif"
 	"ionet/stack/inet"
 	"ionet/stack/inet6"
+	"ionet/stack/ipfilter"
 	"ionet/stack/loop"
 	"ionet/stack/mib"
 	"ionet/stack/nd6"
@@ -75,7 +76,8 @@ type Stack struct {
 	Raw    *rawip.Raw
 	Lo     *netif.Interface
 
-	hook pfil.Hook
+	hook   pfil.Hook
+	filter atomic.Pointer[ipfilter.Filter]
 
 	lastID  atomic.Uint64
 	sockets atomic.Int64
@@ -203,6 +205,9 @@ func (s *Stack) Next() (at int64, ok bool) { return s.Env.Wheel.Next() }
 // Close gives back what the stack holds by itself, after its interfaces have
 // gone and its clock has stopped. Sockets are their owners' to close.
 func (s *Stack) Close() {
+	if s.Filter() != nil {
+		_ = s.UnloadFilter() // it is there
+	}
 	w := s.Env.Begin(s.Env.Now())
 	s.TCP.Close(w)
 	s.Inet.Close(w)

@@ -25,6 +25,9 @@ func (in *Inet6) resizeFlows(forwarding bool, n int64) {
 	in.flows.Resize(int(n), uint64(in.env.Rand32())<<32|uint64(in.env.Rand32()))
 }
 
+// ForgetFlows has every packet take the slow path first.
+func (in *Inet6) ForgetFlows() { in.flows.Forget() }
+
 // flowGeneration is what a flow's decision was made from. f is the filter.
 func (in *Inet6) flowGeneration(f pfil.Filter) uint64 {
 	gen := in.generation()

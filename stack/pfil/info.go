@@ -10,14 +10,16 @@ import (
 
 // Bits of Info.Is.
 const (
-	Fragment  uint32 = 1 << iota // of a datagram in several packets, or one that says so
-	FragBody                     // not the first fragment: no transport header
-	Short                        // too short for its transport header
-	HasOpts                      // IPv4 options, or IPv6 extension headers besides Fragment
-	Bad                          // malformed: overlapping headers, options that do not fit, a fragment of TCP at offset 8
-	Multicast                    // to a group
-	Broadcast                    // link-level broadcast, or 255.255.255.255
-	LowTTL                       // that a router would have to answer
+	Fragment    uint32 = 1 << iota // of a datagram in several packets, or one that says so
+	FragBody                       // not the first fragment: no transport header
+	Short                          // too short for its transport header
+	HasOpts                        // IPv4 options, or IPv6 extension headers besides Fragment
+	Bad                            // malformed: overlapping headers, options that do not fit, a fragment of TCP at offset 8
+	Multicast                      // to a group
+	Broadcast                      // link-level broadcast, or 255.255.255.255
+	LowTTL                         // that a router would have to answer
+	NATed                          // its addresses were translated (said by the filter)
+	OutOfWindow                    // a segment that does not fit its connection (said by the filter)
 )
 
 // Info is what filters ask about a packet. It is true until somebody changes
@@ -28,10 +30,12 @@ type Info struct {
 	Out      bool
 	V6       bool
 	Src, Dst netip.Addr // link-scoped ones with If inside
-	TOS, TTL uint8
-	Proto    uint8  // of the transport header, behind extension headers
-	L4       int    // where that begins, octets from the IP header
-	Is       uint32 // Fragment and the like
+	// The addresses as on the wire, in words; of IPv4 the high ones are 0.
+	SrcHi, SrcLo, DstHi, DstLo uint64
+	TOS, TTL                   uint8
+	Proto                      uint8  // of the transport header, behind extension headers
+	L4                         int    // where that begins, octets from the IP header
+	Is                         uint32 // Fragment and the like
 	// Sport and Dport of TCP and UDP. Of ICMP, both versions: Type and Code; of an
 	// echo, of either direction, ID.
 	Sport, Dport uint16
@@ -79,6 +83,8 @@ func (i *Info) Parse(pkt *packet.Buf, ifp *netif.Interface, out bool) {
 
 func (i *Info) parse4(h packet.IPv4) {
 	i.Src, i.Dst, i.TOS, i.TTL, i.Proto, i.L4 = h.Src(), h.Dst(), h.TOS(), h.TTL(), h.Proto(), h.HeaderLen()
+	i.SrcHi, i.SrcLo = 0, uint64(binary.BigEndian.Uint32(h[12:]))
+	i.DstHi, i.DstLo = 0, uint64(binary.BigEndian.Uint32(h[16:]))
 	if binary.BigEndian.Uint32(h[16:]) == 0xffffffff {
 		i.Is |= Broadcast
 	}
@@ -162,6 +168,8 @@ func (i *Info) parse6(h packet.IPv6) {
 		index = i.If.Index
 	}
 	i.Src, i.Dst = h.Addrs(index)
+	i.SrcHi, i.SrcLo = binary.BigEndian.Uint64(h[8:]), binary.BigEndian.Uint64(h[16:])
+	i.DstHi, i.DstLo = binary.BigEndian.Uint64(h[24:]), binary.BigEndian.Uint64(h[32:])
 	i.TOS, i.TTL, i.Proto, i.L4 = h.Class(), h.HopLimit(), h.Next(), packet.IPv6Len
 	for range maxHeaders {
 		switch i.Proto {

@@ -88,6 +88,9 @@ func TestParse(t *testing.T) {
 		if want.Src, want.Dst, want.TOS = alice, bob, 0x10; want.V6 {
 			want.Src, want.Dst, want.TOS = packet.Scoped(six, 3), seven, 0
 		}
+		want.SrcHi, want.SrcLo = packet.Words(want.Src)
+		want.SrcHi &^= 0xffff << 32 // as on the wire
+		want.DstHi, want.DstLo = packet.Words(want.Dst)
 		if got != want {
 			t.Errorf("%s:\n got %+v\nwant %+v", name, got, want)
 		}

@@ -24,6 +24,7 @@ type Translator interface {
 	// Track is as [Filter]'s; the Tracker changes a packet as In and Out would.
 	// It comes after the filter's own has passed the packet.
 	Track(w *netif.Work, in, out *netif.Interface, first *Flow, pkt *packet.Buf) (t Tracker, ok bool)
-	// Generation changes with the rules and whenever a session ends.
+	// Generation changes with the rules. A Tracker of a session that has ended
+	// refuses by itself: sessions end all the time.
 	Generation() uint64
 }

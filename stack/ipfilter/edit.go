@@ -1,0 +1,298 @@
+package ipfilter
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"syscall"
+
+	"ionet/ipl"
+)
+
+// Set is one of the two sets of rules.
+type Set uint8
+
+const (
+	Active Set = iota
+	Inactive
+)
+
+// OpKind says what an [Op] does.
+type OpKind uint8
+
+const (
+	Add    OpKind = iota + 1 // Rule, at its place; EEXIST
+	Remove                   // the rule that is Rule but for its place; ESRCH
+	Flush                    // every rule of the direction and version
+	Swap                     // active and inactive change places
+	Zero                     // counters of rules of both sets, and of packets
+)
+
+// Op is one step of an edit.
+type Op struct {
+	Kind OpKind
+	Set  Set
+	Rule ipl.Rule
+	// Flush: which.
+	In, Out, V4, V6 bool
+}
+
+// OpError is the step that an edit failed at.
+type OpError struct {
+	Index int
+	Rule  ipl.Rule
+	Err   error
+}
+
+func (e *OpError) Error() string {
+	if e.Rule.Line > 0 {
+		return fmt.Sprintf("line %d: %v", e.Rule.Line, e.Err)
+	}
+	return e.Err.Error()
+}
+
+// Unwrap is the reason.
+func (e *OpError) Unwrap() error { return e.Err }
+
+// groupKey names a group of rules.
+type groupKey struct {
+	dir, side int
+	name      string
+}
+
+// ruleset is one set, immutable once compiled.
+type ruleset struct {
+	main   [2][2]*list // by direction and version
+	groups map[groupKey]*list
+}
+
+// clone is a set with lists of its own of the same rules.
+func (s *ruleset) clone() *ruleset {
+	n := &ruleset{groups: map[groupKey]*list{}}
+	for d := range s.main {
+		for v := range s.main[d] {
+			n.main[d][v] = &list{rules: slices.Clone(s.main[d][v].rules)}
+		}
+	}
+	for k, l := range s.groups { // map order: into another map
+		n.groups[k] = &list{rules: slices.Clone(l.rules)}
+	}
+	return n
+}
+
+func (s *ruleset) each(f func(*list)) {
+	for d := range s.main {
+		for _, l := range s.main[d] {
+			f(l)
+		}
+	}
+	for _, l := range s.groups { // map order: each on its own
+		f(l)
+	}
+}
+
+// compile makes s ready for the packet path.
+func (s *ruleset) compile(f *Filter) *ruleset {
+	for d := range s.main {
+		for v := range s.main[d] {
+			if s.main[d][v] == nil {
+				s.main[d][v] = &list{}
+			}
+		}
+	}
+	for d := range s.main {
+		for v := range s.main[d] {
+			s.link(s.main[d][v], d, v)
+		}
+	}
+	for k, l := range s.groups { // map order: each on its own
+		s.link(l, k.dir, k.side)
+	}
+	s.each((*list).compile)
+	return s
+}
+
+// link finds the groups that rules of l are the heads of.
+func (s *ruleset) link(l *list, dir, v int) {
+	l.members = make([]*list, len(l.rules))
+	for n, r := range l.rules {
+		if r.Head != "" {
+			l.members[n] = s.groups[groupKey{dir, v, r.Head}]
+		}
+	}
+}
+
+// families are the sides that a rule is in.
+func families(r *ipl.Rule) []int {
+	switch r.Family {
+	case ipl.Inet:
+		return []int{0}
+	case ipl.Inet6:
+		return []int{1}
+	}
+	return []int{0, 1}
+}
+
+// of is the list that a rule belongs to; nil: its group has no head.
+func (s *ruleset) of(r *ipl.Rule, v int) *list {
+	if r.Group == "" || r.Group == "0" {
+		return s.main[dirOf(r.Out)][v]
+	}
+	return s.groups[groupKey{dirOf(r.Out), v, r.Group}]
+}
+
+// same reports rules that differ in nothing but where they stand.
+func same(a, b ipl.Rule) bool {
+	a.Line, b.Line, a.At, b.At = 0, 0, 0, 0
+	return reflect.DeepEqual(a, b)
+}
+
+func (s *ruleset) add(f *Filter, r *rule) error {
+	for _, v := range families(&r.Rule) {
+		l := s.of(&r.Rule, v)
+		if l == nil {
+			return fmt.Errorf("group %s: no rule that is in force is its head: %w", r.Group, syscall.ESRCH)
+		}
+		if slices.ContainsFunc(l.rules, func(o *rule) bool { return same(o.Rule, r.Rule) }) {
+			return syscall.EEXIST
+		}
+		at := len(l.rules)
+		if r.At >= 0 {
+			at = min(max(r.At-1, 0), at)
+		}
+		l.rules = slices.Insert(l.rules, at, r)
+		if r.Head != "" {
+			k := groupKey{dirOf(r.Out), v, r.Head}
+			if s.groups[k] == nil {
+				s.groups[k] = &list{}
+			}
+		}
+	}
+	return nil
+}
+
+func (s *ruleset) remove(r *ipl.Rule) error {
+	for _, v := range families(r) {
+		l, at := s.of(r, v), -1
+		if l != nil {
+			at = slices.IndexFunc(l.rules, func(o *rule) bool { return same(o.Rule, *r) })
+		}
+		if at < 0 {
+			return syscall.ESRCH
+		}
+		if k := (groupKey{dirOf(r.Out), v, r.Head}); r.Head != "" && s.groups[k] != nil && len(s.groups[k].rules) > 0 {
+			return fmt.Errorf("group %s still has rules: %w", r.Head, syscall.EBUSY)
+		}
+		l.rules = slices.Delete(l.rules, at, at+1)
+	}
+	return nil
+}
+
+func (s *ruleset) flush(o *Op) {
+	for d := range s.main {
+		if d == 0 && !o.In || d == 1 && !o.Out {
+			continue
+		}
+		for v := range s.main[d] {
+			if v == 0 && !o.V4 || v == 1 && !o.V6 {
+				continue
+			}
+			s.main[d][v] = &list{}
+			for k := range s.groups { // map order: those of one kind go
+				if k.dir == d && k.side == v {
+					delete(s.groups, k)
+				}
+			}
+		}
+	}
+}
+
+// maxRules bounds a set.
+const maxRules = 100_000
+
+// Edit carries out all of ops or, with an [OpError], none. Packets see all of
+// it or nothing; rules that stay keep their counters. It must not be called
+// inside a Work. Reasons: EEXIST, ESRCH, EBUSY, ENOSPC.
+func (f *Filter) Edit(ops []Op) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sets := [2]*ruleset{f.sets[0].clone(), f.sets[1].clone()}
+	zero := false
+	for n := range ops {
+		o := &ops[n]
+		s, err := sets[o.Set], error(nil)
+		switch o.Kind {
+		case Add:
+			err = s.add(f, newRule(f, o.Rule))
+			if err == nil && s.size() > maxRules {
+				err = fmt.Errorf("more than %d rules: %w", maxRules, syscall.ENOSPC)
+			}
+		case Remove:
+			err = s.remove(&o.Rule)
+		case Flush:
+			s.flush(o)
+		case Swap:
+			sets[0], sets[1] = sets[1], sets[0]
+		case Zero:
+			zero = true
+		default:
+			err = syscall.EINVAL
+		}
+		if err != nil {
+			return &OpError{n, o.Rule, err}
+		}
+	}
+	f.sets = [2]*ruleset{sets[0].compile(f), sets[1].compile(f)}
+	f.active.Store(f.sets[0])
+	f.gen.Add(1)
+	if zero {
+		f.zero()
+	}
+	return nil
+}
+
+func (s *ruleset) size() (n int) {
+	s.each(func(l *list) { n += len(l.rules) })
+	return n
+}
+
+func (f *Filter) zero() {
+	for _, s := range f.sets {
+		s.each(func(l *list) {
+			for _, r := range l.rules {
+				r.Hits.Store(0)
+				r.Bytes.Store(0)
+			}
+		})
+	}
+	for d := range f.stats {
+		for _, c := range f.stats[d].all() {
+			c.Store(0)
+		}
+	}
+}
+
+// RuleInfo is a rule as ipfstat shows it.
+type RuleInfo struct {
+	ipl.Rule
+	Number      int // in its list, from 1
+	Hits, Bytes uint64
+	States      int64
+}
+
+// Rules are the rules of a list in order, those of a group behind its head.
+func (f *Filter) Rules(set Set, out, v6 bool) (all []RuleInfo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var walk func(l *list)
+	walk = func(l *list) {
+		for n, r := range l.rules {
+			all = append(all, RuleInfo{r.Rule, n + 1, r.Hits.Load(), r.Bytes.Load(), r.live.Load()})
+			if m := l.members[n]; m != nil {
+				walk(m)
+			}
+		}
+	}
+	walk(f.sets[set].main[dirOf(out)][side(v6)])
+	return all
+}

@@ -1,0 +1,136 @@
+package ipfilter
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/pfil"
+)
+
+var (
+	nodeFragTTL = mib.Int("net.inet.ipf.ipfr_ttl", 60, "Seconds that a datagram is known whose first fragment has passed.", mib.Range(1, 3600))
+	nodeFragMax = mib.Int("net.inet.ipf.ipfr_size", 4096, "Datagrams known by their first fragment at most; the oldest makes room.", mib.Range(0, 1<<20))
+)
+
+// frags are datagrams whose first fragment a rule with `keep frags`, or a state, has
+// let pass: the others follow it.
+type frags struct {
+	f    *Filter
+	mu   sync.Mutex // short, and only fragments take it
+	byID map[fragKey]*frag
+	// Owner: the filter. Bound: net.inet.ipf.ipfr_size. Full: the oldest goes.
+	head, tail *frag
+
+	added, expired, hits, refused, full atomic.Uint64
+}
+
+type fragKey struct {
+	srcHi, srcLo, dstHi, dstLo uint64
+	id                         uint32
+	proto                      uint8
+	v6, out                    bool
+}
+
+type frag struct {
+	key    fragKey
+	rule   *rule
+	state  *state // nil: by a rule alone
+	expire int64
+	next   int // strict: where the next one has to begin
+	later  *frag
+}
+
+// FragStats are counters of it.
+type FragStats struct {
+	Active, Added, Expired, Hits, Refused, Full uint64
+}
+
+func (t *frags) init(f *Filter) { t.f, t.byID = f, map[fragKey]*frag{} }
+
+func (t *frags) read() FragStats {
+	t.mu.Lock()
+	n := len(t.byID)
+	t.mu.Unlock()
+	return FragStats{Active: uint64(n), Added: t.added.Load(), Expired: t.expired.Load(), Hits: t.hits.Load(), Refused: t.refused.Load(), Full: t.full.Load()}
+}
+
+func keyOf(i *pfil.Info) fragKey {
+	return fragKey{i.SrcHi, i.SrcLo, i.DstHi, i.DstLo, i.FragID, i.Proto, i.V6, i.Out}
+}
+
+// prune lets the oldest go that are too old, or too many.
+func (t *frags) prune(now int64, room int) {
+	for t.head != nil && (t.head.expire <= now || len(t.byID) > room) {
+		if t.head.expire <= now {
+			t.expired.Add(1)
+		} else {
+			t.full.Add(1)
+		}
+		if t.byID[t.head.key] == t.head {
+			delete(t.byID, t.head.key)
+		}
+		if t.head = t.head.later; t.head == nil {
+			t.tail = nil
+		}
+	}
+}
+
+// add remembers the datagram of a first fragment.
+func (t *frags) add(w *netif.Work, i *pfil.Info, r *rule, s *state) {
+	if i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) != 0 {
+		return
+	}
+	max := int(t.f.env.MIB.Int(nodeFragMax))
+	if max == 0 {
+		return
+	}
+	x := &frag{key: keyOf(i), rule: r, state: s, expire: w.Now + t.f.env.MIB.Int(nodeFragTTL)*second, next: i.FragOff + len(i.Pkt.Bytes()) - i.L4}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.prune(w.Now, max-1)
+	t.byID[x.key] = x
+	if t.tail == nil {
+		t.head = x
+	} else {
+		t.tail.later = x
+	}
+	t.tail = x
+	t.added.Add(1)
+	t.f.stats[dirOf(i.Out)].NewFrags.Add(1)
+}
+
+// known is what is known of a fragment's datagram. One that would write over the
+// transport header that the first one had is refused (RFC 1858, RFC 3128).
+func (t *frags) known(w *netif.Work, i *pfil.Info) fate {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x := t.byID[keyOf(i)]
+	if x == nil || x.expire <= w.Now || x.state != nil && x.state.dead.Load() {
+		return unknown
+	}
+	if i.Is&pfil.FragBody == 0 {
+		return unknown // a first one again: as any other first one
+	}
+	n := len(i.Pkt.Bytes()) - i.L4
+	if i.Is&pfil.Bad != 0 || i.FragOff < headersOf(i) || x.rule.FragsStrict && i.FragOff != x.next {
+		t.refused.Add(1)
+		t.f.stats[dirOf(i.Out)].BadFrags.Add(1)
+		w.Drop(i.Pkt, cntBadPkt)
+		return gone
+	}
+	x.next = i.FragOff + n
+	t.hits.Add(1)
+	if x.state != nil {
+		x.state.last.Store(w.Now)
+	}
+	return passed
+}
+
+func (t *frags) flush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.byID)
+	t.head, t.tail = nil, nil
+}

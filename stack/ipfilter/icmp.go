@@ -1,0 +1,94 @@
+package ipfilter
+
+import (
+	"encoding/binary"
+
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/pfil"
+)
+
+// aboutState looks whether a packet is an ICMP error about a packet of a state:
+// then it belongs to it. is false: it is no error, or about nothing that is
+// known. One about a known conversation that cannot be about a packet of it is dropped.
+func (f *Filter) aboutState(w *netif.Work, i *pfil.Info) (v fate, is bool) {
+	switch {
+	case i.Proto == packet.ProtoICMP && !i.V6 && packet.ICMPIsError(i.Type):
+	case i.Proto == packet.ProtoICMPv6 && i.V6 && packet.ICMP6IsError(i.Type):
+	default:
+		return unknown, false
+	}
+	q, ok := quoted(i)
+	if !ok {
+		return unknown, false
+	}
+	t := &f.states
+	key := ends(t.key, q.SrcHi, q.SrcLo, q.Sport) + ends(t.key, q.DstHi, q.DstLo, q.Dport) + uint64(q.Proto)
+	key *= 0x94d049bb133111eb
+	key ^= key >> 32
+	s, back := t.lookup(key, q.SrcHi, q.SrcLo, q.DstHi, q.DstLo, q.Sport, q.Dport, q.Proto, q.V6)
+	if s == nil || s.dead.Load() || s.rule.KeepState != nil && s.rule.KeepState.NoICMPErr {
+		return unknown, false
+	}
+	// It goes to who sent the packet that it quotes.
+	if i.DstHi != q.SrcHi || i.DstLo != q.SrcLo || q.Proto == packet.ProtoTCP && !s.sent(q.seq, back) {
+		t.bad.Add(1)
+		w.Drop(i.Pkt, cntBadPkt)
+		return gone, true
+	}
+	t.hits.Add(1)
+	return passed, true
+}
+
+// sent reports whether the side can have sent an octet of that number.
+func (s *state) sent(seq uint32, back bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	if back {
+		n = 1
+	}
+	p := &s.tcp.side[n]
+	return !p.seen || atLeast(p.end, seq) && after(seq, p.end-2*max(s.tcp.side[1-n].window, maxSkew))
+}
+
+type quote struct {
+	pfil.Flow
+	seq uint32
+}
+
+// quoted is the packet that an ICMP error quotes, as far as states know it.
+func quoted(i *pfil.Info) (q quote, ok bool) {
+	b := i.Transport()
+	if len(b) < packet.ICMPLen {
+		return q, false
+	}
+	b = b[packet.ICMPLen:]
+	var l4 []byte
+	if !i.V6 {
+		h, ok := packet.CheckIPv4(b)
+		if !ok || h.FragOff() != 0 || len(b) < h.HeaderLen()+8 {
+			return q, false
+		}
+		q.SrcLo, q.DstLo = uint64(binary.BigEndian.Uint32(h[12:])), uint64(binary.BigEndian.Uint32(h[16:]))
+		q.Proto, l4 = h.Proto(), b[h.HeaderLen():]
+	} else {
+		h, ok := packet.CheckIPv6(b)
+		if !ok || len(b) < packet.IPv6Len+8 {
+			return q, false
+		}
+		q.V6 = true
+		q.SrcHi, q.SrcLo = binary.BigEndian.Uint64(h[8:]), binary.BigEndian.Uint64(h[16:])
+		q.DstHi, q.DstLo = binary.BigEndian.Uint64(h[24:]), binary.BigEndian.Uint64(h[32:])
+		q.Proto, l4 = h.Next(), b[packet.IPv6Len:]
+	}
+	switch q.Proto {
+	case packet.ProtoTCP, packet.ProtoUDP:
+		q.Sport, q.Dport = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])
+		q.seq = binary.BigEndian.Uint32(l4[4:])
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		q.Sport = binary.BigEndian.Uint16(l4[4:])
+		q.Dport = q.Sport
+	}
+	return q, true
+}

@@ -1,0 +1,215 @@
+// Package ipfilter is the packet filter, with the rules and manners of IPFilter.
+//
+// The walk of a packet that comes in ([Filter.In]); one that goes out has step 1 last:
+//
+//	1 Translator.In     addresses become those that rules know
+//	2 Filter.known      a fragment of a datagram that is known, a packet of a state,
+//	                    an ICMP error about one                           state.go, frag.go, icmp.go
+//	3 Filter.scan       the rules, by what their lists were compiled to   rules.go, compile.go
+//	4 Filter.decide     states begin, the log is written, the sender of what is
+//	                    blocked is answered                               state.go, log.go, reply.go
+//
+// Readers take no lock but a state's own: rules are immutable lists that an edit
+// replaces as a whole; their counters live in the rules and are kept.
+package ipfilter
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"ionet/ipl"
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/pfil"
+)
+
+var (
+	nodeDefault = mib.Int("net.inet.ipf.fr_pass", 1, "What becomes of a packet that no rule matches: 1 it passes, 0 it is blocked.", mib.Bool())
+	nodeMinTTL  = mib.Int("net.inet.ipf.fr_minttl", 4, "A packet whose time to live is less has a low one for `with lowttl`.", mib.Range(0, 255))
+
+	cntBlocked = mib.NewCounter("ipf", "blocked", "# packet{s} blocked")
+	cntBadPkt  = mib.NewCounter("ipf", "bad packet", "# malformed packet{s} that rules let through, dropped all the same")
+	cntBadNAT  = mib.NewCounter("ipf", "not translated", "# packet{s} that could not be translated")
+)
+
+// Net is what the filter asks of a version of IP (inet, inet6).
+type Net interface {
+	// Refuse answers pkt, L3 marked, with an ICMP "unreachable" of that code: from
+	// us, or as its destination.
+	Refuse(w *netif.Work, pkt *packet.Buf, code uint8, asDest bool)
+	// Inject takes over a complete packet, window at its IP header, and sends it:
+	// by ifp, or if that is nil by its route; to nexthop if that is valid.
+	Inject(w *netif.Work, pkt *packet.Buf, ifp *netif.Interface, nexthop netip.Addr)
+	// ReversePath reports whether packets to src would leave by ifp, or with
+	// strict false by whatever interface.
+	ReversePath(src netip.Addr, ifp *netif.Interface, strict bool) bool
+}
+
+// Config is what a filter works with.
+type Config struct {
+	Nets       [2]Net          // IPv4, IPv6
+	Translator pfil.Translator // nil: none
+}
+
+// Filter is one stack's packet filter. It is a [pfil.Filter].
+type Filter struct {
+	env    *netif.Env
+	nets   [2]Net
+	nat    pfil.Translator
+	gen    atomic.Uint64
+	active atomic.Pointer[ruleset]
+	pools  pools
+	states states
+	frags  frags
+	log    Log
+	stats  [2]dirStats // in, out
+
+	mu   sync.Mutex // one edit at a time
+	sets [2]*ruleset
+}
+
+// New makes a filter without rules.
+func New(env *netif.Env, c Config) *Filter {
+	f := &Filter{env: env, nets: c.Nets, nat: c.Translator}
+	f.gen.Store(uint64(env.Rand32())) // another filter's generation was another one
+	f.sets = [2]*ruleset{new(ruleset).compile(f), new(ruleset).compile(f)}
+	f.active.Store(f.sets[0])
+	f.states.init(f)
+	f.frags.init(f)
+	f.log.init(env)
+	env.MIB.OnChange(nodeDefault, func(_, _ int64) error { f.gen.Add(1); return nil })
+	return f
+}
+
+// Close ends every state: their timers belong to the stack.
+func (f *Filter) Close() {
+	f.states.flush(func(*state) bool { return true })
+	f.frags.flush()
+}
+
+// Generation is pfil.Filter.
+func (f *Filter) Generation() uint64 {
+	gen := f.gen.Load()
+	if f.nat != nil {
+		gen += f.nat.Generation()
+	}
+	return gen
+}
+
+func side(v6 bool) int {
+	if v6 {
+		return 1
+	}
+	return 0
+}
+
+// In is pfil.Filter.
+func (f *Filter) In(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf) *packet.Buf {
+	i := pfil.Scratch(w)
+	i.Parse(pkt, ifp, false)
+	if f.nat != nil {
+		switch f.nat.In(w, i) {
+		case pfil.Taken:
+			return nil
+		case pfil.Refused:
+			w.Drop(i.Pkt, cntBadNAT)
+			return nil
+		case pfil.Translated:
+			i.Is |= pfil.NATed
+		}
+	}
+	if !f.check(w, i) {
+		return nil
+	}
+	return i.Pkt
+}
+
+// Out is pfil.Filter.
+func (f *Filter) Out(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf) *packet.Buf {
+	i := pfil.Scratch(w)
+	i.Parse(pkt, ifp, true)
+	if pkt.Flags&packet.FlagInjected == 0 && !f.check(w, i) {
+		return nil
+	}
+	if f.nat != nil {
+		switch f.nat.Out(w, i) {
+		case pfil.Taken:
+			return nil
+		case pfil.Refused:
+			w.Drop(i.Pkt, cntBadNAT)
+			return nil
+		}
+	}
+	return i.Pkt
+}
+
+// check asks states and rules about a packet; false: it has gone.
+func (f *Filter) check(w *netif.Work, i *pfil.Info) bool {
+	d := &f.stats[dirOf(i.Out)]
+	switch f.known(w, i) {
+	case passed:
+		d.Passed.Add(1)
+		return true
+	case gone:
+		d.Blocked.Add(1)
+		return false
+	}
+	var v verdict
+	f.scan(w, i, &v)
+	return f.decide(w, i, &v, d)
+}
+
+func dirOf(out bool) int {
+	if out {
+		return 1
+	}
+	return 0
+}
+
+// fate is what [Filter.known] says.
+type fate uint8
+
+const (
+	unknown fate = iota // the rules are to be asked
+	passed
+	gone
+)
+
+// decide carries out what the rules say.
+func (f *Filter) decide(w *netif.Work, i *pfil.Info, v *verdict, d *dirStats) bool {
+	r := v.rule
+	pass := r == nil && f.env.MIB.On(nodeDefault) || r != nil && r.Action == ipl.Pass
+	if r == nil {
+		d.NoMatch.Add(1)
+		if pass {
+			d.Passed.Add(1)
+			return true
+		}
+		d.Blocked.Add(1)
+		w.Drop(i.Pkt, cntBlocked)
+		return false
+	}
+	if pass && r.KeepState != nil && i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) == 0 {
+		if pass = f.states.add(w, i, r); pass {
+			d.NewStates.Add(1)
+		} else { // it would not be known again
+			d.BadStates.Add(1)
+		}
+	}
+	if pass && r.KeepFrags && i.Is&pfil.Fragment != 0 {
+		f.frags.add(w, i, r, nil)
+	}
+	if r.Log != nil && !f.logPacket(w, i, r, pass) && r.Log.OrBlock {
+		pass = false
+	}
+	if pass {
+		d.Passed.Add(1)
+		return f.routed(w, i, r)
+	}
+	d.Blocked.Add(1)
+	f.reply(w, i, r)
+	w.Drop(i.Pkt, cntBlocked)
+	return false
+}

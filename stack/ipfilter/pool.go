@@ -1,0 +1,121 @@
+package ipfilter
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/gaissmai/bart"
+
+	"ionet/ipl"
+	"ionet/stack/packet"
+)
+
+// pools are the tables of ippool, by name. An edit replaces a table as a whole.
+type pools struct {
+	mu sync.Mutex
+	p  atomic.Pointer[map[string]*pool]
+}
+
+// pool is one table, immutable but for its counters.
+type pool struct {
+	ipl.Pool
+	tree bart.Table[bool] // whether what falls there is in
+	hits atomic.Uint64
+}
+
+// maxPoolEntries bounds a pool.
+const maxPoolEntries = 1_000_000
+
+// has reports whether ip is in the pool; there may be none of that name.
+func (p *pools) has(name string, ip netip.Addr) bool {
+	m := p.p.Load()
+	if m == nil {
+		return false
+	}
+	t := (*m)[name]
+	if t == nil {
+		return false
+	}
+	ip, _ = packet.Unscoped(ip)
+	in, ok := t.tree.Lookup(ip)
+	if ok && in {
+		t.hits.Add(1)
+	}
+	return ok && in
+}
+
+func (p *pools) edit(f func(m map[string]*pool) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := map[string]*pool{}
+	if old := p.p.Load(); old != nil {
+		for k, v := range *old { // map order: into another map
+			m[k] = v
+		}
+	}
+	if err := f(m); err != nil {
+		return err
+	}
+	p.p.Store(&m)
+	return nil
+}
+
+func newPool(c ipl.Pool) (*pool, error) {
+	if len(c.Entries) > maxPoolEntries {
+		return nil, fmt.Errorf("pool %s: more than %d entries: %w", c.Name, maxPoolEntries, syscall.ENOSPC)
+	}
+	n := &pool{Pool: c}
+	for _, e := range c.Entries {
+		n.tree.Insert(e.Prefix, !e.Not)
+	}
+	return n, nil
+}
+
+// SetPool makes or replaces a pool. ENOSPC: too many entries.
+func (f *Filter) SetPool(c ipl.Pool) error {
+	n, err := newPool(c)
+	if err != nil {
+		return err
+	}
+	err = f.pools.edit(func(m map[string]*pool) error {
+		if old := m[c.Name]; old != nil {
+			n.hits.Store(old.hits.Load())
+		}
+		m[c.Name] = n
+		return nil
+	})
+	f.gen.Add(1)
+	return err
+}
+
+// DeletePool removes a pool: rules that name it match nothing. ESRCH: there is none.
+func (f *Filter) DeletePool(name string) error {
+	err := f.pools.edit(func(m map[string]*pool) error {
+		if m[name] == nil {
+			return syscall.ESRCH
+		}
+		delete(m, name)
+		return nil
+	})
+	f.gen.Add(1)
+	return err
+}
+
+// PoolInfo is a pool as ippool shows it.
+type PoolInfo struct {
+	ipl.Pool
+	Hits uint64
+}
+
+// Pools are the pools, in no order.
+func (f *Filter) Pools() (all []PoolInfo) {
+	if m := f.pools.p.Load(); m != nil {
+		for _, p := range *m { // map order: the caller sorts
+			all = append(all, PoolInfo{p.Pool, p.hits.Load()})
+		}
+	}
+	return all
+}

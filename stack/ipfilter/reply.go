@@ -1,0 +1,115 @@
+package ipfilter
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"ionet/ipl"
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/pfil"
+)
+
+var cntRouted = mib.NewCounter("ipf", "routed by a rule", "# packet{s} that a rule sent its own way, in place of the route's")
+
+// Codes of "unreachable" for a rule that names none: port (IPFilter's default).
+const (
+	portUnreachable4 = packet.ICMPUnreachPort
+	portUnreachable6 = packet.ICMP6UnreachPort
+)
+
+// reply answers the sender of a blocked packet as its rule says.
+func (f *Filter) reply(w *netif.Work, i *pfil.Info, r *rule) {
+	n := f.nets[side(i.V6)]
+	if n == nil || r.Reply == ipl.NoReply || i.Is&(pfil.Multicast|pfil.Broadcast|pfil.FragBody) != 0 {
+		return
+	}
+	d := &f.stats[dirOf(i.Out)]
+	if r.Reply == ipl.ReplyRST {
+		if i.Proto == packet.ProtoTCP && i.Flags&packet.TCPRst == 0 && i.Is&pfil.Short == 0 {
+			d.RSTs.Add(1)
+			f.reset(w, i, n)
+		}
+		return
+	}
+	code := r.ICMPCode
+	if code < 0 {
+		if code = portUnreachable4; i.V6 {
+			code = portUnreachable6
+		}
+	}
+	d.Replies.Add(1)
+	n.Refuse(w, i.Pkt, uint8(code), r.Reply == ipl.ReplyAsDest)
+}
+
+// reset answers a segment as a host without such a connection (RFC 9293 §3.10.7.1).
+func (f *Filter) reset(w *netif.Work, i *pfil.Info, n Net) {
+	g, ok := segmentOf(i)
+	if !ok {
+		return
+	}
+	seq, ack, flags := uint32(0), g.end, uint8(packet.TCPRst|packet.TCPAck)
+	if g.flags&packet.TCPAck != 0 {
+		seq, ack, flags = g.ack, 0, packet.TCPRst
+	}
+	hlen := packet.IPv4Len
+	if i.V6 {
+		hlen = packet.IPv6Len
+	}
+	p := f.env.Pool.Get(hlen + packet.TCPLen)
+	if p == nil {
+		return
+	}
+	b := p.Append(hlen + packet.TCPLen)
+	packet.PutTCP(b[hlen:], i.Dport, i.Sport, seq, ack, packet.TCPLen, flags, 0, 0, 0)
+	if i.V6 {
+		packet.PutIPv6(b, 0, 0, packet.TCPLen, packet.ProtoTCP, 64, i.Dst, i.Src)
+	} else {
+		packet.PutIPv4(b, 0, len(b), 0, packet.IPv4DF, 64, packet.ProtoTCP, i.Dst, i.Src, nil).SetChecksum()
+	}
+	sum := ^packet.Fold(packet.Sum(packet.HeaderPseudoSum(b, packet.ProtoTCP, packet.TCPLen), b[hlen:]))
+	binary.BigEndian.PutUint16(b[hlen+packet.TCPCsumOffset:], sum)
+	p.Csum = packet.CsumVerified
+	p.MarkL3(0)
+	w.Turn(func(w *netif.Work, p *packet.Buf) { n.Inject(w, p, nil, netip.Addr{}) }, p)
+}
+
+// routed sends what a rule has let pass by a way of the rule's, if it names one; false: it has
+// gone that way.
+func (f *Filter) routed(w *netif.Work, i *pfil.Info, r *rule) bool {
+	if r.DupTo.If != "" {
+		f.copyTo(w, i, r.DupTo)
+	}
+	to := r.To
+	if to.If == "" && !r.Fast {
+		return true
+	}
+	n := f.nets[side(i.V6)]
+	var ifp *netif.Interface
+	if to.If != "" {
+		if ifp = f.env.Ifs.ByName(to.If); ifp == nil {
+			w.Drop(i.Pkt, cntBlocked)
+			return false
+		}
+	}
+	if n == nil || i.Out && ifp == i.If && !to.Addr.IsValid() {
+		return true
+	}
+	w.Count(cntRouted)
+	w.Turn(func(w *netif.Work, p *packet.Buf) { n.Inject(w, p, ifp, to.Addr) }, i.Pkt)
+	return false
+}
+
+// copyTo sends a copy.
+func (f *Filter) copyTo(w *netif.Work, i *pfil.Info, to ipl.Target) {
+	n, ifp := f.nets[side(i.V6)], f.env.Ifs.ByName(to.If)
+	if n == nil || ifp == nil {
+		return
+	}
+	c := i.Pkt.Clone()
+	if c == nil {
+		return
+	}
+	w.Turn(func(w *netif.Work, p *packet.Buf) { n.Inject(w, p, ifp, to.Addr) }, c)
+}

@@ -1,0 +1,503 @@
+package ipfilter
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"ionet/stack/callout"
+	"ionet/stack/cmap"
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/pfil"
+)
+
+const second = int64(1e9)
+
+// IPFilter counts these in half seconds; here they are seconds.
+var (
+	nodeStateMax  = mib.Int("net.inet.ipf.fr_statemax", 100_000, "States at most; one that is idle for long makes room, established ones last.", mib.Range(0, 1<<24))
+	nodeTCPOpen   = mib.Int("net.inet.ipf.fr_tcptimeout", 240, "Seconds that a TCP connection being opened is known.", mib.Range(1, 1<<30))
+	nodeTCPIdle   = mib.Int("net.inet.ipf.fr_tcpidletimeout", 432_000, "Seconds that an idle TCP connection is known.", mib.Range(1, 1<<30))
+	nodeTCPHalf   = mib.Int("net.inet.ipf.fr_tcphalfclosed", 7200, "Seconds that an idle TCP connection closed by one side is known.", mib.Range(1, 1<<30))
+	nodeTCPLast   = mib.Int("net.inet.ipf.fr_tcplastack", 30, "Seconds that a TCP connection closed by both sides is known.", mib.Range(1, 1<<30))
+	nodeTCPClosed = mib.Int("net.inet.ipf.fr_tcpclosed", 30, "Seconds that a TCP connection that was reset is known.", mib.Range(1, 1<<30))
+	nodeUDP       = mib.Int("net.inet.ipf.fr_udptimeout", 120, "Seconds that datagrams without an answer are known.", mib.Range(1, 1<<30))
+	nodeUDPAck    = mib.Int("net.inet.ipf.fr_udpacktimeout", 120, "Seconds that datagrams both ways are known.", mib.Range(1, 1<<30))
+	nodeICMP      = mib.Int("net.inet.ipf.fr_icmptimeout", 60, "Seconds that an ICMP request is known.", mib.Range(1, 1<<30))
+	nodeICMPAck   = mib.Int("net.inet.ipf.fr_icmpacktimeout", 6, "Seconds that an ICMP request is known once it was answered.", mib.Range(1, 1<<30))
+	nodeIP        = mib.Int("net.inet.ipf.fr_iptimeout", 60, "Seconds that packets of other protocols are known.", mib.Range(1, 1<<30))
+)
+
+// class is how much a state would be missed.
+type class uint8
+
+const (
+	opening  class = iota // no answer yet
+	ending                // closed by both sides, or reset
+	answered              // both ways, no connection
+	standing              // an established connection
+	classes
+)
+
+// state is one conversation that a rule has let begin. Its forward direction is the
+// first packet's.
+type state struct {
+	f            *Filter
+	hash         uint64
+	srcHi, srcLo uint64
+	dstHi, dstLo uint64
+	sport, dport uint16 // of an echo both are its identifier
+	proto        uint8
+	icmp         uint8 // type of the request
+	v6           bool
+	rule         *rule
+
+	// By way: forward in, forward out, back in, back out.
+	ifs         [4]atomic.Pointer[netif.Interface] // filled in as packets come
+	pkts, bytes [4]atomic.Uint64
+
+	dead   atomic.Bool
+	born   int64
+	expire atomic.Int64
+	last   atomic.Int64 // when the last packet came
+
+	timer callout.Timer[*netif.Work]
+
+	mu  sync.Mutex
+	tcp track
+
+	class atomic.Uint32 // a class; written with the table's lock
+
+	// The table's lock.
+	prev, next *state
+	queued     int64 // last, when it was put there
+}
+
+// states is the table.
+type states struct {
+	f    *Filter
+	key  uint64
+	byID cmap.Map[*state]
+
+	mu     sync.Mutex
+	queues [classes]state // heads of lists, the longest idle first but for who has been heard since
+
+	added, expired, removed, full, evicted, bad, hits, missed atomic.Uint64
+}
+
+// StateStats are counters of the table.
+type StateStats struct {
+	Active                                                            uint64
+	Added, Expired, Removed, Full, Evicted, OutOfWindow, Hits, Misses uint64
+}
+
+func (t *states) read() StateStats {
+	return StateStats{Active: uint64(t.byID.Len()), Added: t.added.Load(), Expired: t.expired.Load(), Removed: t.removed.Load(),
+		Full: t.full.Load(), Evicted: t.evicted.Load(), OutOfWindow: t.bad.Load(), Hits: t.hits.Load(), Misses: t.missed.Load()}
+}
+
+func (t *states) init(f *Filter) {
+	t.f = f
+	t.key = uint64(f.env.Rand32())<<32 | uint64(f.env.Rand32())
+	t.byID.Init()
+	for c := range t.queues {
+		q := &t.queues[c]
+		q.prev, q.next = q, q
+	}
+}
+
+// ends mixes one end of a conversation; a state's hash is the sum of both, so that
+// either direction finds it.
+func ends(key, hi, lo uint64, port uint16) uint64 {
+	h := (key ^ lo ^ uint64(port)<<40) * 0x9e3779b97f4a7c15
+	h = (h ^ h>>29 ^ hi) * 0xbf58476d1ce4e5b9
+	return h ^ h>>32
+}
+
+func (t *states) hash(i *pfil.Info, sport, dport uint16) uint64 {
+	h := ends(t.key, i.SrcHi, i.SrcLo, sport) + ends(t.key, i.DstHi, i.DstLo, dport) + uint64(i.Proto)
+	h *= 0x94d049bb133111eb
+	return h ^ h>>32
+}
+
+// portsOf are the ports of a packet as states know them; false: its protocol's
+// message asks for no answer that could be told.
+func portsOf(i *pfil.Info) (sport, dport uint16, ok bool) {
+	switch {
+	case i.Proto == packet.ProtoTCP, i.Proto == packet.ProtoUDP:
+		return i.Sport, i.Dport, true
+	case i.Echo():
+		return i.ID, i.ID, true
+	case i.Proto == packet.ProtoICMP && !i.V6, i.Proto == packet.ProtoICMPv6 && i.V6:
+		return 0, 0, false
+	}
+	return 0, 0, true
+}
+
+// find answers the state that a packet belongs to, and whether it goes back.
+func (t *states) find(i *pfil.Info) (s *state, back bool) {
+	sport, dport, ok := portsOf(i)
+	if !ok {
+		return nil, false
+	}
+	return t.lookup(t.hash(i, sport, dport), i.SrcHi, i.SrcLo, i.DstHi, i.DstLo, sport, dport, i.Proto, i.V6)
+}
+
+func (t *states) lookup(h, srcHi, srcLo, dstHi, dstLo uint64, sport, dport uint16, proto uint8, v6 bool) (*state, bool) {
+	b := t.byID.Bucket(h)
+	for n := range b.Len() {
+		k, s := b.At(n)
+		if k != h || s.proto != proto || s.v6 != v6 {
+			continue
+		}
+		if s.sport == sport && s.dport == dport && s.srcLo == srcLo && s.dstLo == dstLo && s.srcHi == srcHi && s.dstHi == dstHi {
+			return s, false
+		}
+		if s.sport == dport && s.dport == sport && s.srcLo == dstLo && s.dstLo == srcLo && s.srcHi == dstHi && s.dstHi == srcHi {
+			return s, true
+		}
+	}
+	return nil, false
+}
+
+func wayOf(back, out bool) int {
+	w := 0
+	if back {
+		w = 2
+	}
+	if out {
+		w++
+	}
+	return w
+}
+
+// known asks what is known of the packet: its datagram, its state.
+func (f *Filter) known(w *netif.Work, i *pfil.Info) fate {
+	if i.Is&pfil.Fragment != 0 {
+		switch f.frags.known(w, i) {
+		case passed:
+			f.stats[dirOf(i.Out)].KnownFrags.Add(1)
+			return passed
+		case gone:
+			return gone
+		}
+	}
+	if i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) != 0 {
+		return unknown
+	}
+	if f.states.byID.Len() == 0 {
+		return unknown
+	}
+	if v, is := f.aboutState(w, i); is {
+		return v
+	}
+	s, back := f.states.find(i)
+	if s == nil || !s.admits(w, i, back) {
+		f.states.missed.Add(1)
+		return unknown
+	}
+	f.states.hits.Add(1)
+	if i.Is&pfil.Fragment != 0 { // the first: its others follow
+		f.frags.add(w, i, s.rule, s)
+	}
+	return passed
+}
+
+// admits takes a packet of the state's addresses in, or not: it came by another
+// interface, it is no answer, or it does not fit the connection.
+func (s *state) admits(w *netif.Work, i *pfil.Info, back bool) bool {
+	if s.dead.Load() {
+		return false
+	}
+	way := wayOf(back, i.Out)
+	if p := s.ifs[way].Load(); p != i.If && (p != nil || !s.ifs[way].CompareAndSwap(nil, i.If)) {
+		return false
+	}
+	if s.proto == packet.ProtoTCP {
+		if !s.admitTCP(w, i, back) {
+			i.Is |= pfil.OutOfWindow
+			s.f.states.bad.Add(1)
+			return false
+		}
+	} else {
+		if i.Echo() && (i.Type == s.icmp) == back { // the answer comes back, and nothing else does
+			return false
+		}
+		s.heard(w, back)
+	}
+	s.count(way, i.Pkt.Len())
+	return true
+}
+
+func (s *state) count(way, octets int) {
+	s.pkts[way].Add(1)
+	s.bytes[way].Add(uint64(octets))
+}
+
+// heard is a packet of no connection.
+func (s *state) heard(w *netif.Work, back bool) {
+	s.last.Store(w.Now)
+	s.expire.Store(w.Now + s.timeout(back))
+	if back && class(s.class.Load()) == opening {
+		s.become(w, answered)
+	}
+}
+
+// timeout is how long the state is known after a packet, unless it is TCP's.
+func (s *state) timeout(back bool) int64 {
+	if n := s.age(back); n != 0 {
+		return n
+	}
+	node := nodeIP
+	heard := back || class(s.class.Load()) == answered
+	switch {
+	case s.proto == packet.ProtoUDP && heard:
+		node = nodeUDPAck
+	case s.proto == packet.ProtoUDP:
+		node = nodeUDP
+	case (s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6) && heard:
+		node = nodeICMPAck
+	case s.proto == packet.ProtoICMP, s.proto == packet.ProtoICMPv6:
+		node = nodeICMP
+	}
+	return s.f.env.MIB.Int(node) * second
+}
+
+// age is what the rule says of it; 0: nothing.
+func (s *state) age(back bool) int64 {
+	if k := s.rule.KeepState; k != nil {
+		if back && k.Age[1] != 0 {
+			return int64(k.Age[1]) * second
+		}
+		return int64(k.Age[0]) * second
+	}
+	return 0
+}
+
+// become moves a state to another class.
+func (s *state) become(w *netif.Work, c class) {
+	t := &s.f.states
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.dead.Load() || s.class.Load() == uint32(c) {
+		return
+	}
+	s.unlink()
+	s.class.Store(uint32(c))
+	t.push(s)
+	if c != ending {
+		return
+	}
+	t.f.env.Wheel.Reset(&s.timer, s.expire.Load()) // sooner than it was to be
+}
+
+func (t *states) push(s *state) {
+	q := &t.queues[s.class.Load()]
+	s.queued = s.last.Load()
+	s.prev, s.next = q.prev, q
+	q.prev.next, q.prev = s, s
+}
+
+func (s *state) unlink() {
+	s.prev.next, s.next.prev = s.next, s.prev
+	s.prev, s.next = nil, nil
+}
+
+// add begins a state for a packet that r has let pass. false: the table or the
+// rule's own limit is full, the packet can begin none.
+func (t *states) add(w *netif.Work, i *pfil.Info, r *rule) bool {
+	sport, dport, ok := portsOf(i)
+	if !ok || i.Proto == packet.ProtoTCP && i.Flags&packet.TCPRst != 0 {
+		return true // it passes, and nothing is known of it
+	}
+	if i.Echo() && !isRequest(i) {
+		return true
+	}
+	if n := r.KeepState.Limit; n > 0 && r.live.Load() >= int64(n) {
+		t.full.Add(1)
+		return false
+	}
+	if limit := t.f.env.MIB.Int(nodeStateMax); int64(t.byID.Len()) >= limit && !t.evict(w) {
+		t.full.Add(1)
+		return false
+	}
+	s := &state{f: t.f, srcHi: i.SrcHi, srcLo: i.SrcLo, dstHi: i.DstHi, dstLo: i.DstLo, sport: sport, dport: dport,
+		proto: i.Proto, icmp: i.Type, v6: i.V6, rule: r, born: w.Now}
+	s.hash = t.hash(i, sport, dport)
+	way := wayOf(false, i.Out)
+	s.ifs[way].Store(i.If)
+	s.last.Store(w.Now)
+	if i.Proto == packet.ProtoTCP {
+		s.beginTCP(w, i)
+	} else {
+		s.expire.Store(w.Now + s.timeout(false))
+	}
+	s.count(way, i.Pkt.Len())
+	s.timer.Fn = s.tick
+	if _, found := t.byID.AddUnless(s.hash, s, func(o *state) bool {
+		a, _ := t.same(o, s)
+		return a && !o.dead.Load()
+	}); found {
+		return true // the two ends spoke at once
+	}
+	r.live.Add(1)
+	t.added.Add(1)
+	t.mu.Lock()
+	t.push(s)
+	t.mu.Unlock()
+	t.f.env.Wheel.Reset(&s.timer, s.expire.Load())
+	t.f.logState(w.Now, s, LogNew)
+	return true
+}
+
+func (t *states) same(a, b *state) (bool, bool) {
+	if a.proto != b.proto || a.v6 != b.v6 {
+		return false, false
+	}
+	if a.sport == b.sport && a.dport == b.dport && a.srcHi == b.srcHi && a.srcLo == b.srcLo && a.dstHi == b.dstHi && a.dstLo == b.dstLo {
+		return true, false
+	}
+	return a.sport == b.dport && a.dport == b.sport && a.srcHi == b.dstHi && a.srcLo == b.dstLo && a.dstHi == b.srcHi && a.dstLo == b.srcLo, true
+}
+
+func isRequest(i *pfil.Info) bool {
+	return i.V6 && i.Type == packet.ICMP6Echo || !i.V6 && i.Type == packet.ICMPEcho
+}
+
+// maxLooks bounds how many of a queue are moved to its end for one eviction.
+const maxLooks = 64
+
+// evict makes room: of the lowest class that has any, who has been idle for longest goes.
+// Established connections do not make room for a newcomer.
+func (t *states) evict(w *netif.Work) bool {
+	t.mu.Lock()
+	var victim *state
+	for c := opening; c < standing && victim == nil; c++ {
+		q := &t.queues[c]
+		for range maxLooks {
+			if s := q.next; s != q && s.last.Load() != s.queued { // heard since: to the end
+				s.unlink()
+				t.push(s)
+			}
+		}
+		if q.next != q {
+			victim = q.next
+		}
+	}
+	if victim != nil {
+		victim.endLocked()
+	}
+	t.mu.Unlock()
+	if victim == nil {
+		return false
+	}
+	t.evicted.Add(1)
+	t.gone(w.Now, victim, LogRemoved)
+	return true
+}
+
+// endLocked takes a state out of its queue; the table's lock is held.
+func (s *state) endLocked() {
+	if !s.dead.Swap(true) {
+		s.unlink()
+	}
+}
+
+// gone is the rest of an end, without the lock.
+func (t *states) gone(now int64, s *state, why LogEvent) {
+	t.f.env.Wheel.Stop(&s.timer)
+	t.byID.Remove(s.hash, s)
+	s.rule.live.Add(-1)
+	t.f.logState(now, s, why)
+}
+
+// tick is the timer: the state has not been heard for its time, or is moved on.
+func (s *state) tick(w *netif.Work) {
+	t := &s.f.states
+	if at := s.expire.Load(); at > w.Now {
+		t.mu.Lock()
+		if !s.dead.Load() {
+			s.f.env.Wheel.Reset(&s.timer, at)
+		}
+		t.mu.Unlock()
+		return
+	}
+	t.mu.Lock()
+	was := s.dead.Load()
+	s.endLocked()
+	t.mu.Unlock()
+	if !was {
+		t.expired.Add(1)
+		t.gone(w.Now, s, LogExpired)
+	}
+}
+
+// flush ends the states that chosen says, and answers their number.
+func (t *states) flush(chosen func(*state) bool) (n int) {
+	var all []*state
+	t.byID.All(func(s *state) bool {
+		if chosen(s) {
+			all = append(all, s)
+		}
+		return true
+	})
+	for _, s := range all {
+		t.mu.Lock()
+		was := s.dead.Load()
+		s.endLocked()
+		t.mu.Unlock()
+		if !was {
+			n++
+			t.removed.Add(1)
+			t.gone(t.f.env.Now(), s, LogRemoved)
+		}
+	}
+	return n
+}
+
+// FlushStates ends states: all of them, or only those of no established
+// connection (ipf -FS and -Fs).
+func (f *Filter) FlushStates(all bool) int {
+	return f.states.flush(func(s *state) bool { return all || class(s.class.Load()) != standing })
+}
+
+// StateInfo describes a state.
+type StateInfo struct {
+	Src, Dst     netip.Addr
+	Sport, Dport uint16
+	Proto        uint8
+	V6           bool
+	TCP          [2]uint8 // states of the two sides, in IPFilter's numbers
+	Rule         string   // group and number of the rule
+	If           [4]string
+	Packets      [4]uint64 // forward in, forward out, back in, back out
+	Bytes        [4]uint64
+	Age, TTL     int64 // nanoseconds since it began, until it ends
+}
+
+// States describe the states, in no order.
+func (f *Filter) States() (all []StateInfo) {
+	now := f.env.Now()
+	f.states.byID.All(func(s *state) bool {
+		all = append(all, s.info(now))
+		return true
+	})
+	return all
+}
+
+func (s *state) info(now int64) StateInfo {
+	i := StateInfo{Sport: s.sport, Dport: s.dport, Proto: s.proto, V6: s.v6, Age: now - s.born, TTL: s.expire.Load() - now}
+	i.Src, i.Dst = addrOf(s.v6, s.srcHi, s.srcLo), addrOf(s.v6, s.dstHi, s.dstLo)
+	s.mu.Lock()
+	i.TCP = s.tcp.phases()
+	s.mu.Unlock()
+	for w := range s.ifs {
+		if p := s.ifs[w].Load(); p != nil {
+			i.If[w] = p.Name
+		}
+		i.Packets[w], i.Bytes[w] = s.pkts[w].Load(), s.bytes[w].Load()
+	}
+	return i
+}

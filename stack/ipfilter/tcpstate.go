@@ -1,0 +1,272 @@
+package ipfilter
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/pfil"
+)
+
+// track follows a TCP connection from its middle, as van Rooij has it ("Real
+// Stateful TCP Packet Filtering in IP Filter", 2001): what either side may have sent
+// is bounded by what the other one has acknowledged and by the window that it
+// gave. RST and SYN count only inside of it (RFC 5961).
+type track struct {
+	side  [2]peer // who began, who answered
+	phase [2]uint8
+}
+
+// peer is what is known of one side.
+type peer struct {
+	end    uint32 // behind the last octet that it has sent
+	limit  uint32 // that it may send up to
+	window uint32 // the largest that it gave
+	scale  uint8
+	scaled bool // its SYN had the option
+	seen   bool
+}
+
+// States of a side, in IPFilter's numbers.
+const (
+	tcpClosed      = 0
+	tcpSynSent     = 2
+	tcpSynReceived = 3
+	tcpEstablished = 4
+	tcpCloseWait   = 5
+	tcpFinWait1    = 6
+	tcpClosing     = 7
+	tcpLastAck     = 8
+	tcpFinWait2    = 9
+	tcpTimeWait    = 10
+)
+
+// midWindow is the widest window, for a connection whose beginning nobody has seen (RFC 7323 §2.3).
+const midWindow = 0xffff << 14
+
+// maxSkew is how far an acknowledgement may lie beside what was sent.
+const maxSkew = 66_000
+
+func (t *track) phases() [2]uint8 { return t.phase }
+
+func after(a, b uint32) bool   { return int32(a-b) > 0 }
+func atLeast(a, b uint32) bool { return int32(a-b) >= 0 }
+
+// segment is what the tracking asks of one.
+type segment struct {
+	seq, end, ack, window uint32
+	flags                 uint8
+	scale                 uint8
+	scaled                bool
+}
+
+// segmentOf reads a segment; false: its header is not whole.
+func segmentOf(i *pfil.Info) (g segment, ok bool) {
+	h, ok := packet.CheckTCP(i.Transport())
+	if !ok {
+		return g, false
+	}
+	g = segment{seq: h.Seq(), ack: h.Ack(), window: uint32(h.Window()), flags: h.Flags()}
+	g.end = g.seq + uint32(len(h)-h.HeaderLen())
+	if g.flags&packet.TCPFin != 0 {
+		g.end++
+	}
+	if g.flags&packet.TCPSyn != 0 {
+		g.end++
+		var o packet.TCPOptions
+		o.Parse(h.Options())
+		g.scale, g.scaled = o.WScale, o.HasWScale
+	}
+	return g, true
+}
+
+// beginTCP starts the tracking with the segment that a rule has let pass: a SYN, or, of
+// a connection that was there before the rules, any other.
+func (s *state) beginTCP(w *netif.Work, i *pfil.Info) {
+	g, ok := segmentOf(i)
+	if !ok {
+		s.expire.Store(w.Now + second)
+		return
+	}
+	me, you := &s.tcp.side[0], &s.tcp.side[1]
+	me.seen, me.end, me.window = true, g.end, max(g.window, 1)
+	me.scale, me.scaled = g.scale, g.scaled
+	me.limit = g.end + 1
+	s.tcp.phase[0] = tcpSynSent
+	if g.flags&packet.TCPSyn == 0 { // somewhere in the middle, scales unknown: as wide as can be
+		you.seen, you.end, you.window = true, g.ack, midWindow
+		me.limit, me.window = g.end+midWindow, midWindow
+		you.limit = g.ack + me.window
+		s.tcp.phase = [2]uint8{tcpEstablished, tcpEstablished}
+		s.class.Store(uint32(standing))
+	}
+	s.setTCPExpiry(w, false)
+}
+
+// admitTCP reports whether a segment fits the connection, which is then brought forward.
+func (s *state) admitTCP(w *netif.Work, i *pfil.Info, back bool) bool {
+	g, ok := segmentOf(i)
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	c, ok := s.tcp.take(&g, back, s.rule.KeepState != nil && s.rule.KeepState.Strict)
+	s.mu.Unlock()
+	if !ok {
+		return false
+	}
+	s.last.Store(w.Now)
+	s.setTCPExpiry(w, back)
+	if c != class(s.class.Load()) {
+		s.become(w, c)
+	}
+	return true
+}
+
+// setTCPExpiry is by what the two sides have come to.
+func (s *state) setTCPExpiry(w *netif.Work, back bool) {
+	if n := s.age(back); n != 0 {
+		s.expire.Store(w.Now + n)
+		return
+	}
+	node := nodeTCPOpen
+	switch a, b := s.tcp.phase[0], s.tcp.phase[1]; {
+	case a == tcpClosed && b == tcpClosed:
+		node = nodeTCPClosed
+	case a >= tcpFinWait1 && b >= tcpFinWait1:
+		node = nodeTCPLast
+	case a >= tcpCloseWait || b >= tcpCloseWait:
+		node = nodeTCPHalf
+	case a == tcpEstablished && b == tcpEstablished:
+		node = nodeTCPIdle
+	}
+	s.expire.Store(w.Now + s.f.env.MIB.Int(node)*second)
+}
+
+// take asks whether a segment fits, and notes it.
+func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
+	n := 0
+	if back {
+		n = 1
+	}
+	me, you := &t.side[n], &t.side[1-n]
+	syn, ack := g.flags&packet.TCPSyn != 0, g.flags&packet.TCPAck != 0
+	if !me.seen { // the answer to the first
+		if !back || ack && g.ack != you.end || !ack && !syn {
+			return 0, false
+		}
+		me.seen, me.end, me.limit, me.window = true, g.end, g.end+you.window, 1
+		if g.flags&packet.TCPRst != 0 {
+			t.phase = [2]uint8{}
+			return ending, ack
+		}
+		if !syn {
+			return 0, false
+		}
+		me.scale, me.scaled = g.scale, g.scaled
+		me.window = max(g.window, 1)
+		if !me.scaled || !you.scaled {
+			me.scale, you.scale = 0, 0
+		}
+		if ack {
+			you.limit = g.ack + max(g.window, 1)
+		}
+		t.phase[n] = tcpSynReceived
+		return opening, true
+	}
+	seq, end, window := g.seq, g.end, g.window
+	if !syn && me.scaled && you.scaled {
+		window <<= me.scale
+	}
+	acked := g.ack
+	if !ack || g.flags&packet.TCPRst != 0 && acked == 0 {
+		acked = you.end
+	}
+	if g.flags&packet.TCPRst != 0 && seq == 0 && end == 0 { // some hosts reset so
+		seq, end = me.end, me.end
+	}
+	skew := int32(you.end - acked)
+	limit := int32(maxSkew)
+	if !atLeast(me.limit, end) || !atLeast(seq, me.end-max(you.window, 1)) || skew < -limit || skew > limit<<min(you.scale, 14) {
+		return 0, false
+	}
+	if strict && seq != me.end && end != seq {
+		return 0, false
+	}
+	if syn && t.phase[n] > tcpSynReceived { // no second beginning inside of a connection
+		return 0, false
+	}
+	if g.flags&packet.TCPRst != 0 {
+		if seq == me.end { // RFC 5961 §3: of those inside the window only the next ends it
+			t.phase = [2]uint8{}
+			return ending, true
+		}
+		return t.class(), true
+	}
+	if skew < 0 {
+		you.end = acked
+	}
+	me.window = max(me.window, window)
+	if after(end, me.end) {
+		me.end = end
+	}
+	if atLeast(acked+window, you.limit) {
+		you.limit = acked + max(window, 1)
+	}
+	t.move(n, g, me)
+	return t.class(), true
+}
+
+// move brings the states of the sides forward.
+func (t *track) move(n int, g *segment, me *peer) {
+	mine, yours := &t.phase[n], &t.phase[1-n]
+	if g.flags&packet.TCPAck != 0 {
+		switch {
+		case *mine == tcpSynSent && *yours == tcpSynReceived, *mine == tcpSynReceived && g.flags&packet.TCPSyn == 0 && *yours == tcpEstablished:
+			*mine = tcpEstablished
+		case *yours == tcpFinWait1 && g.ack == t.side[1-n].end:
+			*yours = tcpFinWait2
+		case *yours == tcpLastAck && g.ack == t.side[1-n].end:
+			*yours, *mine = tcpTimeWait, tcpTimeWait
+		}
+		if *mine == tcpEstablished && *yours == tcpSynReceived {
+			*yours = tcpEstablished
+		}
+	}
+	if g.flags&packet.TCPFin != 0 {
+		switch *mine {
+		case tcpSynReceived, tcpEstablished:
+			*mine = tcpFinWait1
+			if *yours == tcpEstablished {
+				*yours = tcpCloseWait
+			}
+		case tcpCloseWait:
+			*mine = tcpLastAck
+		}
+	}
+}
+
+func (t *track) class() class {
+	a, b := t.phase[0], t.phase[1]
+	switch {
+	case a < tcpEstablished || b < tcpEstablished:
+		return opening
+	case a >= tcpClosing && b >= tcpClosing:
+		return ending
+	}
+	return standing
+}
+
+// addrOf is an address from its words.
+func addrOf(v6 bool, hi, lo uint64) netip.Addr {
+	if !v6 {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(lo))
+		return netip.AddrFrom4(b)
+	}
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], hi)
+	binary.BigEndian.PutUint64(b[8:], lo)
+	return netip.AddrFrom16(b)
+}

@@ -1,0 +1,154 @@
+package ipfilter
+
+import (
+	"ionet/ipl"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+	"ionet/stack/pfil"
+)
+
+// tracker does for the packets of one direction of a flow what In and Out would.
+type tracker struct {
+	f      *Filter
+	state  *state // nil: rules let every packet of the flow pass
+	back   bool
+	hits   [2][]*rule // without a state: the rules that match, in and out
+	noRule [2]bool
+	then   pfil.Tracker // the translator's; nil: none
+}
+
+// Track is pfil.Filter. pkt is as it leaves, after Out.
+func (f *Filter) Track(w *netif.Work, in, out *netif.Interface, first *pfil.Flow, pkt *packet.Buf) (pfil.Tracker, bool) {
+	t := &tracker{f: f}
+	if f.nat != nil {
+		var ok bool
+		if t.then, ok = f.nat.Track(w, in, out, first, pkt); !ok {
+			return nil, false
+		}
+		if t.then != nil {
+			// Rules and states know inner addresses, which pkt has no longer, or not yet
+			// had; its state knows both hooks.
+			inner, ok := t.then.(Inner)
+			if !ok {
+				return nil, false
+			}
+			flow := inner.Inner()
+			return f.trackState(t, in, out, &flow)
+		}
+	}
+	flow := *first
+	if got, ok := f.trackState(t, in, out, &flow); ok {
+		return got, true
+	}
+	// No state: may be that the rules say the same of every packet of the flow.
+	i := pfil.Scratch(w)
+	for d, ifp := range [...]*netif.Interface{in, out} {
+		i.Parse(pkt, ifp, d == 1)
+		v := verdict{trace: true}
+		f.scan(w, i, &v)
+		if !v.stateless || v.rule != nil && v.rule.Action != ipl.Pass || v.rule == nil && !f.env.MIB.On(nodeDefault) {
+			return nil, false
+		}
+		t.hits[d], t.noRule[d] = v.hit, v.rule == nil
+	}
+	return t, true
+}
+
+// Inner is what a translator's Tracker says to the filter: its flow between the
+// two hooks, where rules and states see it.
+type Inner interface{ Inner() pfil.Flow }
+
+func (f *Filter) trackState(t *tracker, in, out *netif.Interface, flow *pfil.Flow) (pfil.Tracker, bool) {
+	key := ends(f.states.key, flow.SrcHi, flow.SrcLo, flow.Sport) + ends(f.states.key, flow.DstHi, flow.DstLo, flow.Dport) + uint64(flow.Proto)
+	key *= 0x94d049bb133111eb
+	key ^= key >> 32
+	s, back := f.states.lookup(key, flow.SrcHi, flow.SrcLo, flow.DstHi, flow.DstLo, flow.Sport, flow.Dport, flow.Proto, flow.V6)
+	if s == nil || s.dead.Load() || s.ifs[wayOf(back, false)].Load() != in || s.ifs[wayOf(back, true)].Load() != out {
+		return nil, false // only one of the hooks knows it: the rules of the other are asked
+	}
+	if s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6 { // types are to be looked at
+		return nil, false
+	}
+	t.state, t.back = s, back
+	return t, true
+}
+
+// plainTCP are the flags of a segment that takes the fast path: neither begins nor
+// ends anything.
+const plainTCP = packet.TCPFin | packet.TCPSyn | packet.TCPRst | packet.TCPAck
+
+// Track is pfil.Tracker.
+func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
+	s, n := t.state, pkt.Len()
+	if s == nil {
+		if t.then != nil && !t.then.Track(w, pkt) {
+			return false
+		}
+		t.passedBy(n)
+		return true
+	}
+	if s.dead.Load() {
+		return false
+	}
+	if s.proto == packet.ProtoTCP {
+		if !t.tcp(w, pkt) {
+			return false
+		}
+	} else {
+		if len(pkt.L4()) < packet.UDPLen || t.back && class(s.class.Load()) == opening {
+			return false // too short, or an answer: the class is to change
+		}
+		if t.then != nil && !t.then.Track(w, pkt) {
+			return false
+		}
+		s.last.Store(w.Now)
+		s.expire.Store(w.Now + s.timeout(t.back))
+	}
+	s.count(wayOf(t.back, false), n)
+	s.count(wayOf(t.back, true), n)
+	t.f.states.hits.Add(2)
+	t.f.stats[0].Passed.Add(1)
+	t.f.stats[1].Passed.Add(1)
+	return true
+}
+
+// tcp takes a segment in twice, as the two hooks would; the second time changes nothing.
+func (t *tracker) tcp(w *netif.Work, pkt *packet.Buf) bool {
+	s := t.state
+	h, ok := packet.CheckTCP(pkt.L4())
+	if !ok || h.Flags()&plainTCP != packet.TCPAck || class(s.class.Load()) != standing {
+		return false
+	}
+	g := segment{seq: h.Seq(), ack: h.Ack(), window: uint32(h.Window()), flags: h.Flags()}
+	g.end = g.seq + uint32(len(h)-h.HeaderLen())
+	s.mu.Lock()
+	was := s.tcp
+	_, ok = s.tcp.take(&g, t.back, s.rule.KeepState != nil && s.rule.KeepState.Strict)
+	if ok && s.tcp.phase != was.phase {
+		s.tcp, ok = was, false
+	}
+	s.mu.Unlock()
+	if !ok {
+		return false
+	}
+	if t.then != nil && !t.then.Track(w, pkt) {
+		return false // the slow path takes the segment in again, which changes nothing
+	}
+	s.last.Store(w.Now)
+	s.setTCPExpiry(w, t.back)
+	return true
+}
+
+// passedBy counts a packet with the rules.
+func (t *tracker) passedBy(n int) {
+	for d := range t.hits {
+		for _, r := range t.hits[d] {
+			r.Hits.Add(1)
+			r.Bytes.Add(uint64(n))
+		}
+		if t.noRule[d] {
+			t.f.stats[d].NoMatch.Add(1)
+		}
+		t.f.stats[d].Passed.Add(1)
+	}
+}
