@@ -55,6 +55,7 @@ type list struct {
 	rules   []*rule
 	members []*list // of rules with a head, by number; nil: none
 	c       compiled
+	texts   map[string]bool // while an edit goes on
 }
 
 const (

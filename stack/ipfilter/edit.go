@@ -2,7 +2,6 @@ package ipfilter
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"syscall"
 
@@ -141,21 +140,37 @@ func (s *ruleset) of(r *ipl.Rule, v int) *list {
 	return s.groups[groupKey{dirOf(r.Out), v, r.Group}]
 }
 
-// same reports rules that differ in nothing but where they stand.
-func same(a, b ipl.Rule) bool {
-	a.Line, b.Line, a.At, b.At = 0, 0, 0, 0
-	return reflect.DeepEqual(a, b)
+// textOf is what a rule says, the same of rules that differ in nothing but where
+// they stand.
+func textOf(r ipl.Rule) string {
+	r.Line, r.At = 0, -1
+	return r.String()
+}
+
+// index is the places of rules by what they say, made when it is first asked for.
+func (l *list) index() map[string]bool {
+	if l.texts == nil {
+		l.texts = make(map[string]bool, len(l.rules))
+		for _, r := range l.rules {
+			l.texts[r.text] = true
+		}
+	}
+	return l.texts
 }
 
 func (s *ruleset) add(f *Filter, r *rule) error {
+	if k := r.KeepState; k != nil && k.NewISN {
+		return fmt.Errorf("newisn: sequence numbers are not rewritten: %w", syscall.EOPNOTSUPP)
+	}
 	for _, v := range families(&r.Rule) {
 		l := s.of(&r.Rule, v)
 		if l == nil {
 			return fmt.Errorf("group %s: no rule that is in force is its head: %w", r.Group, syscall.ESRCH)
 		}
-		if slices.ContainsFunc(l.rules, func(o *rule) bool { return same(o.Rule, r.Rule) }) {
+		if l.index()[r.text] {
 			return syscall.EEXIST
 		}
+		l.texts[r.text] = true
 		at := len(l.rules)
 		if r.At >= 0 {
 			at = min(max(r.At-1, 0), at)
@@ -175,7 +190,8 @@ func (s *ruleset) remove(r *ipl.Rule) error {
 	for _, v := range families(r) {
 		l, at := s.of(r, v), -1
 		if l != nil {
-			at = slices.IndexFunc(l.rules, func(o *rule) bool { return same(o.Rule, *r) })
+			text := textOf(*r)
+			at = slices.IndexFunc(l.rules, func(o *rule) bool { return o.text == text })
 		}
 		if at < 0 {
 			return syscall.ESRCH
@@ -183,6 +199,7 @@ func (s *ruleset) remove(r *ipl.Rule) error {
 		if k := (groupKey{dirOf(r.Out), v, r.Head}); r.Head != "" && s.groups[k] != nil && len(s.groups[k].rules) > 0 {
 			return fmt.Errorf("group %s still has rules: %w", r.Head, syscall.EBUSY)
 		}
+		delete(l.index(), l.rules[at].text)
 		l.rules = slices.Delete(l.rules, at, at+1)
 	}
 	return nil
@@ -212,19 +229,19 @@ const maxRules = 100_000
 
 // Edit carries out all of ops or, with an [OpError], none. Packets see all of
 // it or nothing; rules that stay keep their counters. It must not be called
-// inside a Work. Reasons: EEXIST, ESRCH, EBUSY, ENOSPC.
+// inside a Work. Reasons: EEXIST, ESRCH, EBUSY, ENOSPC, EOPNOTSUPP.
 func (f *Filter) Edit(ops []Op) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sets := [2]*ruleset{f.sets[0].clone(), f.sets[1].clone()}
-	zero := false
+	zero, added, sizes := false, 0, max(sets[0].size(), sets[1].size())
 	for n := range ops {
 		o := &ops[n]
 		s, err := sets[o.Set], error(nil)
 		switch o.Kind {
 		case Add:
 			err = s.add(f, newRule(f, o.Rule))
-			if err == nil && s.size() > maxRules {
+			if added++; err == nil && sizes+added > maxRules {
 				err = fmt.Errorf("more than %d rules: %w", maxRules, syscall.ENOSPC)
 			}
 		case Remove:
@@ -242,7 +259,11 @@ func (f *Filter) Edit(ops []Op) error {
 			return &OpError{n, o.Rule, err}
 		}
 	}
-	f.sets = [2]*ruleset{sets[0].compile(f), sets[1].compile(f)}
+	for n := range sets {
+		sets[n].compile(f)
+		sets[n].each(func(l *list) { l.texts = nil })
+	}
+	f.sets = sets
 	f.active.Store(f.sets[0])
 	f.gen.Add(1)
 	if zero {

@@ -6,6 +6,7 @@ import (
 
 	"ionet/stack/mib"
 	"ionet/stack/netif"
+	"ionet/stack/packet"
 	"ionet/stack/pfil"
 )
 
@@ -13,6 +14,8 @@ var (
 	nodeFragTTL = mib.Int("net.inet.ipf.ipfr_ttl", 60, "Seconds that a datagram is known whose first fragment has passed.", mib.Range(1, 3600))
 	nodeFragMax = mib.Int("net.inet.ipf.ipfr_size", 4096, "Datagrams known by their first fragment at most; the oldest makes room.", mib.Range(0, 1<<20))
 )
+
+var cntBadFrag = mib.NewCounter("ipf", "bad fragment", "# fragment{s} over a transport header, or out of their strict order")
 
 // frags are datagrams whose first fragment a rule with `keep frags`, or a state, has
 // let pass: the others follow it.
@@ -38,6 +41,7 @@ type frag struct {
 	rule   *rule
 	state  *state // nil: by a rule alone
 	expire int64
+	header int // octets of the transport header that the first one had
 	next   int // strict: where the next one has to begin
 	later  *frag
 }
@@ -68,9 +72,7 @@ func (t *frags) prune(now int64, room int) {
 		} else {
 			t.full.Add(1)
 		}
-		if t.byID[t.head.key] == t.head {
-			delete(t.byID, t.head.key)
-		}
+		delete(t.byID, t.head.key)
 		if t.head = t.head.later; t.head == nil {
 			t.tail = nil
 		}
@@ -82,14 +84,25 @@ func (t *frags) add(w *netif.Work, i *pfil.Info, r *rule, s *state) {
 	if i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) != 0 {
 		return
 	}
-	max := int(t.f.env.MIB.Int(nodeFragMax))
-	if max == 0 {
+	room := int(t.f.env.MIB.Int(nodeFragMax))
+	if room == 0 {
 		return
 	}
-	x := &frag{key: keyOf(i), rule: r, state: s, expire: w.Now + t.f.env.MIB.Int(nodeFragTTL)*second, next: i.FragOff + len(i.Pkt.Bytes()) - i.L4}
+	x := frag{key: keyOf(i), rule: r, state: s, header: headerOf(i), next: len(i.Pkt.Bytes()) - i.L4}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.prune(w.Now, max-1)
+	t.prune(w.Now, room-1)
+	if old := t.byID[x.key]; old != nil { // said again: its time and its place do not change
+		x.expire, x.later = old.expire, old.later
+		*old = x
+		return
+	}
+	x.expire = w.Now + t.f.env.MIB.Int(nodeFragTTL)*second
+	t.push(&x)
+	t.f.stats[dirOf(i.Out)].NewFrags.Add(1)
+}
+
+func (t *frags) push(x *frag) {
 	t.byID[x.key] = x
 	if t.tail == nil {
 		t.head = x
@@ -98,7 +111,14 @@ func (t *frags) add(w *netif.Work, i *pfil.Info, r *rule, s *state) {
 	}
 	t.tail = x
 	t.added.Add(1)
-	t.f.stats[dirOf(i.Out)].NewFrags.Add(1)
+}
+
+// headerOf is the octets of the transport header of a first fragment.
+func headerOf(i *pfil.Info) int {
+	if h, ok := packet.CheckTCP(i.Transport()); ok && i.Proto == packet.ProtoTCP {
+		return h.HeaderLen()
+	}
+	return packet.UDPLen
 }
 
 // known is what is known of a fragment's datagram. One that would write over the
@@ -114,10 +134,10 @@ func (t *frags) known(w *netif.Work, i *pfil.Info) fate {
 		return unknown // a first one again: as any other first one
 	}
 	n := len(i.Pkt.Bytes()) - i.L4
-	if i.Is&pfil.Bad != 0 || i.FragOff < headersOf(i) || x.rule.FragsStrict && i.FragOff != x.next {
+	if i.Is&pfil.Bad != 0 || i.FragOff < x.header || x.rule.FragsStrict && i.FragOff != x.next {
 		t.refused.Add(1)
 		t.f.stats[dirOf(i.Out)].BadFrags.Add(1)
-		w.Drop(i.Pkt, cntBadPkt)
+		w.Drop(i.Pkt, cntBadFrag)
 		return gone
 	}
 	x.next = i.FragOff + n

@@ -3,10 +3,13 @@ package ipfilter
 import (
 	"encoding/binary"
 
+	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/pfil"
 )
+
+var cntForged = mib.NewCounter("ipf", "forged error", "# ICMP error{s} about what the states' hosts cannot have sent")
 
 // aboutState looks whether a packet is an ICMP error about a packet of a state:
 // then it belongs to it. is false: it is no error, or about nothing that is
@@ -23,17 +26,14 @@ func (f *Filter) aboutState(w *netif.Work, i *pfil.Info) (v fate, is bool) {
 		return unknown, false
 	}
 	t := &f.states
-	key := ends(t.key, q.SrcHi, q.SrcLo, q.Sport) + ends(t.key, q.DstHi, q.DstLo, q.Dport) + uint64(q.Proto)
-	key *= 0x94d049bb133111eb
-	key ^= key >> 32
-	s, back := t.lookup(key, q.SrcHi, q.SrcLo, q.DstHi, q.DstLo, q.Sport, q.Dport, q.Proto, q.V6)
+	s, back := t.of(&q.Flow, t.hashOf(&q.Flow))
 	if s == nil || s.dead.Load() || s.rule.KeepState != nil && s.rule.KeepState.NoICMPErr {
 		return unknown, false
 	}
 	// It goes to who sent the packet that it quotes.
-	if i.DstHi != q.SrcHi || i.DstLo != q.SrcLo || q.Proto == packet.ProtoTCP && !s.sent(q.seq, back) {
+	if i.DstHi != q.SrcHi || i.DstLo != q.SrcLo || q.Proto == packet.ProtoTCP && !s.sent(q.seq, back) || !s.asked(&q, back) {
 		t.bad.Add(1)
-		w.Drop(i.Pkt, cntBadPkt)
+		w.Drop(i.Pkt, cntForged)
 		return gone, true
 	}
 	t.hits.Add(1)
@@ -52,9 +52,22 @@ func (s *state) sent(seq uint32, back bool) bool {
 	return !p.seen || atLeast(p.end, seq) && after(seq, p.end-2*max(s.tcp.side[1-n].window, maxSkew))
 }
 
+// asked reports whether the side can have sent an ICMP message of the quoted type;
+// that of another protocol it can.
+func (s *state) asked(q *quote, back bool) bool {
+	if q.Proto != packet.ProtoICMP && q.Proto != packet.ProtoICMPv6 {
+		return true
+	}
+	if back {
+		return q.icmp == answerTo(s.icmp, s.v6)
+	}
+	return q.icmp == s.icmp
+}
+
 type quote struct {
 	pfil.Flow
-	seq uint32
+	seq  uint32
+	icmp uint8 // type
 }
 
 // quoted is the packet that an ICMP error quotes, as far as states know it.
@@ -88,7 +101,7 @@ func quoted(i *pfil.Info) (q quote, ok bool) {
 		q.seq = binary.BigEndian.Uint32(l4[4:])
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		q.Sport = binary.BigEndian.Uint16(l4[4:])
-		q.Dport = q.Sport
+		q.Dport, q.icmp = q.Sport, l4[0]
 	}
 	return q, true
 }

@@ -30,7 +30,6 @@ var (
 	nodeMinTTL  = mib.Int("net.inet.ipf.fr_minttl", 4, "A packet whose time to live is less has a low one for `with lowttl`.", mib.Range(0, 255))
 
 	cntBlocked = mib.NewCounter("ipf", "blocked", "# packet{s} blocked")
-	cntBadPkt  = mib.NewCounter("ipf", "bad packet", "# malformed packet{s} that rules let through, dropped all the same")
 	cntBadNAT  = mib.NewCounter("ipf", "not translated", "# packet{s} that could not be translated")
 )
 
@@ -148,8 +147,11 @@ func (f *Filter) Out(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf) *pack
 // check asks states and rules about a packet; false: it has gone.
 func (f *Filter) check(w *netif.Work, i *pfil.Info) bool {
 	d := &f.stats[dirOf(i.Out)]
-	switch f.known(w, i) {
+	switch v, s, back := f.known(w, i); v {
 	case passed:
+		if s != nil && s.rule.follows {
+			return f.follow(w, i, s, back, d)
+		}
 		d.Passed.Add(1)
 		return true
 	case gone:
@@ -159,6 +161,24 @@ func (f *Filter) check(w *netif.Work, i *pfil.Info) bool {
 	var v verdict
 	f.scan(w, i, &v)
 	return f.decide(w, i, &v, d)
+}
+
+// follow does for a packet of a state what its rule asks of each.
+func (f *Filter) follow(w *netif.Work, i *pfil.Info, s *state, back bool, d *dirStats) bool {
+	r := s.rule
+	if r.Log != nil && !r.Log.First && !f.logPacket(w, i, r, true) && r.Log.OrBlock {
+		d.Blocked.Add(1)
+		w.Drop(i.Pkt, cntBlocked)
+		return false
+	}
+	d.Passed.Add(1)
+	switch at := i.Out == r.Out; {
+	case !back && at:
+		return f.routed(w, i, r.DupTo, r.To, r.Fast)
+	case back && !at: // what comes back meets the rule's hook at the other end of its way
+		return f.routed(w, i, r.DupTo, r.ReplyTo, false)
+	}
+	return true
 }
 
 func dirOf(out bool) int {
@@ -191,10 +211,8 @@ func (f *Filter) decide(w *netif.Work, i *pfil.Info, v *verdict, d *dirStats) bo
 		w.Drop(i.Pkt, cntBlocked)
 		return false
 	}
-	if pass && r.KeepState != nil && i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) == 0 {
-		if pass = f.states.add(w, i, r); pass {
-			d.NewStates.Add(1)
-		} else { // it would not be known again
+	if pass && r.KeepState != nil {
+		if pass = f.states.add(w, i, r); !pass { // it would not be known again
 			d.BadStates.Add(1)
 		}
 	}
@@ -206,7 +224,7 @@ func (f *Filter) decide(w *netif.Work, i *pfil.Info, v *verdict, d *dirStats) bo
 	}
 	if pass {
 		d.Passed.Add(1)
-		return f.routed(w, i, r)
+		return f.routed(w, i, r.DupTo, r.To, r.Fast)
 	}
 	d.Blocked.Add(1)
 	f.reply(w, i, r)

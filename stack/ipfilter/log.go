@@ -3,6 +3,7 @@ package ipfilter
 import (
 	"sync"
 
+	"ionet/ipl"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -120,7 +121,7 @@ func (f *Filter) logPacket(w *netif.Work, i *pfil.Info, r *rule, pass bool) bool
 	if pass {
 		rec.Event = LogPass
 	}
-	if r.Log == nil { // action log with no options
+	if r.Action == ipl.Log {
 		rec.Event = LogOnly
 	}
 	b := i.Pkt.Bytes()

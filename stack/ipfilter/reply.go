@@ -63,8 +63,14 @@ func (f *Filter) reset(w *netif.Work, i *pfil.Info, n Net) {
 	}
 	b := p.Append(hlen + packet.TCPLen)
 	packet.PutTCP(b[hlen:], i.Dport, i.Sport, seq, ack, packet.TCPLen, flags, 0, 0, 0)
+	var ifp *netif.Interface // by the route
 	if i.V6 {
-		packet.PutIPv6(b, 0, 0, packet.TCPLen, packet.ProtoTCP, 64, i.Dst, i.Src)
+		src, _ := packet.Unscoped(i.Dst)
+		dst, index := packet.Unscoped(i.Src)
+		if index != 0 {
+			ifp = f.env.Ifs.ByIndex(index)
+		}
+		packet.PutIPv6(b, 0, 0, packet.TCPLen, packet.ProtoTCP, 64, src, dst)
 	} else {
 		packet.PutIPv4(b, 0, len(b), 0, packet.IPv4DF, 64, packet.ProtoTCP, i.Dst, i.Src, nil).SetChecksum()
 	}
@@ -72,17 +78,16 @@ func (f *Filter) reset(w *netif.Work, i *pfil.Info, n Net) {
 	binary.BigEndian.PutUint16(b[hlen+packet.TCPCsumOffset:], sum)
 	p.Csum = packet.CsumVerified
 	p.MarkL3(0)
-	w.Turn(func(w *netif.Work, p *packet.Buf) { n.Inject(w, p, nil, netip.Addr{}) }, p)
+	w.Turn(func(w *netif.Work, p *packet.Buf) { n.Inject(w, p, ifp, netip.Addr{}) }, p)
 }
 
-// routed sends what a rule has let pass by a way of the rule's, if it names one; false: it has
-// gone that way.
-func (f *Filter) routed(w *netif.Work, i *pfil.Info, r *rule) bool {
-	if r.DupTo.If != "" {
-		f.copyTo(w, i, r.DupTo)
+// routed sends a copy of what a rule has let pass, and itself by a way of the rule's, if it
+// names one; false: it has gone that way.
+func (f *Filter) routed(w *netif.Work, i *pfil.Info, dup, to ipl.Target, fast bool) bool {
+	if dup.If != "" {
+		f.copyTo(w, i, dup)
 	}
-	to := r.To
-	if to.If == "" && !r.Fast {
+	if to.If == "" && !fast {
 		return true
 	}
 	n := f.nets[side(i.V6)]

@@ -19,6 +19,8 @@ type rule struct {
 	src, dst addrTest
 	group    uint32 // number of the group, for the log
 	opts     optTest
+	follows  bool   // every packet of its states is to be looked at by it
+	text     string // what it says, wherever it stands
 
 	Hits, Bytes atomic.Uint64
 	live        atomic.Int64 // states
@@ -39,7 +41,8 @@ type optTest struct {
 }
 
 func newRule(f *Filter, r ipl.Rule) *rule {
-	n := &rule{Rule: r}
+	n := &rule{Rule: r, text: textOf(r)}
+	n.follows = r.Log != nil && !r.Log.First || r.Fast || r.To != (ipl.Target{}) || r.DupTo != (ipl.Target{}) || r.ReplyTo != (ipl.Target{})
 	n.src.init(&n.Src)
 	n.dst.init(&n.Dst)
 	for _, w := range r.With {
@@ -190,7 +193,7 @@ func (r *rule) aboutFlow(l *look) bool {
 		return false
 	}
 	if r.Src.Port.Op != ipl.PortAny || r.Dst.Port.Op != ipl.PortAny {
-		if l.Is&pfil.FragBody != 0 || !r.Src.Port.Matches(l.Sport) || !r.Dst.Port.Matches(l.Dport) {
+		if l.Is&pfil.FragBody != 0 || l.Is&pfil.Short != 0 && len(l.Transport()) < 4 || !r.Src.Port.Matches(l.Sport) || !r.Dst.Port.Matches(l.Dport) {
 			return false
 		}
 	}

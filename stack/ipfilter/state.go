@@ -1,6 +1,7 @@
 package ipfilter
 
 import (
+	"math/bits"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,7 @@ type state struct {
 	icmp         uint8 // type of the request
 	v6           bool
 	rule         *rule
+	opts         uint64 // options that its first packet had, of those that matter
 
 	// By way: forward in, forward out, back in, back out.
 	ifs         [4]atomic.Pointer[netif.Interface] // filled in as packets come
@@ -61,6 +63,7 @@ type state struct {
 	dead   atomic.Bool
 	born   int64
 	expire atomic.Int64
+	armed  atomic.Int64 // when the timer goes off: never after expire
 	last   atomic.Int64 // when the last packet came
 
 	timer callout.Timer[*netif.Work]
@@ -109,17 +112,36 @@ func (t *states) init(f *Filter) {
 }
 
 // ends mixes one end of a conversation; a state's hash is the sum of both, so that
-// either direction finds it.
+// either direction finds it. Every word is multiplied with the key in it before the
+// next one comes, or a stranger could have two words make up for each other.
 func ends(key, hi, lo uint64, port uint16) uint64 {
-	h := (key ^ lo ^ uint64(port)<<40) * 0x9e3779b97f4a7c15
-	h = (h ^ h>>29 ^ hi) * 0xbf58476d1ce4e5b9
+	h := fold(lo^key, hi^bits.RotateLeft64(key, 32)^0x9e3779b97f4a7c15)
+	return fold(h^uint64(port), key^0xbf58476d1ce4e5b9)
+}
+
+func fold(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+func (t *states) hashOf(f *pfil.Flow) uint64 {
+	h := ends(t.key, f.SrcHi, f.SrcLo, f.Sport) + ends(t.key, f.DstHi, f.DstLo, f.Dport) + uint64(f.Proto)
+	h *= 0x94d049bb133111eb
 	return h ^ h>>32
 }
 
+// flow is the forward direction.
+func (s *state) flow() *pfil.Flow {
+	return &pfil.Flow{SrcHi: s.srcHi, SrcLo: s.srcLo, DstHi: s.dstHi, DstLo: s.dstLo, Sport: s.sport, Dport: s.dport, Proto: s.proto, V6: s.v6}
+}
+
 func (t *states) hash(i *pfil.Info, sport, dport uint16) uint64 {
-	h := ends(t.key, i.SrcHi, i.SrcLo, sport) + ends(t.key, i.DstHi, i.DstLo, dport) + uint64(i.Proto)
-	h *= 0x94d049bb133111eb
-	return h ^ h>>32
+	return t.hashOf(&pfil.Flow{SrcHi: i.SrcHi, SrcLo: i.SrcLo, DstHi: i.DstHi, DstLo: i.DstLo, Sport: sport, Dport: dport, Proto: i.Proto})
+}
+
+// of answers the state of a flow, and whether the flow goes back.
+func (t *states) of(f *pfil.Flow, hash uint64) (s *state, back bool) {
+	return t.lookup(hash, f.SrcHi, f.SrcLo, f.DstHi, f.DstLo, f.Sport, f.Dport, f.Proto, f.V6)
 }
 
 // portsOf are the ports of a packet as states know them; false: its protocol's
@@ -128,12 +150,43 @@ func portsOf(i *pfil.Info) (sport, dport uint16, ok bool) {
 	switch {
 	case i.Proto == packet.ProtoTCP, i.Proto == packet.ProtoUDP:
 		return i.Sport, i.Dport, true
-	case i.Echo():
-		return i.ID, i.ID, true
 	case i.Proto == packet.ProtoICMP && !i.V6, i.Proto == packet.ProtoICMPv6 && i.V6:
-		return 0, 0, false
+		id, query, _ := queryOf(i)
+		return id, id, query
 	}
 	return 0, 0, true
+}
+
+// queryOf is the identifier of an ICMP query or of the answer to one.
+func queryOf(i *pfil.Info) (id uint16, query, answer bool) {
+	if i.V6 {
+		return i.ID, i.Echo(), i.Echo() && i.Type == packet.ICMP6EchoReply
+	}
+	if i.Proto != packet.ProtoICMP {
+		return 0, false, false
+	}
+	switch i.Type {
+	case packet.ICMPEchoReply, packet.ICMPTimestampReply, packet.ICMPMaskReply:
+		answer = true
+	case packet.ICMPEcho, packet.ICMPTimestamp, packet.ICMPMaskRequest:
+	default:
+		return 0, false, false
+	}
+	if b := i.Transport(); len(b) >= packet.ICMPLen {
+		return packet.ICMP(b).ID(), true, answer
+	}
+	return 0, false, false
+}
+
+// answerTo is the type of the answer to an ICMP query of a type.
+func answerTo(typ uint8, v6 bool) uint8 {
+	switch {
+	case v6:
+		return packet.ICMP6EchoReply
+	case typ == packet.ICMPEcho:
+		return packet.ICMPEchoReply
+	}
+	return typ + 1
 }
 
 // find answers the state that a packet belongs to, and whether it goes back.
@@ -173,36 +226,46 @@ func wayOf(back, out bool) int {
 	return w
 }
 
-// known asks what is known of the packet: its datagram, its state.
-func (f *Filter) known(w *netif.Work, i *pfil.Info) fate {
+// known asks what is known of the packet: its datagram, its state. s is the state
+// that has let it pass, in which direction.
+func (f *Filter) known(w *netif.Work, i *pfil.Info) (v fate, s *state, back bool) {
 	if i.Is&pfil.Fragment != 0 {
-		switch f.frags.known(w, i) {
+		switch v := f.frags.known(w, i); v {
 		case passed:
 			f.stats[dirOf(i.Out)].KnownFrags.Add(1)
-			return passed
+			return passed, nil, false
 		case gone:
-			return gone
+			return gone, nil, false
 		}
 	}
 	if i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) != 0 {
-		return unknown
+		return unknown, nil, false
 	}
 	if f.states.byID.Len() == 0 {
-		return unknown
+		return unknown, nil, false
 	}
 	if v, is := f.aboutState(w, i); is {
-		return v
+		return v, nil, false
 	}
-	s, back := f.states.find(i)
+	s, back = f.states.find(i)
 	if s == nil || !s.admits(w, i, back) {
 		f.states.missed.Add(1)
-		return unknown
+		return unknown, nil, false
 	}
 	f.states.hits.Add(1)
 	if i.Is&pfil.Fragment != 0 { // the first: its others follow
 		f.frags.add(w, i, s.rule, s)
 	}
-	return passed
+	return passed, s, back
+}
+
+// optsOf are the options of a packet that a state must have begun with: IPv4's, and
+// of IPv6 the routing header. Others come and go.
+func optsOf(i *pfil.Info) uint64 {
+	if i.V6 {
+		return i.Opts & (1 << pfil.HeaderBit(packet.ProtoRouting))
+	}
+	return i.Opts
 }
 
 // admits takes a packet of the state's addresses in, or not: it came by another
@@ -212,7 +275,11 @@ func (s *state) admits(w *netif.Work, i *pfil.Info, back bool) bool {
 		return false
 	}
 	way := wayOf(back, i.Out)
-	if p := s.ifs[way].Load(); p != i.If && (p != nil || !s.ifs[way].CompareAndSwap(nil, i.If)) {
+	p := s.ifs[way].Load()
+	if p != nil && p != i.If && p.Name != i.If.Name { // one that has come back is the same
+		return false
+	}
+	if o := optsOf(i); o != 0 && o != s.opts {
 		return false
 	}
 	if s.proto == packet.ProtoTCP {
@@ -222,10 +289,19 @@ func (s *state) admits(w *netif.Work, i *pfil.Info, back bool) bool {
 			return false
 		}
 	} else {
-		if i.Echo() && (i.Type == s.icmp) == back { // the answer comes back, and nothing else does
-			return false
+		if s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6 { // the answer comes back, and nothing else does
+			want := s.icmp
+			if back {
+				want = answerTo(want, s.v6)
+			}
+			if i.Type != want {
+				return false
+			}
 		}
 		s.heard(w, back)
+	}
+	if p != i.If && !s.ifs[way].CompareAndSwap(p, i.If) && s.ifs[way].Load() != i.If {
+		return false
 	}
 	s.count(way, i.Pkt.Len())
 	return true
@@ -239,10 +315,30 @@ func (s *state) count(way, octets int) {
 // heard is a packet of no connection.
 func (s *state) heard(w *netif.Work, back bool) {
 	s.last.Store(w.Now)
-	s.expire.Store(w.Now + s.timeout(back))
+	s.setExpiry(w.Now + s.timeout(back))
 	if back && class(s.class.Load()) == opening {
-		s.become(w, answered)
+		s.become(answered)
 	}
+}
+
+// setExpiry has the state end at a time. The timer moves on by itself ([state.tick]);
+// here it is brought forward.
+func (s *state) setExpiry(at int64) {
+	s.expire.Store(at)
+	if at < s.armed.Load() {
+		t := &s.f.states
+		t.mu.Lock()
+		if !s.dead.Load() {
+			s.arm(at)
+		}
+		t.mu.Unlock()
+	}
+}
+
+// arm sets the timer; the table's lock is held.
+func (s *state) arm(at int64) {
+	s.armed.Store(at)
+	s.f.env.Wheel.Reset(&s.timer, at)
 }
 
 // timeout is how long the state is known after a packet, unless it is TCP's.
@@ -277,7 +373,7 @@ func (s *state) age(back bool) int64 {
 }
 
 // become moves a state to another class.
-func (s *state) become(w *netif.Work, c class) {
+func (s *state) become(c class) {
 	t := &s.f.states
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -287,10 +383,6 @@ func (s *state) become(w *netif.Work, c class) {
 	s.unlink()
 	s.class.Store(uint32(c))
 	t.push(s)
-	if c != ending {
-		return
-	}
-	t.f.env.Wheel.Reset(&s.timer, s.expire.Load()) // sooner than it was to be
 }
 
 func (t *states) push(s *state) {
@@ -306,25 +398,32 @@ func (s *state) unlink() {
 }
 
 // add begins a state for a packet that r has let pass. false: the table or the
-// rule's own limit is full, the packet can begin none.
+// rule's own limit is full, or the packet can begin none: it is out of the window of the
+// connection that is known, or nobody could know it again.
 func (t *states) add(w *netif.Work, i *pfil.Info, r *rule) bool {
+	if i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) != 0 {
+		return false
+	}
 	sport, dport, ok := portsOf(i)
-	if !ok || i.Proto == packet.ProtoTCP && i.Flags&packet.TCPRst != 0 {
+	if !ok || i.Proto == packet.ProtoTCP && i.Flags&packet.TCPRst != 0 && i.Is&pfil.OutOfWindow == 0 {
 		return true // it passes, and nothing is known of it
 	}
-	if i.Echo() && !isRequest(i) {
+	if _, _, answer := queryOf(i); answer {
 		return true
+	}
+	if i.Is&pfil.OutOfWindow != 0 && !t.replaced(w, i) {
+		return false
 	}
 	if n := r.KeepState.Limit; n > 0 && r.live.Load() >= int64(n) {
 		t.full.Add(1)
 		return false
 	}
-	if limit := t.f.env.MIB.Int(nodeStateMax); int64(t.byID.Len()) >= limit && !t.evict(w) {
+	if limit := t.f.env.MIB.Int(nodeStateMax); int64(t.byID.Len()) >= limit && !t.evict(w.Now) {
 		t.full.Add(1)
 		return false
 	}
 	s := &state{f: t.f, srcHi: i.SrcHi, srcLo: i.SrcLo, dstHi: i.DstHi, dstLo: i.DstLo, sport: sport, dport: dport,
-		proto: i.Proto, icmp: i.Type, v6: i.V6, rule: r, born: w.Now}
+		proto: i.Proto, icmp: i.Type, v6: i.V6, rule: r, opts: optsOf(i), born: w.Now}
 	s.hash = t.hash(i, sport, dport)
 	way := wayOf(false, i.Out)
 	s.ifs[way].Store(i.If)
@@ -335,35 +434,69 @@ func (t *states) add(w *netif.Work, i *pfil.Info, r *rule) bool {
 		s.expire.Store(w.Now + s.timeout(false))
 	}
 	s.count(way, i.Pkt.Len())
-	s.timer.Fn = s.tick
-	if _, found := t.byID.AddUnless(s.hash, s, func(o *state) bool {
-		a, _ := t.same(o, s)
-		return a && !o.dead.Load()
-	}); found {
-		return true // the two ends spoke at once
+	if t.enter(s) { // otherwise the two ends spoke at once
+		t.f.stats[dirOf(i.Out)].NewStates.Add(1)
+		t.f.logState(w.Now, s, LogNew)
 	}
-	r.live.Add(1)
-	t.added.Add(1)
-	t.mu.Lock()
-	t.push(s)
-	t.mu.Unlock()
-	t.f.env.Wheel.Reset(&s.timer, s.expire.Load())
-	t.f.logState(w.Now, s, LogNew)
 	return true
 }
 
-func (t *states) same(a, b *state) (bool, bool) {
-	if a.proto != b.proto || a.v6 != b.v6 {
-		return false, false
+// enter puts a state into the table; false: it knows one of these ends.
+func (t *states) enter(s *state) bool {
+	s.timer.Fn = s.tick
+	t.mu.Lock()
+	defer t.mu.Unlock() // who finds the state sees it queued and its timer armed
+	if _, found := t.byID.AddUnless(s.hash, s, func(o *state) bool { return o.same(s) && !o.dead.Load() }); found {
+		return false
 	}
-	if a.sport == b.sport && a.dport == b.dport && a.srcHi == b.srcHi && a.srcLo == b.srcLo && a.dstHi == b.dstHi && a.dstLo == b.dstLo {
-		return true, false
-	}
-	return a.sport == b.dport && a.dport == b.sport && a.srcHi == b.dstHi && a.srcLo == b.dstLo && a.dstHi == b.srcHi && a.dstLo == b.srcLo, true
+	s.rule.live.Add(1)
+	t.added.Add(1)
+	t.push(s)
+	s.arm(s.expire.Load())
+	return true
 }
 
-func isRequest(i *pfil.Info) bool {
-	return i.V6 && i.Type == packet.ICMP6Echo || !i.V6 && i.Type == packet.ICMPEcho
+// same reports states of the same ends, whichever began.
+func (s *state) same(o *state) bool {
+	if s.proto != o.proto || s.v6 != o.v6 {
+		return false
+	}
+	return s.sport == o.sport && s.dport == o.dport && s.srcHi == o.srcHi && s.srcLo == o.srcLo && s.dstHi == o.dstHi && s.dstLo == o.dstLo ||
+		s.sport == o.dport && s.dport == o.sport && s.srcHi == o.dstHi && s.srcLo == o.dstLo && s.dstHi == o.srcHi && s.dstLo == o.srcLo
+}
+
+// replaced ends the connection that a SYN, which does not fit it, would begin anew:
+// one that both sides have closed, or that was never answered.
+func (t *states) replaced(w *netif.Work, i *pfil.Info) bool {
+	if i.Flags&(packet.TCPSyn|packet.TCPAck|packet.TCPRst|packet.TCPFin) != packet.TCPSyn {
+		return false
+	}
+	s, back := t.find(i)
+	if s == nil {
+		return true
+	}
+	s.mu.Lock()
+	over := s.tcp.class() == ending || !back && !s.tcp.side[1].seen
+	s.mu.Unlock()
+	if !over {
+		return false
+	}
+	t.end(w.Now, s, LogRemoved, &t.removed)
+	return true
+}
+
+// end takes a state out of the table; false: it was out.
+func (t *states) end(now int64, s *state, why LogEvent, count *atomic.Uint64) bool {
+	t.mu.Lock()
+	was := s.dead.Load()
+	s.endLocked()
+	t.mu.Unlock()
+	if was {
+		return false
+	}
+	count.Add(1)
+	t.gone(now, s, why)
+	return true
 }
 
 // maxLooks bounds how many of a queue are moved to its end for one eviction.
@@ -371,7 +504,7 @@ const maxLooks = 64
 
 // evict makes room: of the lowest class that has any, who has been idle for longest goes.
 // Established connections do not make room for a newcomer.
-func (t *states) evict(w *netif.Work) bool {
+func (t *states) evict(now int64) bool {
 	t.mu.Lock()
 	var victim *state
 	for c := opening; c < standing && victim == nil; c++ {
@@ -394,7 +527,7 @@ func (t *states) evict(w *netif.Work) bool {
 		return false
 	}
 	t.evicted.Add(1)
-	t.gone(w.Now, victim, LogRemoved)
+	t.gone(now, victim, LogRemoved)
 	return true
 }
 
@@ -416,22 +549,15 @@ func (t *states) gone(now int64, s *state, why LogEvent) {
 // tick is the timer: the state has not been heard for its time, or is moved on.
 func (s *state) tick(w *netif.Work) {
 	t := &s.f.states
-	if at := s.expire.Load(); at > w.Now {
+	if s.expire.Load() > w.Now {
 		t.mu.Lock()
 		if !s.dead.Load() {
-			s.f.env.Wheel.Reset(&s.timer, at)
+			s.arm(s.expire.Load())
 		}
 		t.mu.Unlock()
 		return
 	}
-	t.mu.Lock()
-	was := s.dead.Load()
-	s.endLocked()
-	t.mu.Unlock()
-	if !was {
-		t.expired.Add(1)
-		t.gone(w.Now, s, LogExpired)
-	}
+	t.end(w.Now, s, LogExpired, &t.expired)
 }
 
 // flush ends the states that chosen says, and answers their number.
@@ -444,14 +570,8 @@ func (t *states) flush(chosen func(*state) bool) (n int) {
 		return true
 	})
 	for _, s := range all {
-		t.mu.Lock()
-		was := s.dead.Load()
-		s.endLocked()
-		t.mu.Unlock()
-		if !was {
+		if t.end(t.f.env.Now(), s, LogRemoved, &t.removed) {
 			n++
-			t.removed.Add(1)
-			t.gone(t.f.env.Now(), s, LogRemoved)
 		}
 	}
 	return n
@@ -470,7 +590,7 @@ type StateInfo struct {
 	Proto        uint8
 	V6           bool
 	TCP          [2]uint8 // states of the two sides, in IPFilter's numbers
-	Rule         string   // group and number of the rule
+	Rule         string   // that let it begin, as ipfstat prints it
 	If           [4]string
 	Packets      [4]uint64 // forward in, forward out, back in, back out
 	Bytes        [4]uint64
@@ -488,7 +608,7 @@ func (f *Filter) States() (all []StateInfo) {
 }
 
 func (s *state) info(now int64) StateInfo {
-	i := StateInfo{Sport: s.sport, Dport: s.dport, Proto: s.proto, V6: s.v6, Age: now - s.born, TTL: s.expire.Load() - now}
+	i := StateInfo{Sport: s.sport, Dport: s.dport, Proto: s.proto, V6: s.v6, Age: now - s.born, TTL: s.expire.Load() - now, Rule: s.rule.text}
 	i.Src, i.Dst = addrOf(s.v6, s.srcHi, s.srcLo), addrOf(s.v6, s.dstHi, s.dstLo)
 	s.mu.Lock()
 	i.TCP = s.tcp.phases()

@@ -26,6 +26,7 @@ type peer struct {
 	scale  uint8
 	scaled bool // its SYN had the option
 	seen   bool
+	guess  bool // it was not heard: what is known comes from the other side
 }
 
 // States of a side, in IPFilter's numbers.
@@ -95,13 +96,12 @@ func (s *state) beginTCP(w *netif.Work, i *pfil.Info) {
 	me.limit = g.end + 1
 	s.tcp.phase[0] = tcpSynSent
 	if g.flags&packet.TCPSyn == 0 { // somewhere in the middle, scales unknown: as wide as can be
-		you.seen, you.end, you.window = true, g.ack, midWindow
+		you.seen, you.guess, you.end, you.window = true, true, g.ack, midWindow
 		me.limit, me.window = g.end+midWindow, midWindow
 		you.limit = g.ack + me.window
-		s.tcp.phase = [2]uint8{tcpEstablished, tcpEstablished}
-		s.class.Store(uint32(standing))
+		s.tcp.phase[0] = tcpEstablished // the other side will have to speak before it stands
 	}
-	s.setTCPExpiry(w, false)
+	s.expire.Store(w.Now + s.tcpTimeout(false))
 }
 
 // admitTCP reports whether a segment fits the connection, which is then brought forward.
@@ -112,23 +112,23 @@ func (s *state) admitTCP(w *netif.Work, i *pfil.Info, back bool) bool {
 	}
 	s.mu.Lock()
 	c, ok := s.tcp.take(&g, back, s.rule.KeepState != nil && s.rule.KeepState.Strict)
+	timeout := s.tcpTimeout(back)
 	s.mu.Unlock()
 	if !ok {
 		return false
 	}
 	s.last.Store(w.Now)
-	s.setTCPExpiry(w, back)
+	s.setExpiry(w.Now + timeout)
 	if c != class(s.class.Load()) {
-		s.become(w, c)
+		s.become(c)
 	}
 	return true
 }
 
-// setTCPExpiry is by what the two sides have come to.
-func (s *state) setTCPExpiry(w *netif.Work, back bool) {
+// tcpTimeout is by what the two sides have come to; s.mu is held.
+func (s *state) tcpTimeout(back bool) int64 {
 	if n := s.age(back); n != 0 {
-		s.expire.Store(w.Now + n)
-		return
+		return n
 	}
 	node := nodeTCPOpen
 	switch a, b := s.tcp.phase[0], s.tcp.phase[1]; {
@@ -141,7 +141,7 @@ func (s *state) setTCPExpiry(w *netif.Work, back bool) {
 	case a == tcpEstablished && b == tcpEstablished:
 		node = nodeTCPIdle
 	}
-	s.expire.Store(w.Now + s.f.env.MIB.Int(node)*second)
+	return s.f.env.MIB.Int(node) * second
 }
 
 // take asks whether a segment fits, and notes it.
@@ -156,14 +156,16 @@ func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 		if !back || ack && g.ack != you.end || !ack && !syn {
 			return 0, false
 		}
-		me.seen, me.end, me.limit, me.window = true, g.end, g.end+you.window, 1
 		if g.flags&packet.TCPRst != 0 {
-			t.phase = [2]uint8{}
+			if ack {
+				t.phase = [2]uint8{}
+			}
 			return ending, ack
 		}
 		if !syn {
 			return 0, false
 		}
+		me.seen, me.end, me.limit = true, g.end, g.end+you.window
 		me.scale, me.scaled = g.scale, g.scaled
 		me.window = max(g.window, 1)
 		if !me.scaled || !you.scaled {
@@ -183,18 +185,15 @@ func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 	if !ack || g.flags&packet.TCPRst != 0 && acked == 0 {
 		acked = you.end
 	}
-	if g.flags&packet.TCPRst != 0 && seq == 0 && end == 0 { // some hosts reset so
-		seq, end = me.end, me.end
-	}
 	skew := int32(you.end - acked)
 	limit := int32(maxSkew)
 	if !atLeast(me.limit, end) || !atLeast(seq, me.end-max(you.window, 1)) || skew < -limit || skew > limit<<min(you.scale, 14) {
 		return 0, false
 	}
-	if strict && seq != me.end && end != seq {
+	if strict && seq != me.end && end != me.end && end != seq { // the next one, or the last one at the other hook
 		return 0, false
 	}
-	if syn && t.phase[n] > tcpSynReceived { // no second beginning inside of a connection
+	if syn && (t.phase[n] > tcpSynReceived || t.class() == ending) { // no second beginning inside of a connection
 		return 0, false
 	}
 	if g.flags&packet.TCPRst != 0 {
@@ -214,12 +213,16 @@ func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 	if atLeast(acked+window, you.limit) {
 		you.limit = acked + max(window, 1)
 	}
-	t.move(n, g, me)
+	if me.guess {
+		me.guess = false
+		t.phase[n] = tcpEstablished
+	}
+	t.move(n, g)
 	return t.class(), true
 }
 
 // move brings the states of the sides forward.
-func (t *track) move(n int, g *segment, me *peer) {
+func (t *track) move(n int, g *segment) {
 	mine, yours := &t.phase[n], &t.phase[1-n]
 	if g.flags&packet.TCPAck != 0 {
 		switch {
@@ -250,6 +253,8 @@ func (t *track) move(n int, g *segment, me *peer) {
 func (t *track) class() class {
 	a, b := t.phase[0], t.phase[1]
 	switch {
+	case a == tcpClosed && b == tcpClosed:
+		return ending
 	case a < tcpEstablished || b < tcpEstablished:
 		return opening
 	case a >= tcpClosing && b >= tcpClosing:

@@ -14,6 +14,8 @@ type tracker struct {
 	back   bool
 	hits   [2][]*rule // without a state: the rules that match, in and out
 	noRule [2]bool
+	flow   pfil.Flow // without a state
+	hash   uint64
 	then   pfil.Tracker // the translator's; nil: none
 }
 
@@ -40,6 +42,10 @@ func (f *Filter) Track(w *netif.Work, in, out *netif.Interface, first *pfil.Flow
 	if got, ok := f.trackState(t, in, out, &flow); ok {
 		return got, true
 	}
+	if flow.Proto == packet.ProtoICMP || flow.Proto == packet.ProtoICMPv6 { // it may be an error about a state
+		return nil, false
+	}
+	t.flow, t.hash = flow, f.states.hashOf(&flow)
 	// No state: may be that the rules say the same of every packet of the flow.
 	i := pfil.Scratch(w)
 	for d, ifp := range [...]*netif.Interface{in, out} {
@@ -59,14 +65,11 @@ func (f *Filter) Track(w *netif.Work, in, out *netif.Interface, first *pfil.Flow
 type Inner interface{ Inner() pfil.Flow }
 
 func (f *Filter) trackState(t *tracker, in, out *netif.Interface, flow *pfil.Flow) (pfil.Tracker, bool) {
-	key := ends(f.states.key, flow.SrcHi, flow.SrcLo, flow.Sport) + ends(f.states.key, flow.DstHi, flow.DstLo, flow.Dport) + uint64(flow.Proto)
-	key *= 0x94d049bb133111eb
-	key ^= key >> 32
-	s, back := f.states.lookup(key, flow.SrcHi, flow.SrcLo, flow.DstHi, flow.DstLo, flow.Sport, flow.Dport, flow.Proto, flow.V6)
+	s, back := f.states.of(flow, f.states.hashOf(flow))
 	if s == nil || s.dead.Load() || s.ifs[wayOf(back, false)].Load() != in || s.ifs[wayOf(back, true)].Load() != out {
 		return nil, false // only one of the hooks knows it: the rules of the other are asked
 	}
-	if s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6 { // types are to be looked at
+	if s.rule.follows || s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6 { // types are to be looked at
 		return nil, false
 	}
 	t.state, t.back = s, back
@@ -81,8 +84,11 @@ const plainTCP = packet.TCPFin | packet.TCPSyn | packet.TCPRst | packet.TCPAck
 func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
 	s, n := t.state, pkt.Len()
 	if s == nil {
-		if t.then != nil && !t.then.Track(w, pkt) {
-			return false
+		if t.f.states.byID.Len() != 0 { // one may have begun, by a packet that went back
+			if s, _ := t.f.states.of(&t.flow, t.hash); s != nil {
+				return false
+			}
+			t.f.states.missed.Add(2)
 		}
 		t.passedBy(n)
 		return true
@@ -102,7 +108,7 @@ func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
 			return false
 		}
 		s.last.Store(w.Now)
-		s.expire.Store(w.Now + s.timeout(t.back))
+		s.setExpiry(w.Now + s.timeout(t.back))
 	}
 	s.count(wayOf(t.back, false), n)
 	s.count(wayOf(t.back, true), n)
@@ -127,6 +133,7 @@ func (t *tracker) tcp(w *netif.Work, pkt *packet.Buf) bool {
 	if ok && s.tcp.phase != was.phase {
 		s.tcp, ok = was, false
 	}
+	timeout := s.tcpTimeout(t.back)
 	s.mu.Unlock()
 	if !ok {
 		return false
@@ -135,7 +142,7 @@ func (t *tracker) tcp(w *netif.Work, pkt *packet.Buf) bool {
 		return false // the slow path takes the segment in again, which changes nothing
 	}
 	s.last.Store(w.Now)
-	s.setTCPExpiry(w, t.back)
+	s.setExpiry(w.Now + timeout)
 	return true
 }
 

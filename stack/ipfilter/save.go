@@ -1,0 +1,292 @@
+package ipfilter
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"ionet/ipl"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+// What [Filter.Save] writes, big-endian:
+//
+//	8 octets     saveMagic, the last one the version of the form
+//	uint32 n     rules, each: uint16 length, text
+//	uint32 n     interfaces, each: uint16 length, name
+//	uint32 n     states, of savedLen octets each ([saver.state])
+//
+// Times are nanoseconds before or after the moment of saving.
+const (
+	saveMagic = "ipfstat\x01"
+	savedLen  = 186
+)
+
+// maxAge bounds the times of a state that is restored: 34 years.
+const maxAge = int64(1<<30) * second
+
+// saver numbers what states point to.
+type saver struct {
+	out   []byte
+	names [2][]string // rules, interfaces
+	of    [2]map[string]uint32
+}
+
+func (e *saver) number(which int, name string) uint32 {
+	n, ok := e.of[which][name]
+	if !ok {
+		n = uint32(len(e.names[which]))
+		e.names[which] = append(e.names[which], name)
+		e.of[which][name] = n
+	}
+	return n
+}
+
+// Save is every state, for [Filter.Restore] of this stack or a later one.
+func (f *Filter) Save() []byte {
+	now := f.env.Now()
+	e := saver{of: [2]map[string]uint32{{}, {}}}
+	count := uint32(0)
+	f.states.byID.All(func(s *state) bool {
+		if s.dead.Load() || s.expire.Load() <= now {
+			return true
+		}
+		count++
+		e.state(s, now)
+		return true
+	})
+	b := []byte(saveMagic)
+	for _, names := range e.names {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(names)))
+		for _, s := range names {
+			b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
+			b = append(b, s...)
+		}
+	}
+	b = binary.BigEndian.AppendUint32(b, count)
+	return append(b, e.out...)
+}
+
+func (e *saver) state(s *state, now int64) {
+	s.mu.Lock()
+	tcp := s.tcp
+	s.mu.Unlock()
+	u64 := func(v uint64) { e.out = binary.BigEndian.AppendUint64(e.out, v) }
+	u32 := func(v uint32) { e.out = binary.BigEndian.AppendUint32(e.out, v) }
+	u16 := func(v uint16) { e.out = binary.BigEndian.AppendUint16(e.out, v) }
+	e.out = append(e.out, bit(s.v6), s.proto, s.icmp, uint8(s.class.Load()))
+	for _, v := range []uint64{s.srcHi, s.srcLo, s.dstHi, s.dstLo, s.opts} {
+		u64(v)
+	}
+	u16(s.sport)
+	u16(s.dport)
+	u32(e.number(0, s.rule.text))
+	for way := range s.ifs {
+		n := uint32(0) // none
+		if p := s.ifs[way].Load(); p != nil {
+			n = e.number(1, p.Name) + 1
+		}
+		u32(n)
+		u64(s.pkts[way].Load())
+		u64(s.bytes[way].Load())
+	}
+	for _, v := range []int64{now - s.born, now - s.last.Load(), s.expire.Load() - now} {
+		u64(uint64(max(v, 0)))
+	}
+	for n := range tcp.side {
+		p := &tcp.side[n]
+		u32(p.end)
+		u32(p.limit)
+		u32(p.window)
+		e.out = append(e.out, p.scale, bit(p.scaled)|bit(p.seen)<<1|bit(p.guess)<<2, tcp.phase[n])
+	}
+}
+
+func bit(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// restorer reads what Save has written; the first fault stays.
+type restorer struct {
+	f    *Filter
+	now  int64
+	in   []byte
+	at   int
+	err  error
+	rule []*rule
+	ifp  []*netif.Interface // nil: there is none of that name now
+}
+
+func (d *restorer) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf("saved states, octet %d: "+format, append([]any{d.at}, args...)...)
+	}
+}
+
+// take is the next n octets, of which there are none after a fault: then zeros.
+func (d *restorer) take(n int) []byte {
+	if d.err == nil && len(d.in)-d.at < n {
+		d.fail("%d octets where %d are expected", len(d.in)-d.at, n)
+	}
+	if d.err != nil {
+		return make([]byte, n)
+	}
+	d.at += n
+	return d.in[d.at-n : d.at]
+}
+
+func (d *restorer) u8() uint8   { return d.take(1)[0] }
+func (d *restorer) u16() uint16 { return binary.BigEndian.Uint16(d.take(2)) }
+func (d *restorer) u32() uint32 { return binary.BigEndian.Uint32(d.take(4)) }
+func (d *restorer) u64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
+
+// bits is a set of flags; others than those of mask are a fault.
+func (d *restorer) bits(what string, mask uint8) uint8 {
+	v := d.u8()
+	if v&^mask != 0 {
+		d.fail("%s %#x: none but %#x are known", what, v, mask)
+	}
+	return v
+}
+
+// upTo is a number with its bound.
+func (d *restorer) upTo(what string, v, most uint64) uint64 {
+	if v > most {
+		d.fail("%s %d: at most %d", what, v, most)
+		return 0
+	}
+	return v
+}
+
+// count is a number of things that take least octets each: so many there can be.
+func (d *restorer) count(what string, least int) int {
+	n := d.u32()
+	return int(d.upTo("number of "+what, uint64(n), uint64((len(d.in)-d.at)/least)))
+}
+
+// Restore puts states of a [Filter.Save] into the table, and answers how many: not those
+// whose hosts have a state already, and none that make the table greater than
+// fr_statemax. An error says what is wrong with b and where; then no state has come.
+func (f *Filter) Restore(b []byte) (n int, err error) {
+	d := restorer{f: f, now: f.env.Now(), in: b}
+	if magic := d.take(len(saveMagic)); d.err == nil && string(magic) != saveMagic {
+		return 0, fmt.Errorf("saved states begin with %q: %q is expected", magic, saveMagic)
+	}
+	for range d.count("rules", 2) {
+		d.rule = append(d.rule, d.aRule(string(d.take(int(d.u16())))))
+		if d.err != nil {
+			return 0, d.err
+		}
+	}
+	for range d.count("interfaces", 2) {
+		d.ifp = append(d.ifp, f.env.Ifs.ByName(string(d.take(int(d.u16())))))
+	}
+	var all []*state
+	for range d.count("states", savedLen) {
+		all = append(all, d.state())
+		if d.err != nil {
+			return 0, d.err
+		}
+	}
+	if d.err == nil && d.at != len(b) {
+		d.fail("%d octets behind the last state", len(b)-d.at)
+	}
+	if d.err != nil {
+		return 0, d.err
+	}
+	for _, s := range all {
+		if int64(f.states.byID.Len()) >= f.env.MIB.Int(nodeStateMax) {
+			f.states.full.Add(1)
+		} else if f.states.enter(s) {
+			f.logState(d.now, s, LogNew)
+			n++
+		}
+	}
+	return n, nil
+}
+
+// aRule is the rule of that text: the one in force, or, of states only, one that is not.
+func (d *restorer) aRule(text string) *rule {
+	if d.err != nil {
+		return nil
+	}
+	rules, err := ipl.Parse("rule", []byte(text), ipl.Options{})
+	switch {
+	case err != nil:
+		d.fail("%w", err)
+		return nil
+	case len(rules) != 1:
+		d.fail("%q: one rule is expected", text)
+		return nil
+	case rules[0].KeepState == nil:
+		d.fail("%q: a rule that keeps state is expected", text)
+		return nil
+	}
+	n := newRule(d.f, rules[0])
+	d.f.mu.Lock()
+	defer d.f.mu.Unlock()
+	d.f.sets[0].each(func(l *list) {
+		for _, r := range l.rules {
+			if r.text == n.text {
+				n = r
+			}
+		}
+	})
+	return n
+}
+
+func (d *restorer) state() *state {
+	s := &state{f: d.f}
+	s.v6 = d.bits("version of IP", 1) != 0
+	s.proto, s.icmp = d.u8(), d.u8()
+	c := class(d.upTo("class", uint64(d.u8()), uint64(classes-1)))
+	for _, p := range []*uint64{&s.srcHi, &s.srcLo, &s.dstHi, &s.dstLo, &s.opts} {
+		*p = d.u64()
+	}
+	if !s.v6 && (s.srcHi|s.dstHi != 0 || s.srcLo > math.MaxUint32 || s.dstLo > math.MaxUint32) {
+		d.fail("an address of IPv4 that is longer than 4 octets")
+	}
+	s.sport, s.dport = d.u16(), d.u16()
+	if n := d.u32(); int(n) < len(d.rule) {
+		s.rule = d.rule[n]
+	} else {
+		d.fail("rule %d of %d", n, len(d.rule))
+	}
+	for way := range s.ifs {
+		if n := d.u32(); int(n) > len(d.ifp) {
+			d.fail("interface %d of %d", n, len(d.ifp))
+		} else if n > 0 {
+			s.ifs[way].Store(d.ifp[n-1])
+		}
+		s.pkts[way].Store(d.u64())
+		s.bytes[way].Store(d.u64())
+	}
+	times := [3]int64{}
+	for n := range times {
+		times[n] = int64(d.upTo("time", d.u64(), uint64(maxAge)))
+	}
+	s.born = d.now - times[0]
+	s.last.Store(d.now - times[1])
+	s.expire.Store(d.now + times[2])
+	for n := range s.tcp.side {
+		p := &s.tcp.side[n]
+		p.end, p.limit = d.u32(), d.u32()
+		p.window = uint32(d.upTo("window", uint64(d.u32()), midWindow))
+		p.scale = uint8(d.upTo("window scale", uint64(d.u8()), 14))
+		is := d.bits("marks of a side", 7)
+		p.scaled, p.seen, p.guess = is&1 != 0, is&2 != 0, is&4 != 0
+		s.tcp.phase[n] = uint8(d.upTo("state of a side", uint64(d.u8()), tcpTimeWait))
+	}
+	if s.proto == packet.ProtoTCP {
+		c = s.tcp.class()
+	} else if c == standing {
+		d.fail("protocol %d: an established connection without TCP", s.proto)
+	}
+	s.class.Store(uint32(c))
+	s.hash = d.f.states.hashOf(s.flow())
+	return s
+}
