@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"runtime"
+	"strings"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -15,7 +16,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"ionet/ipl"
 	"ionet/stack"
+	"ionet/stack/ipfilter"
+	"ionet/stack/ipnat"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/route"
@@ -54,6 +58,28 @@ func forwardMeasure() error {
 		}
 		all = append(all, contender{"one flow", v, one.forwards}, contender{"one flow, no fast path", v, slow.forwards}, contender{"many", v, many.forwards})
 	}
+	// With a filter, one flow of IPv4, held to what it makes without (0 above).
+	guarded := len(all)
+	for _, g := range []struct {
+		name, rules, nat string
+		fast             bool
+	}{
+		{"keep state and NAT", guardState, guardNAT, true},
+		{"keep state and NAT, no fast path", guardState, guardNAT, false},
+		{"10 rules", guardRules(10), "", true},
+		{"1,000 rules", guardRules(1000), "", true},
+		{"10 rules, no fast path", guardRules(10), "", false},
+		{"1,000 rules, no fast path", guardRules(1000), "", false},
+	} {
+		r, err := newRouter(v4, 1, 1, g.fast)
+		if err != nil {
+			return err
+		}
+		if err := r.guard(g.rules, g.nat); err != nil {
+			return err
+		}
+		all = append(all, contender{g.name, v4, r.forwards})
+	}
 	all = append(all, contender{"gVisor, one flow", v4, gvisorForward()})
 	allocs := make([]float64, len(all))
 	var run []func(time.Duration) float64
@@ -66,9 +92,16 @@ func forwardMeasure() error {
 	r := rates(run...)
 	peer := len(all) - 1
 	for i, c := range all {
-		l := fmt.Sprintf("  %s: %-24s %9.0f/s, %4.0f ns, %.3f allocations a packet", c.v.name, c.name, r.median(i), 1e9/r.median(i), allocs[i])
+		l := fmt.Sprintf("  %s: %-32s %9.0f/s, %4.0f ns, %.3f allocations a packet", c.v.name, c.name, r.median(i), 1e9/r.median(i), allocs[i])
 		switch {
 		case i == peer:
+		case i == guarded:
+			l += fmt.Sprintf(", %.2f of one flow, %.2f of 5,000,000/s  (%s)", r.ratio(i, 0), r.median(i)/5e6, verdict(r.ratio(i, 0) >= 0.6, "at least 0.6 of one flow"))
+		case i == guarded+1:
+			l += fmt.Sprintf(", %.2f of one flow without a fast path", r.ratio(i, 1))
+		case i == guarded+3 || i == guarded+5:
+			l += fmt.Sprintf(", %.2f of 10 rules  (%s)", r.ratio(i, i-1), verdict(r.ratio(i, i-1) >= 0.9, "at least 0.9"))
+		case i >= guarded:
 		case i%3 == 0:
 			l += fmt.Sprintf(", ratio to gVisor %.1f  (%s; %s; %s)", r.ratio(i, peer), verdict(r.ratio(i, peer) >= 10, "at least 10"),
 				verdict(r.median(i) >= 5e6, "5,000,000/s"), verdict(allocs[i] < 0.001, "no allocation"))
@@ -314,4 +347,47 @@ func gvisorForward() func(d time.Duration) (rate, allocs float64) {
 		}
 	}
 	return func(d time.Duration) (rate, allocs float64) { return timed(d, forwardBurst, round) }
+}
+
+const (
+	guardState = "block in all\nblock out all\npass in quick on en0 proto udp from 10.0.0.0/16 to any port = 53 keep state\n"
+	guardNAT   = "map en1 10.0.0.0/16 -> 10.1.0.1/32 portmap udp 10000:60000\n"
+)
+
+// guardRules are n rules of which only the last concerns the packets.
+func guardRules(n int) string {
+	var b strings.Builder
+	for i := range n - 1 {
+		fmt.Fprintf(&b, "block in quick proto udp from 10.%d.%d.0/24 to any port = %d\n", 2+i/250, i%250, 1000+i)
+	}
+	b.WriteString("pass in quick on en0 proto udp from 10.0.0.0/16 to any port = 53\n")
+	return b.String()
+}
+
+// guard gives the router a filter and translation.
+func (r *router) guard(rules, nat string) error {
+	f, err := r.s.LoadFilter()
+	if err != nil {
+		return err
+	}
+	rs, err := ipl.Parse("rules", []byte(rules), ipl.Options{})
+	if err != nil {
+		return err
+	}
+	ops := make([]ipfilter.Op, len(rs))
+	for i := range rs {
+		ops[i] = ipfilter.Op{Kind: ipfilter.Add, Rule: rs[i]}
+	}
+	if err := f.Edit(ops); err != nil {
+		return err
+	}
+	ns, err := ipl.ParseNAT("nat", []byte(nat), ipl.Options{})
+	if err != nil {
+		return err
+	}
+	maps := make([]ipnat.Op, len(ns))
+	for i := range ns {
+		maps[i] = ipnat.Op{Kind: ipnat.Add, Rule: ns[i]}
+	}
+	return r.s.NAT().Edit(maps)
 }

@@ -1,12 +1,20 @@
 package stack_test
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
 
+	"ionet/ipl"
+	"ionet/stack"
+	"ionet/stack/ipnat"
+	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/route"
 	rig "ionet/stack/stacktest"
 )
 
@@ -75,5 +83,98 @@ func TestFilterAndFastPath(t *testing.T) {
 	}
 	if n := again(3); n != 3 {
 		t.Errorf("%d of 3 packets came through after the filter had gone", n)
+	}
+}
+
+// translate adds lines of ipnat.conf.
+func translate(r *rig.Rig, text string) {
+	r.Helper()
+	rules, err := ipl.ParseNAT("test", []byte(text), ipl.Options{})
+	if err != nil {
+		r.Fatal(err)
+	}
+	var ops []ipnat.Op
+	for _, x := range rules {
+		ops = append(ops, ipnat.Op{Kind: ipnat.Add, Rule: x})
+	}
+	if err := r.NAT().Edit(ops); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// Rules with states see inner addresses, the link outside sees the router's, and both
+// directions take the fast path.
+func TestFilterAndTranslation(t *testing.T) {
+	r := rig.New(t)
+	r.Sysctl("net.inet.ip.forwarding", "1")
+	across("10.0.0.2", "10.0.1.2", 1)(r)
+	if err := r.AddNeighbour(r.If, netip.MustParseAddr("10.0.0.2"), rig.Peer, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	en1 := r.Env.Ifs.ByName("en1")
+	load(r, "block in all\nblock out all\npass in quick on en0 proto udp from 10.0.0.2/32 to any port = 53 keep state")
+	translate(r, "map en1 10.0.0.0/24 -> 10.0.1.1/32 portmap udp 40000:40000")
+	r.Sent()
+	fast := rig.Counter(r.Stack, "ip", "fast forwarded")
+	asked := rig.IP{Src: "10.0.0.2", Dst: "10.0.1.2", Proto: packet.ProtoUDP, Data: rig.Datagram("10.0.0.2", "10.0.1.2", 1025, 53, "what?")}
+	told := rig.IP{Src: "10.0.1.2", Dst: "10.0.1.1", Proto: packet.ProtoUDP, Data: rig.Datagram("10.0.1.2", "10.0.1.1", 53, 40000, "that")}
+	for n := range 5 {
+		r.SendWire(asked.FrameTo(rig.Me, rig.Peer))
+		r.SendOn(en1, told.FrameTo(rig.Me1, rig.Peer1))
+		sent := r.Sent()
+		if len(sent) != 2 {
+			t.Fatalf("round %d: %d frames were sent, want 2", n, len(sent))
+		}
+		for k, want := range []struct {
+			src, dst     string
+			sport, dport uint16
+		}{{"10.0.1.1", "10.0.1.2", 40000, 53}, {"10.0.1.2", "10.0.0.2", 53, 1025}} {
+			h := packet.IPv4(sent[k][packet.EtherLen:])
+			d := h.Payload()
+			got := fmt.Sprint(h.Src(), h.Dst(), binary.BigEndian.Uint16(d), binary.BigEndian.Uint16(d[2:]), h.TTL())
+			if want := fmt.Sprint(want.src, " ", want.dst, want.sport, want.dport, 63); strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
+				t.Errorf("round %d: %s, want %s", n, got, want)
+			}
+			if !h.ChecksumOK() || packet.Fold(packet.Sum(packet.HeaderPseudoSum(h, packet.ProtoUDP, len(d)), d)) != 0xffff {
+				t.Errorf("round %d: bad checksum in % x", n, h)
+			}
+		}
+	}
+	if n := rig.Counter(r.Stack, "ip", "fast forwarded") - fast; n < 7 {
+		t.Errorf("%d of 10 packets took the fast path", n)
+	}
+	r.SendWire(rig.IP{Src: "10.0.0.3", Dst: "10.0.1.2", Proto: packet.ProtoUDP, Data: rig.Datagram("10.0.0.3", "10.0.1.2", 1025, 53, "?")}.FrameTo(rig.Me, rig.Peer))
+	if n := len(r.Sent()); n != 0 {
+		t.Errorf("a host that no rule lets out sent %d packets", n)
+	}
+}
+
+// What is routed back by one of equal routes may come in by either.
+func TestReversePathOfEqualRoutes(t *testing.T) {
+	r := rig.New(t)
+	en1, en2 := r.AddIf("en1", rig.Me1, ""), r.AddIf("en2", netif.MAC{2, 0, 0, 0, 2, 1}, "")
+	var ops []route.Op
+	for n, ifp := range []*netif.Interface{r.If, en1, en2} {
+		p := netip.MustParsePrefix(fmt.Sprintf("10.0.%d.1/24", n))
+		if n > 0 {
+			if err := r.AddAddr(ifp, stack.AddrSpec{Addr: p.Addr(), Bits: p.Bits()}); err != nil {
+				t.Fatal(err)
+			}
+			ops = append(ops, route.Op{Kind: route.Add, Spec: route.Spec{Dst: netip.MustParsePrefix("20.0.0.0/8"),
+				Gateway: netip.MustParseAddr(fmt.Sprintf("10.0.%d.2", n)), Flags: route.FlagUp | route.FlagGateway | route.FlagMPath}})
+		}
+	}
+	for _, err := range r.Routes.Update(ops) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ifp, want := range map[*netif.Interface]bool{r.If: false, en1: true, en2: true} {
+		_ = r.Do(func(*netif.Work) error {
+			if got := r.Inet.ReversePath(netip.MustParseAddr("20.0.0.1"), ifp, true); got != want {
+				t.Errorf("%s: %v, want %v", ifp.Name, got, want)
+			}
+			return nil
+		})
 	}
 }

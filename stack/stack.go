@@ -24,6 +24,7 @@ import (
 	"ionet/stack/inet"
 	"ionet/stack/inet6"
 	"ionet/stack/ipfilter"
+	"ionet/stack/ipnat"
 	"ionet/stack/loop"
 	"ionet/stack/mib"
 	"ionet/stack/nd6"
@@ -78,6 +79,7 @@ type Stack struct {
 
 	hook   pfil.Hook
 	filter atomic.Pointer[ipfilter.Filter]
+	nat    atomic.Pointer[ipnat.NAT]
 
 	lastID  atomic.Uint64
 	sockets atomic.Int64

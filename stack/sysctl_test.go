@@ -295,7 +295,7 @@ var inetEffects = map[string]effect{
 // shows is compared before and after.
 func TestEverySysctlHasAnEffect(t *testing.T) {
 	effects := map[string]effect{}
-	for _, m := range []map[string]effect{inetEffects, tcpEffects, ndEffects, inet6Effects, autoconfEffects, gifEffects, forwardEffects, ipfEffects} {
+	for _, m := range []map[string]effect{inetEffects, tcpEffects, ndEffects, inet6Effects, autoconfEffects, gifEffects, forwardEffects, ipfEffects, natEffects} {
 		maps.Copy(effects, m)
 	}
 	for _, n := range mib.Nodes("") {

@@ -67,11 +67,15 @@ var nodeRPF = mib.Int("net.inet6.ip6.rpf", 0, "What becomes of a packet from els
 // ReversePath reports whether packets from src may come in by ifp: strictly, or
 // by whatever interface.
 func (in *Inet6) ReversePath(src netip.Addr, ifp *netif.Interface, strict bool) bool {
-	hop, _ := in.routes.Lookup(src)
+	hop, entry := in.routes.Lookup(src)
 	if hop == nil || hop.Flags&(route.FlagReject|route.FlagBlackhole) != 0 {
 		return false
 	}
-	return !strict || hop.If == ifp
+	if !strict {
+		return true
+	}
+	hop, _ = hop.Through(entry, ifp) // of equal routes, any
+	return hop.If == ifp
 }
 
 // spoofed is net.inet6.ip6.rpf's answer.

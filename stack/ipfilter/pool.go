@@ -74,6 +74,9 @@ func newPool(c ipl.Pool) (*pool, error) {
 	return n, nil
 }
 
+// InPool reports whether the pool of that name holds an address; there may be none.
+func (f *Filter) InPool(name string, ip netip.Addr) bool { return f.pools.has(name, ip) }
+
 // SetPool makes or replaces a pool. ENOSPC: too many entries.
 func (f *Filter) SetPool(c ipl.Pool) error {
 	n, err := newPool(c)
