@@ -92,7 +92,9 @@ func streamThrough(t *testing.T, from, to *need.NS, addr string) {
 		return
 	}
 	sent, got := sha256.New(), sha256.New()
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		defer c.Close()
 		_, _ = io.CopyN(io.MultiWriter(c, sent), rand.NewChaCha8([32]byte{1}), octets)
 	}()
@@ -103,7 +105,10 @@ func streamThrough(t *testing.T, from, to *need.NS, addr string) {
 	}
 	defer a.Close()
 	_ = a.SetDeadline(time.Now().Add(30 * time.Second))
-	if n, err := io.Copy(got, a); err != nil || n != octets || string(got.Sum(nil)) != string(sent.Sum(nil)) {
+	n, err := io.Copy(got, a)
+	a.Close() // who still writes is not to wait
+	<-done
+	if err != nil || n != octets || string(got.Sum(nil)) != string(sent.Sum(nil)) {
 		t.Errorf("%d octets of %d to %s arrived: %v", n, octets, addr, err)
 	}
 }
