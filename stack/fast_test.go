@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"ionet/stack"
+	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/route"
@@ -301,5 +302,16 @@ func TestFastPathCountsUse(t *testing.T) {
 			t.Errorf("%d packets took the fast path", fast)
 		}
 		r.Auto.Close()
+	}
+}
+
+// A sentence in brackets goes on with the one that is declared before it (netstat -s).
+func TestFastForwardedFollowsForwarded(t *testing.T) {
+	for i, c := range mib.Counters() {
+		if c.Name == "fast forwarded" {
+			if before := mib.Counters()[i-1]; before.Proto != c.Proto || before.Name != "forwarded" {
+				t.Errorf("%s: it is printed behind %q", c.Proto, before.Sentence)
+			}
+		}
 	}
 }

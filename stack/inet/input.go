@@ -26,6 +26,7 @@ var (
 	cntDelivered   = mib.NewCounter("ip", "delivered", "# packet{s} for this host")
 	cntNoProto     = mib.NewCounter("ip", "unknown protocol", "# packet{s} for unknown/unsupported protocol")
 	cntForward     = mib.NewCounter("ip", "forwarded", "# packet{s} forwarded")
+	cntFast        = mib.NewCounter("ip", "fast forwarded", "(# packet{s} fast forwarded)")
 	cntCantFwd     = mib.NewCounter("ip", "not forwardable", "# packet{s} not forwardable")
 	cntRedirSent   = mib.NewCounter("ip", "redirects sent", "# redirect{s} sent")
 	cntLinkBcast   = mib.NewCounter("ip", "link broadcast", "# packet{s} for one host in a link broadcast (RFC 1122 §3.3.6)")

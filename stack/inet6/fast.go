@@ -12,10 +12,7 @@ import (
 	"ionet/stack/socket"
 )
 
-var (
-	nodeMaxFlows = mib.Int("net.inet6.ip6.maxflows", 16384, "Flows that take the fast path at most, rounded up to a power of two; 0: every packet takes the slow one.", mib.Range(0, ipflow.MaxFlows))
-	cntFast      = mib.NewCounter("ip6", "fast forwarded", "(# packet{s} fast forwarded)")
-)
+var nodeMaxFlows = mib.Int("net.inet6.ip6.maxflows", 16384, "Flows that take the fast path at most, rounded up to a power of two; 0: every packet takes the slow one.", mib.Range(0, ipflow.MaxFlows))
 
 // resizeFlows begins with no flows; without forwarding there is no table.
 func (in *Inet6) resizeFlows(forwarding bool, n int64) {
@@ -40,42 +37,23 @@ func (in *Inet6) flowGeneration(f pfil.Filter) uint64 {
 // note writes down for the fast path where forward has just decided to send p,
 // in generation gen: rc and all that forward has asked hold for its whole flow.
 func (in *Inet6) note(w *netif.Work, p *packet.Buf, src netip.Addr, rc *socket.RouteCache, f pfil.Filter, gen uint64) {
-	if p.Flags&packet.FlagCame == 0 || rc.Local || rc.If.Neighbour == nil || packet.IsLinkScoped(src) ||
-		rc.If.Index == p.RcvIf && in.env.MIB.On(nodeRedirect) {
-		return
-	}
-	way := ipflow.Way{MTU: rc.MTU, Near: rc.If.Neighbour(rc.If, rc.NextHop)}
-	way.Use, _ = rc.Use.(route.Handle)
-	if way.Near == nil {
+	if p.Flags&packet.FlagCame == 0 || rc.Local || packet.IsLinkScoped(src) || rc.If.Index == p.RcvIf && in.env.MIB.On(nodeRedirect) {
 		return
 	}
 	from := in.env.Ifs.ByIndex(p.RcvIf)
 	if from == nil || in.spoofed(from, src) { // as input has asked, but in this generation
 		return
 	}
-	if f != nil {
-		var ok bool
-		if way.Track, ok = f.Track(w, from, rc.If, &p.Came, p); !ok {
-			return
-		}
-	}
-	in.flows.Note(&p.Came, gen, &way)
+	way := ipflow.Way{In: from, Out: rc.If, NextHop: rc.NextHop, MTU: rc.MTU, Filter: f, Gen: gen}
+	way.Use, _ = rc.Use.(route.Handle)
+	in.flows.Note(w, p, &way)
 }
 
 var nodeRPF = mib.Int("net.inet6.ip6.rpf", 0, "What becomes of a packet from elsewhere whose source is not routed back by the interface that it came by (RFC 3704): 0 it is not asked, 1 dropped, 2 dropped if no interface leads there.", mib.Range(0, 2))
 
-// ReversePath reports whether packets from src may come in by ifp: strictly, or
-// by whatever interface.
+// ReversePath is [route.Table]'s.
 func (in *Inet6) ReversePath(src netip.Addr, ifp *netif.Interface, strict bool) bool {
-	hop, entry := in.routes.Lookup(src)
-	if hop == nil || hop.Flags&(route.FlagReject|route.FlagBlackhole) != 0 {
-		return false
-	}
-	if !strict {
-		return true
-	}
-	hop, _ = hop.Through(entry, ifp) // of equal routes, any
-	return hop.If == ifp
+	return in.routes.ReversePath(src, ifp, strict)
 }
 
 // spoofed is net.inet6.ip6.rpf's answer.

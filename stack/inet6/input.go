@@ -25,6 +25,7 @@ var (
 	cntReass     = mib.NewCounter("ip6", "reassembled", "# packet{s} reassembled ok")
 	cntDelivered = mib.NewCounter("ip6", "delivered", "# packet{s} for this host")
 	cntForward   = mib.NewCounter("ip6", "forwarded", "# packet{s} forwarded")
+	cntFast      = mib.NewCounter("ip6", "fast forwarded", "(# packet{s} fast forwarded)")
 	cntCantFwd   = mib.NewCounter("ip6", "not forwardable", "# packet{s} not forwardable")
 	cntNoGroup   = mib.NewCounter("ip6", "no such group", "# packet{s} for groups nobody here has joined")
 	cntNoProto   = mib.NewCounter("ip6", "unknown protocol", "# packet{s} for unknown/unsupported protocol")

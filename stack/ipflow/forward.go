@@ -1,6 +1,8 @@
 package ipflow
 
 import (
+	"math"
+
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 )
@@ -14,7 +16,7 @@ const batch = 32
 // their flow written down in them ([packet.FlagCame]).
 func (t *Table) Forward(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf, gen uint64) (sent int) {
 	fl := t.flows.Load()
-	if fl == nil {
+	if fl == nil || ifp.Index > math.MaxUint16 { // more than a flow can name
 		return 0
 	}
 	for len(burst) > batch {
@@ -25,12 +27,12 @@ func (t *Table) Forward(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf
 }
 
 func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []*packet.Buf, gen uint32) (sent int) {
-	var at [batch]uint32
+	var at [batch]int
 	var plain [batch]bool
 	for i, p := range burst {
 		p.Flags &^= packet.FlagCame // of the packet that this one was in
 		if t.V6 && peek6(p, ifp) || !t.V6 && peek4(p, ifp) {
-			at[i], plain[i] = uint32(place(len(fl.sets), p.Came.Hash(t.key))), true
+			at[i], plain[i] = fl.place(&p.Came), true
 		}
 	}
 	for i := range burst { // ask memory for all of them, in a loop so small that it waits for none
@@ -41,13 +43,13 @@ func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []
 	if t.V6 {
 		typ = packet.EtherIPv6
 	}
-	last, uses := (*netif.Neighbour)(nil), uint64(0)
+	var run oneWay
 	for i, p := range burst {
 		if !plain[i] {
 			continue
 		}
 		set, r := &fl.sets[at[i]], rest(&p.Came)
-		s, n := &set[0], int(at[i])*ways
+		s, n := &set[0], at[i]*ways
 		near, mtu := s.get(&p.Came, r, gen)
 		if near == nil {
 			s, n = &set[1], n+1
@@ -72,19 +74,32 @@ func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []
 			packet.IPv4(p.Bytes()).DecTTL()
 		}
 		p.Flags = 0
-		s.hits.Store(s.hits.Load() + 1) // two at once may count as one: a look, not a ledger
-		if near != last {
-			last.Used(uses)
-			last, uses = near, 0
+		if s != run.flow {
+			run.end()
+			run = oneWay{flow: s, near: near}
 		}
-		uses++
+		run.n++
 		packet.PutEther(p.Prepend(packet.EtherLen), mac, near.If.MAC(), typ)
 		w.Transmit(near.If, p)
 		burst[i] = nil
 		sent++
 	}
-	last.Used(uses)
+	run.end()
 	return sent
+}
+
+// oneWay is packets of one flow that follow each other: they are counted together.
+type oneWay struct {
+	flow *slot
+	near *netif.Neighbour
+	n    uint32
+}
+
+func (r *oneWay) end() {
+	if r.n > 0 {
+		r.flow.hits.Add(r.n)
+		r.near.Use.Add(uint64(r.n))
+	}
 }
 
 // peek4 writes down the flow of a plain packet: whole, without options, neither a

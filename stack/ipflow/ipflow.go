@@ -21,6 +21,7 @@ package ipflow
 
 import (
 	"math/bits"
+	"net/netip"
 	"sync/atomic"
 
 	"ionet/stack/netif"
@@ -39,11 +40,12 @@ const ways = 2
 type Table struct {
 	// V6 says which version; set at assembly.
 	V6    bool
-	key   uint64
 	flows atomic.Pointer[flows] // nil: off
 }
 
+// flows are immutable but for what is in the places.
 type flows struct {
+	key  uint64 // of the hash
 	sets []set
 	cold []cold // sets[i].way[j] has cold[i*ways+j]
 }
@@ -70,12 +72,16 @@ type cold struct {
 	use   atomic.Pointer[route.Entry]
 }
 
-// Way is where the packets of a flow go.
+// Way is where the packets of a flow go: what the slow path has decided for one of them.
 type Way struct {
-	Near  *netif.Neighbour
-	Use   route.Handle
-	MTU   int
-	Track pfil.Tracker // nil: nobody is to be asked
+	In, Out *netif.Interface
+	NextHop netip.Addr
+	MTU     int
+	Use     route.Handle
+	// Filter is who was asked about it, or nil; Gen is the generation of all that
+	// was asked, read before it.
+	Filter pfil.Filter
+	Gen    uint64
 }
 
 // rest is what tells flows apart besides their addresses.
@@ -92,14 +98,13 @@ func (t *Table) Resize(n int, key uint64) {
 		return
 	}
 	places := 1 << bits.Len(uint((n-1)/ways))
-	t.key = key
-	t.flows.Store(&flows{make([]set, places), make([]cold, places*ways)})
+	t.flows.Store(&flows{key, make([]set, places), make([]cold, places*ways)})
 }
 
 // Forget begins with no flows.
 func (t *Table) Forget() {
 	if fl := t.flows.Load(); fl != nil {
-		t.Resize(len(fl.cold), t.key)
+		t.Resize(len(fl.cold), fl.key)
 	}
 }
 
@@ -110,13 +115,19 @@ func (t *Table) Collect() {
 		return
 	}
 	for i := range fl.cold {
-		if s := &fl.sets[i/ways][i%ways]; s.hits.Load() != 0 {
-			fl.cold[i].use.Load().Used(uint64(s.hits.Swap(0)))
-		}
+		fl.tell(i/ways, i%ways)
 	}
 }
 
-func place(n int, hash uint64) uint64 { return hash & uint64(n-1) }
+// place is the number of a flow's place.
+func (fl *flows) place(f *packet.Flow) int { return int(f.Hash(fl.key) & uint64(len(fl.sets)-1)) }
+
+// tell has the route of a slot know of its packets.
+func (fl *flows) tell(place, way int) {
+	if s := &fl.sets[place][way]; s.hits.Load() != 0 {
+		fl.cold[place*ways+way].use.Load().Used(uint64(s.hits.Swap(0)))
+	}
+}
 
 // is reports whether the slot is f's, whatever its generation.
 func (s *slot) is(f *packet.Flow, r uint64) bool {
@@ -139,7 +150,7 @@ func (s *slot) get(f *packet.Flow, r uint64, gen uint32) (near *netif.Neighbour,
 }
 
 // victim is the slot for a newcomer: its own, one of another generation, or
-// the one that is used less, whose fame fades meanwhile.
+// the one that was used less since the last newcomer.
 func (s *set) victim(f *packet.Flow, r uint64, gen uint32) int {
 	switch {
 	case s[0].is(f, r):
@@ -152,38 +163,56 @@ func (s *set) victim(f *packet.Flow, r uint64, gen uint32) int {
 	return 1
 }
 
-// Note writes down where the packets of f go, which was decided in generation
-// gen. Who finds the place busy goes without.
-func (t *Table) Note(f *packet.Flow, gen uint64, way *Way) {
+// Note writes down where the packets that follow p go, which came as p.Came says
+// and is looked at as it leaves. It goes without if the neighbour is not known, the
+// filter wants to see each of them, or somebody else writes to the place.
+func (t *Table) Note(w *netif.Work, p *packet.Buf, way *Way) {
 	fl := t.flows.Load()
-	if fl == nil {
+	if fl == nil || way.Out.Neighbour == nil {
 		return
 	}
-	at, r := place(len(fl.sets), f.Hash(t.key)), rest(f)
+	near := way.Out.Neighbour(way.Out, way.NextHop)
+	if near == nil {
+		return
+	}
+	var track pfil.Tracker
+	if way.Filter != nil {
+		var ok bool
+		if track, ok = way.Filter.Track(w, way.In, way.Out, &p.Came, p); !ok {
+			return
+		}
+	}
+	fl.note(&p.Came, uint32(way.Gen), near, way, track)
+}
+
+func (fl *flows) note(f *packet.Flow, gen uint32, near *netif.Neighbour, way *Way, track pfil.Tracker) {
+	at, r := fl.place(f), rest(f)
 	set := &fl.sets[at]
-	i := set.victim(f, r, uint32(gen))
-	s, c := &set[i], &fl.cold[int(at)*ways+i]
+	i := set.victim(f, r, gen)
+	s, c := &set[i], &fl.cold[at*ways+i]
 	n := s.seq.Load()
 	if n&1 != 0 || !s.seq.CompareAndSwap(n, n+1) {
 		return
 	}
-	c.use.Load().Used(uint64(s.hits.Swap(0)))
+	for k := range ways { // and both begin again, or who was used once stayed for ever
+		fl.tell(at, k)
+	}
 	c.use.Store(way.Use)
 	mtu := uint32(way.MTU) << 1
-	if way.Track != nil {
-		k := way.Track
+	if track != nil {
+		k := track // an allocation, of a flow with a Tracker alone
 		c.track.Store(&k)
 		mtu |= 1
 	} else if c.track.Load() != nil {
 		c.track.Store(nil)
 	}
-	s.gen.Store(uint32(gen))
+	s.gen.Store(gen)
 	s.rest.Store(r)
 	s.srcHi.Store(f.SrcHi)
 	s.srcLo.Store(f.SrcLo)
 	s.dstHi.Store(f.DstHi)
 	s.dstLo.Store(f.DstLo)
-	s.near.Store(way.Near)
+	s.near.Store(near)
 	s.mtu.Store(mtu)
 	s.seq.Store(n + 2)
 }

@@ -21,13 +21,6 @@ func (n *Neighbour) Set(m MAC) {
 // Unset says that the resolver is to be asked.
 func (n *Neighbour) Unset() { n.mac.Store(0) }
 
-// Used counts n packets. A nil Neighbour has none.
-func (n *Neighbour) Used(packets uint64) {
-	if n != nil {
-		n.Use.Add(packets)
-	}
-}
-
 // MAC is the link address; false: the resolver is to be asked.
 func (n *Neighbour) MAC() (m MAC, ok bool) {
 	x := n.mac.Load()

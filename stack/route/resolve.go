@@ -72,6 +72,21 @@ func (t *Table) towards(side *bart.Table[*Entry], s *Spec) (*netif.Interface, ne
 	return e.hop.If, e.hop.Src
 }
 
+// ReversePath reports whether packets to src leave by ifp, or with strict false by
+// whatever interface, so that what comes from src may come by it (RFC 3704 §2). The caller is inside
+// an epoch.
+func (t *Table) ReversePath(src netip.Addr, ifp *netif.Interface, strict bool) bool {
+	hop, e := t.Lookup(src)
+	if hop == nil || hop.Flags&(FlagReject|FlagBlackhole) != 0 {
+		return false
+	}
+	if !strict {
+		return true
+	}
+	hop, _ = hop.Through(e, ifp) // of equal routes, any
+	return hop.If == ifp
+}
+
 func (t *Table) find(f func(*netif.Addr) bool) *netif.Addr {
 	for _, ifp := range t.env.Ifs.All() {
 		for _, a := range ifp.Addrs() {
