@@ -140,6 +140,12 @@ func TestFilterAndTranslation(t *testing.T) {
 			}
 		}
 	}
+	if s := r.Filter().States(); len(s) != 1 || s[0].Packets != [4]uint64{5, 5, 5, 5} {
+		t.Errorf("the state has seen %+v", s)
+	}
+	if s := r.NAT().Sessions(0, 0); len(s) != 1 || s[0].PacketsIn != 5 || s[0].PacketsOut != 5 || s[0].BytesOut != 5*33 {
+		t.Errorf("the session has seen %+v", s)
+	}
 	if n := rig.Counter(r.Stack, "ip", "fast forwarded") - fast; n < 7 {
 		t.Errorf("%d of 10 packets took the fast path", n)
 	}

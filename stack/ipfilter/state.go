@@ -303,13 +303,13 @@ func (s *state) admits(w *netif.Work, i *pfil.Info, back bool) bool {
 	if p != i.If && !s.ifs[way].CompareAndSwap(p, i.If) && s.ifs[way].Load() != i.If {
 		return false
 	}
-	s.count(way, i.Pkt.Len())
+	s.count(way, 1, uint64(i.Pkt.Len()))
 	return true
 }
 
-func (s *state) count(way, octets int) {
-	s.pkts[way].Add(1)
-	s.bytes[way].Add(uint64(octets))
+func (s *state) count(way int, packets, octets uint64) {
+	s.pkts[way].Add(packets)
+	s.bytes[way].Add(octets)
 }
 
 // heard is a packet of no connection.
@@ -321,10 +321,19 @@ func (s *state) heard(w *netif.Work, back bool) {
 	}
 }
 
+// seen says when the last packet came.
+func (s *state) seen(now int64) {
+	if s.last.Load() != now {
+		s.last.Store(now)
+	}
+}
+
 // setExpiry has the state end at a time. The timer moves on by itself ([state.tick]);
 // here it is brought forward.
 func (s *state) setExpiry(at int64) {
-	s.expire.Store(at)
+	if s.expire.Load() != at { // the packets of a burst say the same
+		s.expire.Store(at)
+	}
 	if at < s.armed.Load() {
 		t := &s.f.states
 		t.mu.Lock()
@@ -433,7 +442,7 @@ func (t *states) add(w *netif.Work, i *pfil.Info, r *rule) bool {
 	} else {
 		s.expire.Store(w.Now + s.timeout(false))
 	}
-	s.count(way, i.Pkt.Len())
+	s.count(way, 1, uint64(i.Pkt.Len()))
 	if t.enter(s) { // otherwise the two ends spoke at once
 		t.f.stats[dirOf(i.Out)].NewStates.Add(1)
 		t.f.logState(w.Now, s, LogNew)

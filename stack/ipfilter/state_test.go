@@ -187,7 +187,9 @@ func TestTrackerIsTheHooks(t *testing.T) {
 		fast.w.Start(fast.now)
 		got := false
 		if k := ways[back]; k != nil {
-			got = k.Track(fast.w, p)
+			if got = k.Track(fast.w, p); got {
+				k.Passed(1, uint64(p.Len()))
+			}
 		}
 		if got {
 			took++

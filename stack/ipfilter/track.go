@@ -82,7 +82,7 @@ const plainTCP = packet.TCPFin | packet.TCPSyn | packet.TCPRst | packet.TCPAck
 
 // Track is pfil.Tracker.
 func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
-	s, n := t.state, pkt.Len()
+	s := t.state
 	if s == nil {
 		if t.f.states.byID.Len() != 0 { // one may have begun, by a packet that went back
 			if s, _ := t.f.states.of(&t.flow, t.hash); s != nil {
@@ -90,7 +90,6 @@ func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
 			}
 			t.f.states.missed.Add(2)
 		}
-		t.passedBy(n)
 		return true
 	}
 	if s.dead.Load() {
@@ -107,15 +106,35 @@ func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
 		if t.then != nil && !t.then.Track(w, pkt) {
 			return false
 		}
-		s.last.Store(w.Now)
+		s.seen(w.Now)
 		s.setExpiry(w.Now + s.timeout(t.back))
 	}
-	s.count(wayOf(t.back, false), n)
-	s.count(wayOf(t.back, true), n)
-	t.f.states.hits.Add(2)
-	t.f.stats[0].Passed.Add(1)
-	t.f.stats[1].Passed.Add(1)
 	return true
+}
+
+// Passed is pfil.Tracker.
+func (t *tracker) Passed(packets, octets uint64) {
+	f := t.f
+	f.stats[0].Passed.Add(packets)
+	f.stats[1].Passed.Add(packets)
+	if s := t.state; s != nil {
+		s.count(wayOf(t.back, false), packets, octets)
+		s.count(wayOf(t.back, true), packets, octets)
+		f.states.hits.Add(2 * packets)
+		if t.then != nil {
+			t.then.Passed(packets, octets)
+		}
+		return
+	}
+	for d := range t.hits {
+		for _, r := range t.hits[d] {
+			r.Hits.Add(packets)
+			r.Bytes.Add(octets)
+		}
+		if t.noRule[d] {
+			f.stats[d].NoMatch.Add(packets)
+		}
+	}
 }
 
 // tcp takes a segment in twice, as the two hooks would; the second time changes nothing.
@@ -141,21 +160,7 @@ func (t *tracker) tcp(w *netif.Work, pkt *packet.Buf) bool {
 	if t.then != nil && !t.then.Track(w, pkt) {
 		return false // the slow path takes the segment in again, which changes nothing
 	}
-	s.last.Store(w.Now)
+	s.seen(w.Now)
 	s.setExpiry(w.Now + timeout)
 	return true
-}
-
-// passedBy counts a packet with the rules.
-func (t *tracker) passedBy(n int) {
-	for d := range t.hits {
-		for _, r := range t.hits[d] {
-			r.Hits.Add(1)
-			r.Bytes.Add(uint64(n))
-		}
-		if t.noRule[d] {
-			t.f.stats[d].NoMatch.Add(1)
-		}
-		t.f.stats[d].Passed.Add(1)
-	}
 }

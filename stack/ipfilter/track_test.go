@@ -39,6 +39,7 @@ func (c *cache) forward(b []byte, back bool) bool {
 	}
 	if k := c.flows[p.Came]; k != nil && k.Track(c.w, p) {
 		c.took++
+		k.Passed(1, uint64(p.Len()))
 		p.Free()
 		return true
 	}

@@ -5,6 +5,7 @@ import (
 
 	"ionet/stack/netif"
 	"ionet/stack/packet"
+	"ionet/stack/pfil"
 )
 
 // batch is how many packets are on their way through the steps at a time.
@@ -61,9 +62,11 @@ func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []
 		if !ok || !near.If.Up() || p.Headroom() < packet.EtherLen || !p.Fits(int(mtu>>1)) {
 			continue
 		}
+		var track *pfil.Tracker
+		octets := uint64(p.Len())
 		if mtu&1 != 0 {
-			k := fl.cold[n].track.Load()
-			if k == nil || !(*k).Track(w, p) {
+			track = fl.cold[n].track.Load()
+			if track == nil || !(*track).Track(w, p) {
 				continue
 			}
 		}
@@ -74,11 +77,12 @@ func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []
 			packet.IPv4(p.Bytes()).DecTTL()
 		}
 		p.Flags = 0
-		if s != run.flow {
+		if s != run.flow || track != run.track {
 			run.end()
-			run = oneWay{flow: s, near: near}
+			run = oneWay{flow: s, near: near, track: track}
 		}
 		run.n++
+		run.octets += octets
 		packet.PutEther(p.Prepend(packet.EtherLen), mac, near.If.MAC(), typ)
 		w.Transmit(near.If, p)
 		burst[i] = nil
@@ -90,15 +94,20 @@ func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []
 
 // oneWay is packets of one flow that follow each other: they are counted together.
 type oneWay struct {
-	flow *slot
-	near *netif.Neighbour
-	n    uint32
+	flow   *slot
+	near   *netif.Neighbour
+	track  *pfil.Tracker // nil: nobody counts
+	n      uint32
+	octets uint64
 }
 
 func (r *oneWay) end() {
 	if r.n > 0 {
 		r.flow.hits.Add(r.n)
 		r.near.Use.Add(uint64(r.n))
+		if r.track != nil {
+			(*r.track).Passed(uint64(r.n), r.octets)
+		}
 	}
 }
 

@@ -229,6 +229,7 @@ func TestFlows(t *testing.T) {
 			if !k.Track(r.w, p) {
 				t.Fatal("not taken")
 			}
+			k.Passed(1, uint64(p.Len()))
 			p.CompleteCsum()
 			if string(p.Bytes()) != string(got) {
 				t.Fatalf("%x by the fast path, %x by the slow one", p.Bytes(), got)

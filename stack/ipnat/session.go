@@ -343,10 +343,20 @@ func (s *session) timeout(out bool) int64 {
 
 // heard notes a packet of the session.
 func (s *session) heard(now int64, out bool, octets int, tcp bool, flags uint8) {
-	d := dir(out)
-	s.pkts[d].Add(1)
-	s.bytes[d].Add(uint64(octets))
-	s.last.Store(now)
+	s.counted(out, 1, uint64(octets))
+	s.seen(now, out, tcp, flags)
+}
+
+func (s *session) counted(out bool, packets, octets uint64) {
+	s.pkts[dir(out)].Add(packets)
+	s.bytes[dir(out)].Add(octets)
+}
+
+// seen is heard without counting.
+func (s *session) seen(now int64, out, tcp bool, flags uint8) {
+	if s.last.Load() != now { // the packets of a burst say the same
+		s.last.Store(now)
+	}
 	if tcp {
 		s.segment(out, flags)
 	}
@@ -356,7 +366,9 @@ func (s *session) heard(now int64, out bool, octets int, tcp bool, flags uint8) 
 // setExpiry moves the end of the session. The timer, which may go off before it, is moved
 // only when that is to come earlier.
 func (s *session) setExpiry(at int64) {
-	s.expire.Store(at)
+	if s.expire.Load() != at {
+		s.expire.Store(at)
+	}
 	if at >= s.armed.Load() {
 		return
 	}

@@ -108,16 +108,24 @@ func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
 	}
 	c := change{destination, end{}, true, pkt.Csum == packet.CsumPartial}
 	if s := t.in; s != nil {
-		s.heard(w.Now, false, len(b), proto == packet.ProtoTCP, flags)
+		s.seen(w.Now, false, proto == packet.ProtoTCP, flags)
 		c.to = s.in
 		c.apply(b, l4, proto)
-		t.n.count.mapped[0].Add(1)
 	}
 	if s := t.out; s != nil {
-		s.heard(w.Now, true, len(b), proto == packet.ProtoTCP, flags)
+		s.seen(w.Now, true, proto == packet.ProtoTCP, flags)
 		c.side, c.to = source, s.out
 		c.apply(b, l4, proto)
-		t.n.count.mapped[1].Add(1)
 	}
 	return true
+}
+
+// Passed is pfil.Tracker.
+func (t *tracker) Passed(packets, octets uint64) {
+	for d, s := range [...]*session{t.in, t.out} {
+		if s != nil {
+			s.counted(d == 1, packets, octets)
+			t.n.count.mapped[d].Add(packets)
+		}
+	}
 }

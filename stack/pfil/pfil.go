@@ -40,6 +40,9 @@ type Tracker interface {
 	// which is no fragment, has no options and is of that flow. false: the hooks
 	// must be asked; pkt is as it was.
 	Track(w *netif.Work, pkt *packet.Buf) bool
+	// Passed counts packets, and their octets from the IP header on, that Track has let
+	// through: once for those of a burst that follow each other.
+	Passed(packets, octets uint64)
 }
 
 // Hook is a place for a filter, one a stack, read by every burst.
