@@ -41,6 +41,7 @@ func newEngine(log *slog.Logger, p paths, o *Options, t *TCPIP) (*engine, error)
 		node string
 		to   string
 	}{{t.Forward, "net.inet.ip.forwarding", "1"}, {t.Forward6, "net.inet6.ip6.forwarding", "1"}, {t.Forward6, "net.inet6.ip6.accept_rtadv", "0"},
+		{t.StrictRFC, "net.inet.tcp.strict_rfc", "1"},
 		{!t.FastForward, "net.inet.ip.maxflows", "0"}, {!t.FastForward, "net.inet6.ip6.maxflows", "0"}} {
 		if f.on && err == nil {
 			_, err = h.Engine().Env.MIB.Set(f.node, f.to)

@@ -38,6 +38,8 @@ func (s *server) mountType(typ string) bool {
 
 func (s *server) mount(q protocol.MountRequest) (ifname string, notices []string, err error) {
 	switch {
+	case q.Type == "tcpip":
+		return "", nil, errf(unix.EOPNOTSUPP, "%s: modules of the stack cannot be loaded yet, and nothing is filtered; drivers are mounted with -T io-net", q.Module)
 	case !s.mountType(q.Type):
 		return "", nil, errf(unix.EINVAL, "mount type %q is not served here; io-net is", q.Type)
 	case isProtocol(q.Module):

@@ -102,7 +102,7 @@ var tcpipOptions = []tcpipOption{
 	numOption("stacksize", func(o *TCPIP) *int { return &o.StackSize }, func(o *TCPIP, n int64) {
 		o.StackSize = clamp(n, defaultStackSize, 1<<30)
 	}).inert("the stacks of threads grow by themselves"),
-	flagOption("strict_rfc", func(o *TCPIP) *bool { return &o.StrictRFC }).inert("TCP is not here yet"),
+	flagOption("strict_rfc", func(o *TCPIP) *bool { return &o.StrictRFC }).noted("net.inet.tcp.strict_rfc"),
 	numOption("threads_incr", func(o *TCPIP) *int { return &o.ThreadsIncr }, func(o *TCPIP, n int64) { o.ThreadsIncr = clamp(n, 4, 1<<16) }),
 	numOption("threads_max", func(o *TCPIP) *int { return &o.ThreadsMax }, func(o *TCPIP, n int64) {
 		o.ThreadsMax = max(clamp(n, 4, 1<<14), o.ThreadsMin)

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"ionet/test/need"
 	"ionet/test/play"
@@ -93,20 +93,23 @@ func (h *gatewayHost) pings(to string, more ...string) string {
 	return r.Out + r.Err
 }
 
-// watch has tcpdump write what matches filter on the host's link while f runs,
-// and answers its lines.
+// watch has tcpdump tell what matches filter on the host's link while f runs, and answers its
+// lines. An echo of its own, to all nodes of the link, says when everything before it has been told.
 func (h *gatewayHost) watch(filter string, f func()) []string {
 	h.T.Helper()
 	tcpdump := need.Command(h.T, "tcpdump", "tcpdump")
-	file := filepath.Join(h.Dir, "watch.pcap")
-	j := h.Begin(nil, tcpdump, "-i", "tap0", "-n", "-U", "--immediate-mode", "-Z", "root", "-w", file, filter)
-	j.Says("listening on tap0")
+	const mark = `payload length: 1119\).*ICMP6, echo request`
+	j := h.Serves("listening on tap0.*\n", tcpdump, "-i", "tap0", "-n", "-l", "-v", "--immediate-mode", "-Z", "root",
+		"("+filter+") or (ip6 and dst ff02::1 and ip6[4:2] == 1119)")
 	f()
-	time.Sleep(200 * time.Millisecond) // what was just received is on its way to the file
+	h.pings("ff02::1%tap0", "-s", "1111")
+	j.Says(mark)
+	out := j.Err.String()
 	_ = j.Cmd.Process.Signal(os.Interrupt)
 	j.Wait()
-	out := strings.TrimSpace(h.Must(tcpdump, "-n", "-v", "-r", file))
-	if out == "" {
+	out = out[strings.Index(out, "listening on"):]
+	_, out, _ = strings.Cut(out, "\n")
+	if out = strings.TrimSpace(out[:regexp.MustCompile(".*" + mark).FindStringIndex(out)[0]]); out == "" {
 		return nil
 	}
 	return strings.Split(out, "\n")

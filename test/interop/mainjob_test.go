@@ -80,6 +80,24 @@ func TestMainJobSlowForwarding(t *testing.T) {
 	}
 }
 
+// Options of the protocol act on the node that they name, and a module that cannot be loaded says so.
+func TestProtocolOptionsAct(t *testing.T) {
+	u := play.NewUser(t)
+	prefix := filepath.Join(u.Dir, "ionet")
+	if r := u.Ionet(prefix, "-ptcpip", "forward,fastforward=0,strict_rfc"); strings.Contains(r.Err, "no effect") {
+		t.Errorf("io-net says %q", r.Err)
+	}
+	for node, want := range map[string]string{"net.inet.ip.maxflows": "0", "net.inet6.ip6.maxflows": "0", "net.inet.ip.forwarding": "1", "net.inet.tcp.strict_rfc": "1"} {
+		if got := u.Must("sysctl", "-n", node); got != want+"\n" {
+			t.Errorf("%s is %q, want %s", node, got, want)
+		}
+	}
+	play.WantLines(t, "netstat -s", u.Must("netstat", "-s", "-p", "ip"), "\t0 packets forwarded (0 packets fast forwarded)\n")
+	if r := u.Try("mount", "-Ttcpip", "lsm-ipfilter.so"); r.Status != 1 || !strings.Contains(r.Err, "cannot be loaded yet, and nothing is filtered") {
+		t.Errorf("mount: status %d, %q", r.Status, r.Err)
+	}
+}
+
 func TestFourStacksOnOneWire(t *testing.T) {
 	u := play.NewUser(t)
 	wire := filepath.Join(u.Dir, "w")
