@@ -61,7 +61,7 @@ func TestFilterAndFastPath(t *testing.T) {
 	if n := again(5); n != 5 || fast() != was+4 {
 		t.Errorf("%d of 5 packets came through, %d of them fast; want 4", n, fast()-was)
 	}
-	if s := f.States(); len(s) != 1 || s[0].Packets != [4]uint64{5, 5} {
+	if s := f.States(0, 0); len(s) != 1 || s[0].Packets != [4]uint64{5, 5} {
 		t.Errorf("%+v", s)
 	}
 	f.FlushStates(true)
@@ -140,7 +140,7 @@ func TestFilterAndTranslation(t *testing.T) {
 			}
 		}
 	}
-	if s := r.Filter().States(); len(s) != 1 || s[0].Packets != [4]uint64{5, 5, 5, 5} {
+	if s := r.Filter().States(0, 0); len(s) != 1 || s[0].Packets != [4]uint64{5, 5, 5, 5} {
 		t.Errorf("the state has seen %+v", s)
 	}
 	if s := r.NAT().Sessions(0, 0); len(s) != 1 || s[0].PacketsIn != 5 || s[0].PacketsOut != 5 || s[0].BytesOut != 5*33 {

@@ -78,7 +78,7 @@ func ipfState(frames ...[]byte) func(*rig.Rig) string {
 		f := load(r, ipfKeep)
 		defer f.FlushStates(true) // a day is longer than the rig waits
 		r.SendWire(frames...)
-		all := f.States()
+		all := f.States(0, 0)
 		if len(all) == 0 {
 			return "no state"
 		}

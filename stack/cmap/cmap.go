@@ -147,15 +147,26 @@ func (m *Map[V]) Remove(hash uint64, v V) bool {
 
 // All calls f for every value, in no meaning order but the same for the same
 // history, until it answers false.
-func (m *Map[V]) All(f func(V) bool) {
+func (m *Map[V]) All(f func(V) bool) { m.From(0, f) }
+
+// From is All behind the first skip values, which are passed over by buckets: in a map
+// that does not change, pages of it are all of it.
+func (m *Map[V]) From(skip int, f func(V) bool) {
 	s := *m.slots.Load()
 	for i := range s {
-		if p := s[i].p.Load(); p != nil {
-			for _, e := range *p {
-				if !f(e.v) {
-					return
-				}
+		p := s[i].p.Load()
+		if p == nil {
+			continue
+		}
+		if skip >= len(*p) {
+			skip -= len(*p)
+			continue
+		}
+		for _, e := range (*p)[skip:] {
+			if !f(e.v) {
+				return
 			}
 		}
+		skip = 0
 	}
 }

@@ -67,6 +67,17 @@ func TestAgainstAMap(t *testing.T) {
 					want = append(want, vs...)
 				}
 				m.All(func(v int) bool { all = append(all, v); return true })
+				var paged []int
+				for size := rapid.IntRange(1, 9).Draw(t, "page"); ; {
+					was := len(paged)
+					m.From(was, func(v int) bool { paged = append(paged, v); return len(paged) < was+size })
+					if len(paged) == was {
+						break
+					}
+				}
+				if !slices.Equal(paged, all) {
+					t.Fatalf("by pages: %v, want %v", paged, all)
+				}
 				slices.Sort(all)
 				slices.Sort(want)
 				if !slices.Equal(all, want) || m.Len() != len(want) {

@@ -88,7 +88,7 @@ func TestNewConnectionOfTheSameEnds(t *testing.T) {
 	r.wantPhase("10/10")
 	r.want("a SYN after the end", r.forth(c2s(syn, 5_000_000, 0, 0)), true)
 	r.wantPhase("2/0")
-	if n := len(r.States()); n != 1 {
+	if n := len(r.States(0, 0)); n != 1 {
 		t.Errorf("%d states, want 1", n)
 	}
 }
@@ -180,7 +180,7 @@ func TestQueries(t *testing.T) {
 	r.want("an echo reply of that number", r.back(ip4(outer, inner, packet.ProtoICMP, m(0, 7))), false)
 	r.want("a timestamp back", r.back(ip4(outer, inner, packet.ProtoICMP, m(13, 7))), false)
 	r.want("its reply", r.back(ip4(outer, inner, packet.ProtoICMP, m(14, 7))), true)
-	if ttl := r.States()[0].TTL; ttl != 6*second {
+	if ttl := r.States(0, 0)[0].TTL; ttl != 6*second {
 		t.Errorf("an answered query is known for %d s, want 6", ttl/second)
 	}
 }
@@ -267,6 +267,22 @@ func TestExhaustion(t *testing.T) {
 		t.Errorf("%d states, %d evicted; want %d of both", s.Active, s.Evicted, all)
 	}
 	r.want("the connection", r.forth(c2s(ack, 101, 201, 10)), true)
+	seen := map[string]bool{}
+	for n := 0; ; n += 150 {
+		page := r.States(n, 150)
+		for _, s := range page {
+			seen[fmt.Sprint(s.Src, s.Sport)] = true
+		}
+		if len(page) < 150 {
+			break
+		}
+	}
+	if len(seen) != all {
+		t.Errorf("pages of 150 are %d states, want %d", len(seen), all)
+	}
+	if first, far := testing.AllocsPerRun(5, func() { r.States(0, 150) }), testing.AllocsPerRun(5, func() { r.States(all-150, 150) }); far > first {
+		t.Errorf("the last page costs %v allocations, the first one %v", far, first)
+	}
 }
 
 // Packets, edits, flushes and readers at once: for the race detector, and for the books.

@@ -23,7 +23,7 @@ func talk(r *rig) {
 
 func sortedStates(r *rig) []string {
 	var all []string
-	for _, s := range r.States() {
+	for _, s := range r.States(0, 0) {
 		all = append(all, fmt.Sprintf("%+v", s))
 	}
 	slices.Sort(all)
@@ -85,8 +85,8 @@ func TestRestoreRefuses(t *testing.T) {
 		if err == nil || n != 0 || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %d, %v; want an error with %q", name, n, err, tc.want)
 		}
-		if len(b.States()) != 0 {
-			t.Fatalf("%s: %d states have come", name, len(b.States()))
+		if len(b.States(0, 0)) != 0 {
+			t.Fatalf("%s: %d states have come", name, len(b.States(0, 0)))
 		}
 	}
 }
@@ -103,7 +103,7 @@ func FuzzRestore(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := newRig(t)
 		n, err := r.Restore(b)
-		if got := len(r.States()); got != n || err != nil && n != 0 {
+		if got := len(r.States(0, 0)); got != n || err != nil && n != 0 {
 			t.Fatalf("%d states of %d, %v", got, n, err)
 		}
 		r.back(seg(outer, inner, 80, 9, ack, 201, 101, 1000, 10))
@@ -111,7 +111,7 @@ func FuzzRestore(f *testing.F) {
 		o := newRig(t)
 		o.now = r.now
 		live := 0
-		for _, s := range r.States() {
+		for _, s := range r.States(0, 0) {
 			if s.TTL > 0 {
 				live++
 			}

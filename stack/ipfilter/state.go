@@ -606,14 +606,15 @@ type StateInfo struct {
 	Age, TTL     int64 // nanoseconds since it began, until it ends
 }
 
-// States describe the states, in no order.
-func (f *Filter) States() (all []StateInfo) {
+// States describe up to limit states behind the first skip, in no order; limit 0: all.
+// Of states that come or go between two pages, some may be in both or in neither.
+func (f *Filter) States(skip, limit int) (some []StateInfo) {
 	now := f.env.Now()
-	f.states.byID.All(func(s *state) bool {
-		all = append(all, s.info(now))
-		return true
+	f.states.byID.From(max(skip, 0), func(s *state) bool {
+		some = append(some, s.info(now))
+		return len(some) != limit
 	})
-	return all
+	return some
 }
 
 func (s *state) info(now int64) StateInfo {

@@ -40,7 +40,7 @@ func (r *rig) want(what string, got, want bool) {
 }
 
 func (r *rig) phase() string {
-	for _, s := range r.States() {
+	for _, s := range r.States(0, 0) {
 		return fmt.Sprintf("%d/%d", s.TCP[0], s.TCP[1])
 	}
 	return "none"
@@ -131,7 +131,7 @@ func TestFullTable(t *testing.T) {
 		r.want("a question", r.forth(datagram(inner, outer, uint16(2000+n), 53)), true)
 		r.want("the first question again", r.forth(datagram(inner, outer, 2000, 53)), true)
 	}
-	if n := len(r.States()); n != 100 {
+	if n := len(r.States(0, 0)); n != 100 {
 		t.Errorf("%d states, want 100", n)
 	}
 	r.want("the answer to the first question, which goes on", r.back(datagram(outer, inner, 53, 2000)), true)
@@ -212,7 +212,7 @@ func TestTrackerIsTheHooks(t *testing.T) {
 				seq += uint32(size)
 			}
 		}
-		if a, b := fmt.Sprint(fast.States()), fmt.Sprint(slow.States()); a != b {
+		if a, b := fmt.Sprint(fast.States(0, 0)), fmt.Sprint(slow.States(0, 0)); a != b {
 			t.Fatalf("packet %d:\n%s, the hooks have\n%s", n, a, b)
 		}
 	}
