@@ -6,6 +6,8 @@ import (
 
 	"ionet/stack/ipfilter"
 	"ionet/stack/ipnat"
+	"ionet/stack/packet"
+	"ionet/stack/socket"
 )
 
 // LoadFilter hangs a packet filter and its address translation, both without rules, into the stack. It is a control
@@ -17,7 +19,7 @@ func (s *Stack) LoadFilter() (*ipfilter.Filter, error) {
 		return nil, syscall.EEXIST
 	}
 	var f *ipfilter.Filter
-	nat := ipnat.New(s.Env, ipnat.Config{Pool: func(name string, ip netip.Addr) bool { return f.InPool(name, ip) }})
+	nat := ipnat.New(s.Env, ipnat.Config{Pool: func(name string, ip netip.Addr) bool { return f.InPool(name, ip) }, InUse: s.inUse})
 	c := ipfilter.Config{Translator: nat}
 	c.Nets[0] = s.Inet
 	if s.Inet6 != nil {
@@ -26,6 +28,7 @@ func (s *Stack) LoadFilter() (*ipfilter.Filter, error) {
 	f = ipfilter.New(s.Env, c)
 	s.filter.Store(f)
 	s.nat.Store(nat)
+	s.avoid(nat)
 	s.hook.Set(f)
 	s.forgetFlows()
 	return f, nil
@@ -43,8 +46,74 @@ func (s *Stack) UnloadFilter() error {
 	s.forgetFlows()
 	s.filter.Store(nil)
 	f.Close()
+	s.avoid(nil)
 	s.nat.Swap(nil).Close()
 	return nil
+}
+
+// ends finds the sockets of a protocol by their ends; nil: it has no ports.
+func (s *Stack) ends(proto uint8) interface {
+	Uses(local, foreign socket.Addr) bool
+	Avoid(f func(socket.Addr, socket.Versions) bool)
+} {
+	switch proto {
+	case packet.ProtoTCP:
+		return s.TCP
+	case packet.ProtoUDP:
+		return s.UDP
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		return s.Ping
+	}
+	return nil
+}
+
+// inUse is ipnat.Config.InUse.
+func (s *Stack) inUse(proto uint8, local, remote netip.AddrPort) bool {
+	e := s.ends(proto)
+	if e == nil || !s.owns(local.Addr()) {
+		return false
+	}
+	return e.Uses(socket.Addr{IP: local.Addr(), Port: local.Port()}, socket.Addr{IP: remote.Addr(), Port: remote.Port()})
+}
+
+// owns reports whether an address is one of ours.
+func (s *Stack) owns(ip netip.Addr) bool {
+	if ip.Is4() {
+		return s.Inet.Local(ip) != nil
+	}
+	return s.Inet6 != nil && s.Inet6.Local(ip) != nil
+}
+
+// avoid keeps ephemeral ports of sockets and echoes away from what nat, unless that is nil, has
+// chosen at our addresses.
+func (s *Stack) avoid(nat *ipnat.NAT) {
+	for _, proto := range []uint8{packet.ProtoTCP, packet.ProtoUDP, packet.ProtoICMP} {
+		var f func(socket.Addr, socket.Versions) bool
+		if nat != nil {
+			f = func(a socket.Addr, v socket.Versions) bool {
+				if a.IP.IsValid() {
+					return nat.Uses(family(proto, a.IP), netip.AddrPortFrom(a.IP, a.Port))
+				}
+				for _, ifp := range s.Env.Ifs.All() {
+					for _, own := range ifp.Addrs() {
+						if socket.VersionOf(own.Addr)&v != 0 && nat.Uses(family(proto, own.Addr), netip.AddrPortFrom(own.Addr, a.Port)) {
+							return true
+						}
+					}
+				}
+				return false
+			}
+		}
+		s.ends(proto).Avoid(f)
+	}
+}
+
+// family is the protocol of an address's family: ICMP has one for each.
+func family(proto uint8, ip netip.Addr) uint8 {
+	if proto == packet.ProtoICMP && ip.Is6() {
+		return packet.ProtoICMPv6
+	}
+	return proto
 }
 
 // Filter is the packet filter, or nil.

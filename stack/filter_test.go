@@ -184,3 +184,59 @@ func TestReversePathOfEqualRoutes(t *testing.T) {
 		})
 	}
 }
+
+// Ports of sockets and those that translation chooses at our addresses keep out of each other's way.
+func TestTranslationAndSockets(t *testing.T) {
+	r := rig.New(t)
+	r.Sysctl("net.inet.ip.forwarding", "1")
+	across("10.0.0.2", "10.0.1.2", 1)(r)
+	en1 := r.Env.Ifs.ByName("en1")
+	load(r, "pass in all")
+	translate(r, "map en1 10.0.0.0/24 -> 0/32 portmap udp 40000:40001\nmap en1 10.0.1.0/24 -> 0/32 portmap udp 50000:50000\nrdr en1 0/32 port 53 -> 10.0.0.2 udp")
+	s := r.UDP("10.0.1.1:40000")
+	wild := r.UDP("10.0.1.1:53")
+	if err := wild.Connect("10.0.1.2:99"); err != nil {
+		t.Fatal(err)
+	}
+	r.Sent()
+	sport := func() (ports []uint16) {
+		for _, f := range r.Sent() {
+			ports = append(ports, binary.BigEndian.Uint16(f[packet.EtherLen+packet.IPv4Len:]))
+		}
+		return ports
+	}
+	send := func(from, to string, p, q uint16) {
+		mac, peer, ifp := rig.Me, rig.Peer, r.If
+		if from == "10.0.1.2" {
+			mac, peer, ifp = rig.Me1, rig.Peer1, en1
+		}
+		r.SendOn(ifp, rig.IP{Src: from, Dst: to, Proto: packet.ProtoUDP, Data: rig.Datagram(from, to, p, q, "x")}.FrameTo(mac, peer))
+	}
+	send("10.0.0.2", "10.0.1.2", 40000, 7)
+	if p := sport(); len(p) != 1 || p[0] != 40001 {
+		t.Errorf("ports %d, want 40001: the other one is a socket's", p)
+	}
+	if err := s.SendTo("10.0.1.2:7", "mine"); err != nil {
+		t.Fatal(err)
+	}
+	if p := sport(); len(p) != 1 || p[0] != 50000 {
+		t.Errorf("the socket's own traffic leaves from ports %d, want 50000", p)
+	}
+	send("10.0.1.2", "10.0.1.1", 7, 50000)
+	if got := s.Get(); got != "10.0.1.2:7: x" {
+		t.Errorf("the answer is %q", got)
+	}
+	send("10.0.1.2", "10.0.1.1", 99, 53)
+	if got := wild.Get(); got != "10.0.1.2:99: x" {
+		t.Errorf("a connected socket behind the port of a redirection gets %q", got)
+	}
+	r.Sysctl("net.inet.ip.anonportmin", "40001")
+	r.Sysctl("net.inet.ip.anonportmax", "40002")
+	for range 8 {
+		a := r.UDP("10.0.1.1:0")
+		if p := a.Local().Port; p != 40002 {
+			t.Errorf("port %d, want 40002: the other one is a translation's", p)
+		}
+		a.Close()
+	}
+}

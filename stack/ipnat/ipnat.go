@@ -40,12 +40,17 @@ var cntBad = mib.NewCounter("ipnat", "bad nat", "# packet{s} that no session cou
 type Config struct {
 	// Pool reports whether the pool of that name holds an address; nil: there are no pools.
 	Pool func(name string, a netip.Addr) bool
+	// InUse reports whether a socket of this stack has the local end, with that remote one,
+	// or, if that is not valid, on whatever terms; the port of an echo is its identifier,
+	// the remote one's 0. It is called with the table of sessions locked. nil: there are no sockets.
+	InUse func(proto uint8, local, remote netip.AddrPort) bool
 }
 
 // NAT is one stack's translator. It is a [pfil.Translator].
 type NAT struct {
 	env   *netif.Env
 	pool  func(string, netip.Addr) bool
+	inUse func(uint8, netip.AddrPort, netip.AddrPort) bool
 	gen   atomic.Uint64
 	rules atomic.Pointer[ruleset]
 	table table
@@ -59,7 +64,7 @@ type NAT struct {
 
 // New makes a translator without rules.
 func New(env *netif.Env, c Config) *NAT {
-	n := &NAT{env: env, pool: c.Pool}
+	n := &NAT{env: env, pool: c.Pool, inUse: c.InUse}
 	n.gen.Store(uint64(env.Rand32())) // another translator's generation was another one
 	n.rules.Store(compile(nil))
 	n.table.init(n)
@@ -114,6 +119,9 @@ func (n *NAT) translate(w *netif.Work, i *pfil.Info) pfil.Verdict {
 				return n.hairpin(w, i, &p)
 			}
 			r = o.rule
+		}
+		if !i.Out && n.connected(&p) {
+			return pfil.Untouched
 		}
 		if r.stateless() {
 			return n.prefix(w, r, i)

@@ -107,7 +107,7 @@ func (n *NAT) atAddr(r *rule, i *pfil.Info, s *session) bool {
 		m = nil
 	}
 	if m == nil {
-		if (!i.Echo() || !n.table.others(s)) && n.table.add(s) {
+		if (!i.Echo() || !n.table.others(s) && !n.local(s)) && n.table.add(s) {
 			return true
 		}
 		if !i.Echo() {
@@ -129,7 +129,7 @@ func (n *NAT) atAddr(r *rule, i *pfil.Info, s *session) bool {
 func (n *NAT) inRange(r *rule, s *session, lo, hi uint32) bool {
 	if p := uint32(s.in.port); p >= lo && p <= hi && !r.Sequential {
 		s.out.port = s.in.port
-		if !n.table.others(s) && n.table.add(s) {
+		if !n.table.others(s) && !n.local(s) && n.table.add(s) {
 			return true
 		}
 	}
@@ -149,7 +149,7 @@ func (n *NAT) inRange(r *rule, s *session, lo, hi uint32) bool {
 				break
 			}
 			s.out.port = uint16(p)
-			if o := s.outside(); n.table.taken(&o, false) || n.table.others(s) {
+			if o := s.outside(); n.table.taken(&o, false) || n.table.others(s) || n.local(s) {
 				continue
 			}
 			return n.table.add(s)

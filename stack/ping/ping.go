@@ -91,6 +91,17 @@ func (g *Ping) tableOf(v6 bool) *socket.PCBTable {
 // PCBs are the control blocks, for netstat.
 func (g *Ping) PCBs() []*socket.PCB { return append(g.table.All(), g.table6.All()...) }
 
+// Uses is [socket.PCBTable.Uses]; an identifier is the port of the local end.
+func (g *Ping) Uses(local, foreign socket.Addr) bool {
+	return g.tableOf(local.IP.Is6()).Uses(local, foreign)
+}
+
+// Avoid is [socket.PCBTable.Avoid].
+func (g *Ping) Avoid(f func(socket.Addr, socket.Versions) bool) {
+	g.table.Avoid(f)
+	g.table6.Avoid(f)
+}
+
 // pcb is the control block of one socket.
 type pcb struct {
 	socket.PCB

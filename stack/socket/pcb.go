@@ -99,6 +99,8 @@ type PCBTable struct {
 	Busy    func(Ends, Versions) bool
 	Streams bool
 
+	elsewhere atomic.Pointer[func(Addr, Versions) bool]
+
 	mu    sync.Mutex // writers
 	key   uint64     // secret, so that no stranger chooses a bucket
 	key6  uint64     // of IPv6 addresses
@@ -269,9 +271,10 @@ func (t *PCBTable) Bind(p *PCB, local Addr, ports Ports) error {
 func (t *PCBTable) pick(p *PCB, local Addr, ports Ports, conflict func(Addr) bool) (uint16, bool) {
 	n := int(ports.Max) - int(ports.Min) + 1
 	first := int(ports.Rand() % uint32(n))
+	elsewhere := t.elsewhere.Load()
 	for i := 0; i < n; i++ {
 		local.Port = ports.Min + uint16((first+i)%n)
-		if !conflict(local) {
+		if !conflict(local) && (elsewhere == nil || !(*elsewhere)(local, p.versions(local.IP))) {
 			return local.Port, true
 		}
 	}
@@ -317,6 +320,41 @@ func (t *PCBTable) inUse(p *PCB, a Addr, v Versions) bool {
 		return false
 	}
 	return t.uses.Has(a, v) || t.Busy != nil && t.Busy(Ends{Local: a}, v)
+}
+
+// Avoid has f asked which local ends an ephemeral port must not make, since somebody
+// besides the sockets has them (NAT): of an address, or without one of these versions.
+// f takes no lock. nil: nobody has.
+func (t *PCBTable) Avoid(f func(Addr, Versions) bool) {
+	if f == nil {
+		t.elsewhere.Store(nil)
+		return
+	}
+	t.elsewhere.Store(&f)
+}
+
+// Uses reports whether a block, or one that was here until lately, has the local end, with
+// that foreign one, or, if that has no address, on whatever terms: on the wildcard too.
+func (t *PCBTable) Uses(local, foreign Addr) bool {
+	if foreign.IP.IsValid() {
+		return t.LookupConn(t.connHash(local, foreign), local, foreign, 0) != nil
+	}
+	v := VersionOf(local.IP)
+	h := t.portHash(local.Port)
+	b := t.ports.Bucket(h)
+	for i := 0; i < b.Len(); i++ {
+		k, p := b.At(i)
+		if k != h {
+			continue
+		}
+		if e := p.Ends(); e.Local == local || e.Local.Port == local.Port && !e.Local.IP.IsValid() && Versions(p.vers.Load())&v != 0 {
+			return true
+		}
+	}
+	t.mu.Lock()
+	light := t.uses.Has(local, v)
+	t.mu.Unlock()
+	return light || t.Busy != nil && t.Busy(Ends{Local: local}, v)
 }
 
 // Adopt gives a block that has just been made for a connection of a listening

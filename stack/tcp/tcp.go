@@ -241,6 +241,12 @@ func (t *TCP) Close(w *netif.Work) {
 	}
 }
 
+// Uses is [socket.PCBTable.Uses].
+func (t *TCP) Uses(local, foreign socket.Addr) bool { return t.table.Uses(local, foreign) }
+
+// Avoid is [socket.PCBTable.Avoid].
+func (t *TCP) Avoid(f func(socket.Addr, socket.Versions) bool) { t.table.Avoid(f) }
+
 // limiter lets a number of events a second pass.
 type limiter struct {
 	// rand, if set, makes that number a different one each second, from half the

@@ -75,6 +75,12 @@ func (u *UDP) Over(v6 bool, n socket.Network) { u.nets.Over(v6, n) }
 // PCBs are the control blocks, for netstat.
 func (u *UDP) PCBs() []*socket.PCB { return u.table.All() }
 
+// Uses is [socket.PCBTable.Uses].
+func (u *UDP) Uses(local, foreign socket.Addr) bool { return u.table.Uses(local, foreign) }
+
+// Avoid is [socket.PCBTable.Avoid].
+func (u *UDP) Avoid(f func(socket.Addr, socket.Versions) bool) { u.table.Avoid(f) }
+
 // pcb is the control block of one socket.
 type pcb struct {
 	socket.PCB
