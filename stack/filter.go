@@ -29,6 +29,14 @@ func (s *Stack) LoadFilter() (*ipfilter.Filter, error) {
 	s.filter.Store(f)
 	s.nat.Store(nat)
 	s.avoid(nat)
+	s.deaf = s.Subscribe(func(e Event) {
+		switch e.Kind {
+		case IfDeparted:
+			nat.Departed(e.If)
+		case AddrRemoved:
+			nat.AddrRemoved(e.If, e.Addr.Addr)
+		}
+	})
 	s.hook.Set(f)
 	s.forgetFlows()
 	return f, nil
@@ -47,6 +55,7 @@ func (s *Stack) UnloadFilter() error {
 	s.filter.Store(nil)
 	f.Close()
 	s.avoid(nil)
+	s.deaf()
 	s.nat.Swap(nil).Close()
 	return nil
 }

@@ -240,3 +240,36 @@ func TestTranslationAndSockets(t *testing.T) {
 		a.Close()
 	}
 }
+
+// Translations end with their interface, and with the address that was the interface's own.
+func TestTranslationAndInterfaces(t *testing.T) {
+	r := rig.New(t)
+	r.Sysctl("net.inet.ip.forwarding", "1")
+	across("10.0.0.2", "10.0.1.2", 1)(r)
+	en1 := r.Env.Ifs.ByName("en1")
+	load(r, "pass in all")
+	translate(r, "map en1 10.0.0.0/24 -> 0/32")
+	begin := func() {
+		r.SendWire(rig.IP{Src: "10.0.0.2", Dst: "10.0.1.2", Proto: packet.ProtoUDP, Data: rig.Datagram("10.0.0.2", "10.0.1.2", 5, 53, "x")}.FrameTo(rig.Me, rig.Peer))
+	}
+	begin()
+	n, orphans := r.NAT().Stats().InUse, r.NAT().Stats().Orphaned
+	r.Addr(en1, "10.0.1.9/24")
+	if err := r.DelAddr(en1, netip.MustParseAddr("10.0.1.1")); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.NAT().Stats(); n != 1 || s.InUse != 0 || s.Orphaned != orphans+1 {
+		t.Errorf("%d sessions, and without the address %+v", n, s)
+	}
+	begin()
+	n = r.NAT().Stats().InUse
+	if err := r.RemoveInterface(en1); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.NAT().Stats(); n != 1 || s.InUse != 0 {
+		t.Errorf("%d sessions, and without the interface %+v", n, s)
+	}
+	if err := r.UnloadFilter(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -80,6 +80,7 @@ type Stack struct {
 	hook   pfil.Hook
 	filter atomic.Pointer[ipfilter.Filter]
 	nat    atomic.Pointer[ipnat.NAT]
+	deaf   func() // ends the translation's subscription; under ctl
 
 	lastID  atomic.Uint64
 	sockets atomic.Int64

@@ -98,11 +98,16 @@ func (e *fragment) end() {
 	}
 }
 
-func (f *frags) flush() {
+func (f *frags) flush(chosen func(*fragment) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all []*fragment
-	f.m.All(func(e *fragment) bool { all = append(all, e); return true })
+	f.m.All(func(e *fragment) bool {
+		if chosen(e) {
+			all = append(all, e)
+		}
+		return true
+	})
 	for _, e := range all {
 		e.end()
 	}

@@ -77,7 +77,7 @@ func New(env *netif.Env, c Config) *NAT {
 // Close ends every session: their timers belong to the stack.
 func (n *NAT) Close() {
 	n.table.flush(func(*session) bool { return true })
-	n.frags.flush()
+	n.frags.flush(func(*fragment) bool { return true })
 }
 
 // Generation is pfil.Translator.

@@ -41,7 +41,7 @@ const (
 // addrs are the outer addresses of a map rule: the first, and how many.
 func (r *rule) addrs(i *pfil.Info) (first end, n uint64, ok bool) {
 	to := r.To
-	if to.Addr().IsUnspecified() && to.Bits() == to.Addr().BitLen() && !r.ToEnd.IsValid() {
+	if isOwn(to) && !r.ToEnd.IsValid() {
 		a, ok := own(i.If, i.V6)
 		return endOf(a, 0), 1, ok
 	}

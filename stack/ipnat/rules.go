@@ -322,7 +322,7 @@ func (n *NAT) Edit(ops []Op) error {
 	n.gen.Add(1)
 	n.table.flush(func(s *session) bool { return sessions || s.rule.Purge && slices.Contains(gone, s.rule) })
 	if sessions {
-		n.frags.flush()
+		n.frags.flush(func(*fragment) bool { return true })
 	}
 	return nil
 }

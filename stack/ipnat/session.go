@@ -437,9 +437,13 @@ func (n *NAT) begin(w *netif.Work, r *rule, i *pfil.Info, p *pair, o *session) *
 	if old := t.find(p, i.If, i.Out); old != nil { // another packet was faster
 		return old
 	}
+	if i.If.Gone() { // and Departed has been here
+		return nil
+	}
 	t.room(n.env.MIB.Int(nodeMax))
 	ok := false
 	if i.Out {
+		t.moved(p)
 		s.in = p.our
 		ok = n.outer(r, i, s)
 	} else if s.out = p.our; o != nil {

@@ -12,6 +12,7 @@ type counters struct {
 	mapped                                  [2]atomic.Uint64 // in, out
 	added, expired, evicted, bad, exhausted atomic.Uint64
 	icmp, badICMP, frags, badFrag, fragFull atomic.Uint64
+	orphaned                                atomic.Uint64
 }
 
 // Stats is what ipnat -s shows.
@@ -20,6 +21,7 @@ type Stats struct {
 	Added               uint64 // sessions
 	Expired             uint64
 	Evicted             uint64 // they made room
+	Orphaned            uint64 // their interface has gone, or its address that they had, or the way leads elsewhere
 	Bad                 uint64 // packets that no session could be made for
 	Exhausted           uint64 // of these: no port was free
 	ICMP, BadICMP       uint64 // errors translated; refused
@@ -32,7 +34,7 @@ type Stats struct {
 func (n *NAT) Stats() Stats {
 	c := &n.count
 	return Stats{MappedIn: c.mapped[0].Load(), MappedOut: c.mapped[1].Load(), Added: c.added.Load(), Expired: c.expired.Load(),
-		Evicted: c.evicted.Load(), Bad: c.bad.Load(), Exhausted: c.exhausted.Load(), ICMP: c.icmp.Load(), BadICMP: c.badICMP.Load(),
+		Evicted: c.evicted.Load(), Orphaned: c.orphaned.Load(), Bad: c.bad.Load(), Exhausted: c.exhausted.Load(), ICMP: c.icmp.Load(), BadICMP: c.badICMP.Load(),
 		Frags: c.frags.Load(), BadFrags: c.badFrag.Load(), FragFull: c.fragFull.Load(), InUse: n.table.len(), Rules: len(n.rules.Load().all)}
 }
 
