@@ -6,9 +6,12 @@ import (
 
 	"ionet/stack/ipfilter"
 	"ionet/stack/ipnat"
+	"ionet/stack/mib"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
 )
+
+var nodeControlForwarding = mib.Int("net.inet.ipf.fr_control_forwarding", 0, "1: forwarding, of both versions of IP, begins with the packet filter; 2: it ends with it; 3: both.", mib.Range(0, 3))
 
 // LoadFilter hangs a packet filter and its address translation, both without rules, into the stack. It is a control
 // call. EEXIST: there is one.
@@ -39,6 +42,7 @@ func (s *Stack) LoadFilter() (*ipfilter.Filter, error) {
 	})
 	s.hook.Set(f)
 	s.forgetFlows()
+	s.controlForwarding(true)
 	return f, nil
 }
 
@@ -50,6 +54,7 @@ func (s *Stack) UnloadFilter() error {
 	if f == nil {
 		return syscall.ENOENT
 	}
+	s.controlForwarding(false)
 	s.hook.Set(nil)
 	s.forgetFlows()
 	s.filter.Store(nil)
@@ -123,6 +128,21 @@ func family(proto uint8, ip netip.Addr) uint8 {
 		return packet.ProtoICMPv6
 	}
 	return proto
+}
+
+// controlForwarding has forwarding begin or end with the filter, where fr_control_forwarding
+// says so: no packet goes through that the filter is not asked about.
+func (s *Stack) controlForwarding(on bool) {
+	bit, value := int64(2), "0"
+	if on {
+		bit, value = 1, "1"
+	}
+	if s.Env.MIB.Int(nodeControlForwarding)&bit == 0 {
+		return
+	}
+	for _, name := range []string{"net.inet.ip.forwarding", "net.inet6.ip6.forwarding"} {
+		_, _ = s.Env.MIB.Set(name, value) // it takes 0 and 1
+	}
 }
 
 // Filter is the packet filter, or nil.

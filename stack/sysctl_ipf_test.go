@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"ionet/ipl"
@@ -100,7 +101,69 @@ func blockedBy(text string, frames ...[]byte) func(*rig.Rig) string {
 	}
 }
 
+// ipfLogged is the events of the packets' log.
+func ipfLogged(text string, frames ...[]byte) func(*rig.Rig) string {
+	return func(r *rig.Rig) string {
+		f := load(r, text)
+		r.SendWire(frames...)
+		records, _ := f.ReadLog(ipfilter.PacketLog, 100)
+		s := ""
+		for _, x := range records {
+			s += fmt.Sprintf("%d of %d octets,", x.Event, len(x.Packet))
+		}
+		return s
+	}
+}
+
 var ipfEffects = map[string]effect{
+	"net.inet.ipf.fr_flags": {"0x70000000", "", ipfLogged("block in quick proto 99 all\npass in quick proto udp all",
+		ipfFrame(false, 99, 1), ipfDatagram(false, 1), ipfFrame(false, 98, 1)), "", "2 of 21 octets,1 of 28 octets,7 of 21 octets,"},
+	"net.inet.ipf.ipl_logall": {"1", "", ipfLogged("pass in log all", ipfFrame(false, 99, make([]byte, 40)...)), "1 of 28 octets,", "1 of 60 octets,"},
+	"net.inet.ipf.ipstate_logging": {"0", "", func(r *rig.Rig) string {
+		f := load(r, ipfKeep)
+		r.SendWire(ipfDatagram(false, 1))
+		return fmt.Sprint(f.Waiting(ipfilter.StateLog), " wait")
+	}, "1 wait", "0 wait"},
+	"net.inet.ipf.fr_icmpminfragmtu": {"1000", "", func(r *rig.Rig) string {
+		f := load(r, "block in all with bad")
+		for _, mtu := range []uint32{0, 60, 600} {
+			r.SendWire(ipfFrame(false, packet.ProtoICMP, rig.ICMP(3, 4, mtu, ipfDatagram(true, 1)[14:])...))
+		}
+		return fmt.Sprint(f.Stats().In.Blocked, " blocked")
+	}, "1 blocked", "2 blocked"},
+	"net.inet.ipf.fr_unreach": {"10", "", func(r *rig.Rig) string {
+		r.Meet("10.0.0.2")
+		load(r, "block return-icmp in all")
+		r.Sent()
+		r.SendWire(rig.UDP("10.0.0.2", "10.0.0.1", 1025, 53, "x"))
+		s, _, _ := strings.Cut(frames(r), " quotes")
+		return s
+	}, unreach + "3", unreach + "10"},
+	"net.inet.ipf.fr_update_ipid": {"1", "net.inet.ip.forwarding=1", func(r *rig.Rig) string {
+		load(r, "")
+		across("10.0.0.2", "10.0.1.2", 1)(r)
+		ids, sums := map[uint16]bool{}, true
+		for id := range uint16(100) {
+			r.SendWire(rig.IP{Src: "10.0.0.2", Dst: "10.0.1.2", ID: id, Proto: 99, Data: make([]byte, 8)}.Frame())
+			h := packet.IPv4(r.Sent()[0][packet.EtherLen:])
+			ids[h.ID()], sums = true, sums && h.ChecksumOK()
+		}
+		kept := 0
+		for id := range uint16(100) {
+			if ids[id] {
+				kept++
+			}
+		}
+		return fmt.Sprint(len(ids), " identifications, kept: ", kept > 10, ", sums: ", sums)
+	}, "100 identifications, kept: true, sums: true", "100 identifications, kept: false, sums: true"},
+	"net.inet.ipf.fr_control_forwarding": {"3", "", func(r *rig.Rig) string {
+		forwards := func() string { v, _ := r.Env.MIB.Get("net.inet.ip.forwarding"); return v }
+		load(r, "")
+		with := forwards()
+		r.Sysctl("net.inet.ip.forwarding", "1")
+		_ = r.UnloadFilter()
+		return with + " with a filter, then " + forwards()
+	}, "0 with a filter, then 1", "1 with a filter, then 0"},
 	"net.inet.ipf.fr_pass":           {"0", "", blockedBy("", ipfDatagram(false, 1)), "0 blocked", "1 blocked"},
 	"net.inet.ipf.fr_minttl":         {"100", "", blockedBy("block in all with lowttl", ipfDatagram(false, 1)), "0 blocked", "1 blocked"},
 	"net.inet.ipf.fr_statemax":       {"2", "", ipfState(ipfDatagram(false, 1), ipfDatagram(false, 2), ipfDatagram(false, 3)), "3 states, 120 s", "2 states, 120 s"},

@@ -302,7 +302,7 @@ func (li *list) scan(w *netif.Work, l *look, v *verdict) {
 			continue
 		case ipl.Log:
 			if !v.trace {
-				l.f.logPacket(w, l.Info, r, v.rule != nil && v.rule.Action == ipl.Pass)
+				l.f.logPacket(w, l.Info, r, LogOnly)
 			}
 			continue
 		case ipl.Skip:

@@ -234,7 +234,7 @@ func (f *Filter) Edit(ops []Op) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sets := [2]*ruleset{f.sets[0].clone(), f.sets[1].clone()}
-	zero, added, sizes := false, 0, max(sets[0].size(), sets[1].size())
+	zero, swapped, added, sizes := false, false, 0, max(sets[0].size(), sets[1].size())
 	for n := range ops {
 		o := &ops[n]
 		s, err := sets[o.Set], error(nil)
@@ -250,6 +250,7 @@ func (f *Filter) Edit(ops []Op) error {
 			s.flush(o)
 		case Swap:
 			sets[0], sets[1] = sets[1], sets[0]
+			swapped = !swapped
 		case Zero:
 			zero = true
 		default:
@@ -266,6 +267,9 @@ func (f *Filter) Edit(ops []Op) error {
 	f.sets = sets
 	f.active.Store(f.sets[0])
 	f.gen.Add(1)
+	if swapped {
+		f.env.MIB.Put(nodeActive, 1-f.env.MIB.Int(nodeActive))
+	}
 	if zero {
 		f.zero()
 	}

@@ -137,11 +137,11 @@ func (t *frags) known(w *netif.Work, i *pfil.Info) fate {
 	if i.Is&pfil.Bad != 0 || i.FragOff < x.header || x.rule.FragsStrict && i.FragOff != x.next {
 		t.refused.Add(1)
 		t.f.stats[dirOf(i.Out)].BadFrags.Add(1)
-		w.Drop(i.Pkt, cntBadFrag)
-		return gone
+		return overlaps
 	}
 	x.next = i.FragOff + n
 	t.hits.Add(1)
+	t.f.stats[dirOf(i.Out)].KnownFrags.Add(1)
 	if x.state != nil {
 		x.state.last.Store(w.Now)
 	}

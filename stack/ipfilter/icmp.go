@@ -4,17 +4,32 @@ import (
 	"encoding/binary"
 
 	"ionet/stack/mib"
-	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/pfil"
 )
 
+var nodeMinMTU = mib.Int("net.inet.ipf.fr_icmpminfragmtu", 68, "An ICMP error that tells of a smaller path MTU is a bad packet; 0, which older routers say, is none.", mib.Range(0, 65535))
+
 var cntForged = mib.NewCounter("ipf", "forged error", "# ICMP error{s} about what the states' hosts cannot have sent")
+
+// tinyMTU reports an ICMP "fragmentation needed" that tells of a path MTU that no path has
+// (RFC 791 §3.2: 68 octets).
+func (f *Filter) tinyMTU(i *pfil.Info) bool {
+	if i.V6 || i.Is&pfil.FragBody != 0 || i.Code != packet.ICMPUnreachNeedFrag {
+		return false
+	}
+	b := i.Transport()
+	if len(b) < packet.ICMPLen {
+		return false
+	}
+	mtu := packet.ICMP(b).MTU()
+	return mtu != 0 && int64(mtu) < f.env.MIB.Int(nodeMinMTU)
+}
 
 // aboutState looks whether a packet is an ICMP error about a packet of a state:
 // then it belongs to it. is false: it is no error, or about nothing that is
-// known. One about a known conversation that cannot be about a packet of it is dropped.
-func (f *Filter) aboutState(w *netif.Work, i *pfil.Info) (v fate, is bool) {
+// known. One about a known conversation that cannot be about a packet of it is forged.
+func (f *Filter) aboutState(i *pfil.Info) (v fate, is bool) {
 	switch {
 	case i.Proto == packet.ProtoICMP && !i.V6 && packet.ICMPIsError(i.Type):
 	case i.Proto == packet.ProtoICMPv6 && i.V6 && packet.ICMP6IsError(i.Type):
@@ -33,8 +48,7 @@ func (f *Filter) aboutState(w *netif.Work, i *pfil.Info) (v fate, is bool) {
 	// It goes to who sent the packet that it quotes.
 	if i.DstHi != q.SrcHi || i.DstLo != q.SrcLo || q.Proto == packet.ProtoTCP && !s.sent(q.seq, back) || !s.asked(&q, back) {
 		t.bad.Add(1)
-		w.Drop(i.Pkt, cntForged)
-		return gone, true
+		return forged, true
 	}
 	t.hits.Add(1)
 	return passed, true

@@ -27,6 +27,7 @@ import (
 
 var (
 	nodeDefault = mib.Int("net.inet.ipf.fr_pass", 1, "What becomes of a packet that no rule matches: 1 it passes, 0 it is blocked.", mib.Bool())
+	nodeActive  = mib.Int("net.inet.ipf.fr_active", 0, "Which of the two sets of rules is in force; ipf -s changes it.", mib.ReadOnly())
 	nodeMinTTL  = mib.Int("net.inet.ipf.fr_minttl", 4, "A packet whose time to live is less has a low one for `with lowttl`.", mib.Range(0, 255))
 
 	cntBlocked = mib.NewCounter("ipf", "blocked", "# packet{s} blocked")
@@ -78,7 +79,7 @@ func New(env *netif.Env, c Config) *Filter {
 	f.states.init(f)
 	f.frags.init(f)
 	f.log.init(env)
-	env.MIB.OnChange(nodeDefault, func(_, _ int64) error { f.gen.Add(1); return nil })
+	env.MIB.Put(nodeActive, 0)
 	return f
 }
 
@@ -88,9 +89,10 @@ func (f *Filter) Close() {
 	f.frags.flush()
 }
 
-// Generation is pfil.Filter.
+// Generation is pfil.Filter. Settings that the fast path stands on are part of it.
 func (f *Filter) Generation() uint64 {
-	gen := f.gen.Load()
+	v := f.env.MIB
+	gen := f.gen.Load() + uint64(v.Int(nodeDefault)|v.Int(nodeUpdateID)<<1|v.Int(nodeFlags)>>26)<<56
 	if f.nat != nil {
 		gen += f.nat.Generation()
 	}
@@ -141,32 +143,50 @@ func (f *Filter) Out(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf) *pack
 			return nil
 		}
 	}
+	if !i.V6 && f.env.MIB.On(nodeUpdateID) {
+		f.updateID(i.Pkt.Bytes())
+	}
 	return i.Pkt
 }
 
 // check asks states and rules about a packet; false: it has gone.
 func (f *Filter) check(w *netif.Work, i *pfil.Info) bool {
 	d := &f.stats[dirOf(i.Out)]
+	if i.Type == packet.ICMPUnreach && i.Proto == packet.ProtoICMP && f.tinyMTU(i) {
+		i.Is |= pfil.Bad
+	}
 	switch v, s, back := f.known(w, i); v {
 	case passed:
 		if s != nil && s.rule.follows {
 			return f.follow(w, i, s, back, d)
 		}
+		f.logAnyway(w, i, nil, true, true)
 		d.Passed.Add(1)
 		return true
-	case gone:
-		d.Blocked.Add(1)
-		return false
+	case forged:
+		return f.refuse(w, i, d, cntForged)
+	case overlaps:
+		return f.refuse(w, i, d, cntBadFrag)
 	}
 	var v verdict
 	f.scan(w, i, &v)
 	return f.decide(w, i, &v, d)
 }
 
+// refuse drops what no rule is asked about.
+func (f *Filter) refuse(w *netif.Work, i *pfil.Info, d *dirStats, why mib.Counter) bool {
+	f.logAnyway(w, i, nil, false, true)
+	d.Blocked.Add(1)
+	w.Drop(i.Pkt, why)
+	return false
+}
+
 // follow does for a packet of a state what its rule asks of each.
 func (f *Filter) follow(w *netif.Work, i *pfil.Info, s *state, back bool, d *dirStats) bool {
 	r := s.rule
-	if r.Log != nil && !r.Log.First && !f.logPacket(w, i, r, true) && r.Log.OrBlock {
+	if r.Log == nil || r.Log.First {
+		f.logAnyway(w, i, nil, true, true)
+	} else if !f.logPacket(w, i, r, LogPass) && r.Log.OrBlock {
 		d.Blocked.Add(1)
 		w.Drop(i.Pkt, cntBlocked)
 		return false
@@ -194,7 +214,8 @@ type fate uint8
 const (
 	unknown fate = iota // the rules are to be asked
 	passed
-	gone
+	forged   // an ICMP error about what nobody can have sent
+	overlaps // a fragment over what the first one had
 )
 
 // decide carries out what the rules say.
@@ -203,6 +224,7 @@ func (f *Filter) decide(w *netif.Work, i *pfil.Info, v *verdict, d *dirStats) bo
 	pass := r == nil && f.env.MIB.On(nodeDefault) || r != nil && r.Action == ipl.Pass
 	if r == nil {
 		d.NoMatch.Add(1)
+		f.logAnyway(w, i, nil, pass, false)
 		if pass {
 			d.Passed.Add(1)
 			return true
@@ -219,7 +241,9 @@ func (f *Filter) decide(w *netif.Work, i *pfil.Info, v *verdict, d *dirStats) bo
 	if pass && r.KeepFrags && i.Is&pfil.Fragment != 0 {
 		f.frags.add(w, i, r, nil)
 	}
-	if r.Log != nil && !f.logPacket(w, i, r, pass) && r.Log.OrBlock {
+	if r.Log == nil {
+		f.logAnyway(w, i, r, pass, true)
+	} else if !f.logPacket(w, i, r, passOrBlock(pass)) && r.Log.OrBlock {
 		pass = false
 	}
 	if pass {

@@ -3,14 +3,26 @@ package ipfilter
 import (
 	"sync"
 
-	"ionet/ipl"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/pfil"
 )
 
-var nodeLogSize = mib.Int("net.inet.ipf.logsize", 8192, "Records of each log that wait for ipmon at most; further ones are lost, and counted.", mib.Range(16, 1<<20))
+var (
+	nodeFlags    = mib.Int("net.inet.ipf.fr_flags", 0, "Packets that are logged whatever rules say: 0x10000000 passed, 0x20000000 blocked, 0x40000000 matched by no rule.", mib.Range(0, logEvery))
+	nodeStateLog = mib.Int("net.inet.ipf.ipstate_logging", 1, "1: beginning and end of states are logged.", mib.Bool())
+	nodeLogAll   = mib.Int("net.inet.ipf.ipl_logall", 0, "1: every record has the first octets of the packet's body, as with `log body`.", mib.Bool())
+	nodeLogSize  = mib.Int("net.inet.ipf.logsize", 8192, "Records of each log that wait for ipmon at most; further ones are lost, and counted.", mib.Range(16, 1<<20))
+)
+
+// Bits of fr_flags, in IPFilter's numbers (FF_LOGPASS and so on).
+const (
+	logPassed  = 0x10000000
+	logBlocked = 0x20000000
+	logNoMatch = 0x40000000
+	logEvery   = logPassed | logBlocked | logNoMatch
+)
 
 // LogEvent says what a record is about.
 type LogEvent uint8
@@ -22,6 +34,7 @@ const (
 	LogNew  // a state began
 	LogExpired
 	LogRemoved
+	LogNoMatch // by fr_flags: no rule has matched
 )
 
 // logBody is the octets of a packet that a record has with log body.
@@ -115,22 +128,20 @@ func (f *Filter) Waiting(which int) int {
 	return len(f.log.of[which].all)
 }
 
-// logPacket writes down a packet and what r does with it; false: the log is full.
-func (f *Filter) logPacket(w *netif.Work, i *pfil.Info, r *rule, pass bool) bool {
-	rec := Record{Time: w.Now, Event: LogBlock, Out: i.Out, If: i.If.Name, Group: r.Group, Rule: r.Line, Tag: r.LogTag, Len: i.Pkt.Len()}
-	if pass {
-		rec.Event = LogPass
-	}
-	if r.Action == ipl.Log {
-		rec.Event = LogOnly
-	}
+// logPacket writes down a packet and what r, which may be nil, does with it; false: the log is full.
+func (f *Filter) logPacket(w *netif.Work, i *pfil.Info, r *rule, e LogEvent) bool {
+	rec := Record{Time: w.Now, Event: e, Out: i.Out, If: i.If.Name, Tag: -1, Len: i.Pkt.Len()}
 	b := i.Pkt.Bytes()
 	n := i.L4 + headersOf(i)
-	if r.Log != nil {
-		rec.Level = r.Log.Level
-		if r.Log.Body {
-			n += logBody
+	body := f.env.MIB.On(nodeLogAll)
+	if r != nil {
+		rec.Group, rec.Rule, rec.Tag = r.Group, r.Line, r.LogTag
+		if r.Log != nil {
+			rec.Level, body = r.Log.Level, body || r.Log.Body
 		}
+	}
+	if body {
+		n += logBody
 	}
 	rec.Packet = append([]byte(nil), b[:min(n, len(b))]...)
 	d := &f.stats[dirOf(i.Out)]
@@ -140,6 +151,25 @@ func (f *Filter) logPacket(w *netif.Work, i *pfil.Info, r *rule, pass bool) bool
 	}
 	d.Logged.Add(1)
 	return true
+}
+
+func passOrBlock(pass bool) LogEvent {
+	if pass {
+		return LogPass
+	}
+	return LogBlock
+}
+
+// logAnyway writes down a packet that no rule asks to be logged, if fr_flags does. match
+// is whether a rule, or a state, has decided.
+func (f *Filter) logAnyway(w *netif.Work, i *pfil.Info, r *rule, pass, match bool) {
+	switch flags := f.env.MIB.Int(nodeFlags); {
+	case flags == 0:
+	case flags&logNoMatch != 0 && !match:
+		f.logPacket(w, i, r, LogNoMatch)
+	case flags&logPassed != 0 && pass, flags&logBlocked != 0 && !pass:
+		f.logPacket(w, i, r, passOrBlock(pass))
+	}
 }
 
 // headersOf is the octets of a transport header that a record keeps.
@@ -154,5 +184,8 @@ func headersOf(i *pfil.Info) int {
 }
 
 func (f *Filter) logState(now int64, s *state, e LogEvent) {
+	if !f.env.MIB.On(nodeStateLog) {
+		return
+	}
 	f.log.put(StateLog, Record{Time: now, Event: e, State: s.info(now)})
 }

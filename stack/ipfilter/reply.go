@@ -11,13 +11,22 @@ import (
 	"ionet/stack/pfil"
 )
 
+var nodeUnreach = mib.Int("net.inet.ipf.fr_unreach", packet.ICMPUnreachPort, "The code of `return-icmp` that names none, in IPv4's numbers; of IPv6 the code that says the same.", mib.Range(0, 15))
+
 var cntRouted = mib.NewCounter("ipf", "routed by a rule", "# packet{s} that a rule sent its own way, in place of the route's")
 
-// Codes of "unreachable" for a rule that names none: port (IPFilter's default).
-const (
-	portUnreachable4 = packet.ICMPUnreachPort
-	portUnreachable6 = packet.ICMP6UnreachPort
-)
+// unreach6 are the codes of ICMPv6's "unreachable" that say what those of ICMP do (RFC 4443 §3.1).
+func unreach6(code int) int {
+	switch code {
+	case packet.ICMPUnreachProtocol, packet.ICMPUnreachPort:
+		return packet.ICMP6UnreachPort
+	case packet.ICMPUnreachNet, 6, 11: // the net's: unreachable, unknown, for the type of service
+		return packet.ICMP6UnreachNoRoute
+	case packet.ICMPUnreachNetProhib, packet.ICMPUnreachHostProhib, packet.ICMPUnreachFilter, 14, 15: // forbidden
+		return packet.ICMP6UnreachAdmin
+	}
+	return packet.ICMP6UnreachAddr
+}
 
 // reply answers the sender of a blocked packet as its rule says.
 func (f *Filter) reply(w *netif.Work, i *pfil.Info, r *rule) {
@@ -35,8 +44,8 @@ func (f *Filter) reply(w *netif.Work, i *pfil.Info, r *rule) {
 	}
 	code := r.ICMPCode
 	if code < 0 {
-		if code = portUnreachable4; i.V6 {
-			code = portUnreachable6
+		if code = int(f.env.MIB.Int(nodeUnreach)); i.V6 {
+			code = unreach6(code)
 		}
 	}
 	d.Replies.Add(1)

@@ -240,6 +240,29 @@ func TestEditRefuses(t *testing.T) {
 	}
 }
 
+// Which set is in force is told; settings that let other packets pass end what the
+// fast path knows.
+func TestActiveSetAndGeneration(t *testing.T) {
+	r := newRig(t)
+	for n, want := range []string{"1", "0"} {
+		if err := r.Edit([]Op{{Kind: Swap}, {Kind: Swap}, {Kind: Swap}}); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := r.env.MIB.Get("net.inet.ipf.fr_active"); got != want {
+			t.Errorf("after %d swaps: set %s, want %s", 3*n+3, got, want)
+		}
+	}
+	for _, kv := range [][2]string{{"fr_pass", "0"}, {"fr_flags", "0x10000000"}, {"fr_flags", "0x40000000"}, {"fr_update_ipid", "1"}} {
+		was := r.Generation()
+		if _, err := r.env.MIB.Set("net.inet.ipf."+kv[0], kv[1]); err != nil {
+			t.Fatal(err)
+		}
+		if r.Generation() == was {
+			t.Errorf("%s=%s: the fast path is not told", kv[0], kv[1])
+		}
+	}
+}
+
 func TestPoolsFollowEdits(t *testing.T) {
 	r := newRig(t)
 	r.load(aRule(ipl.Block, false, quick, func(x *ipl.Rule) { x.Src = ipl.Endpoint{Kind: ipl.PoolAddr, Name: "7"} }))

@@ -230,12 +230,8 @@ func wayOf(back, out bool) int {
 // that has let it pass, in which direction.
 func (f *Filter) known(w *netif.Work, i *pfil.Info) (v fate, s *state, back bool) {
 	if i.Is&pfil.Fragment != 0 {
-		switch v := f.frags.known(w, i); v {
-		case passed:
-			f.stats[dirOf(i.Out)].KnownFrags.Add(1)
-			return passed, nil, false
-		case gone:
-			return gone, nil, false
+		if v = f.frags.known(w, i); v != unknown {
+			return v, nil, false
 		}
 	}
 	if i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) != 0 {
@@ -244,7 +240,7 @@ func (f *Filter) known(w *netif.Work, i *pfil.Info) (v fate, s *state, back bool
 	if f.states.byID.Len() == 0 {
 		return unknown, nil, false
 	}
-	if v, is := f.aboutState(w, i); is {
+	if v, is := f.aboutState(i); is {
 		return v, nil, false
 	}
 	s, back = f.states.find(i)

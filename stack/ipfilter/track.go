@@ -21,6 +21,9 @@ type tracker struct {
 
 // Track is pfil.Filter. pkt is as it leaves, after Out.
 func (f *Filter) Track(w *netif.Work, in, out *netif.Interface, first *pfil.Flow, pkt *packet.Buf) (pfil.Tracker, bool) {
+	if v := f.env.MIB; v.Int(nodeFlags)&(logPassed|logNoMatch) != 0 || !first.V6 && v.On(nodeUpdateID) {
+		return nil, false // each packet is written down, or numbered
+	}
 	t := &tracker{f: f}
 	if f.nat != nil {
 		var ok bool
