@@ -261,7 +261,8 @@ func TestTranslationAndInterfaces(t *testing.T) {
 	if s := r.NAT().Stats(); n != 1 || s.InUse != 0 || s.Orphaned != orphans+1 {
 		t.Errorf("%d sessions, and without the address %+v", n, s)
 	}
-	begin()
+	translate(r, "bimap en1 10.0.0.3/32 -> 10.0.1.77/32")
+	r.SendOn(en1, rig.IP{Src: "10.0.1.2", Dst: "10.0.1.77", Proto: packet.ProtoUDP, Data: rig.Datagram("10.0.1.2", "10.0.1.77", 5, 53, "x")}.FrameTo(rig.Me1, rig.Peer1))
 	n = r.NAT().Stats().InUse
 	if err := r.RemoveInterface(en1); err != nil {
 		t.Fatal(err)
@@ -271,5 +272,49 @@ func TestTranslationAndInterfaces(t *testing.T) {
 	}
 	if err := r.UnloadFilter(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An inside host reaches an inside server by the outer address of a redirection, both ways by us
+// and by the fast path.
+func TestTranslationTurnsAround(t *testing.T) {
+	r := rig.New(t)
+	r.Sysctl("net.inet.ip.forwarding", "1")
+	r.Sysctl("net.inet.ip.redirect", "0")
+	r.Sysctl("net.inet.ipf.ipnat_eim", "1")
+	across("10.0.0.2", "10.0.1.2", 1)(r)
+	for _, a := range []string{"10.0.0.2", "10.0.0.3"} {
+		if err := r.AddNeighbour(r.If, netip.MustParseAddr(a), rig.Peer, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load(r, "pass in quick on en0 proto udp all keep state\nblock in all")
+	translate(r, "rdr en1 0/32 port 53 -> 10.0.0.3 port 5353 udp\nmap en1 10.0.0.0/24 -> 0/32 portmap udp 40000:40000")
+	fast := rig.Counter(r.Stack, "ip", "fast forwarded")
+	for n := range 4 {
+		for _, way := range []struct {
+			src, dst     string
+			sport, dport uint16
+			want         string
+		}{
+			{"10.0.0.2", "10.0.1.1", 7, 53, "10.0.1.1 40000 > 10.0.0.3 5353"},
+			{"10.0.0.3", "10.0.1.1", 5353, 40000, "10.0.1.1 53 > 10.0.0.2 7"},
+		} {
+			r.Sent()
+			r.SendWire(rig.IP{Src: way.src, Dst: way.dst, Proto: packet.ProtoUDP, Data: rig.Datagram(way.src, way.dst, way.sport, way.dport, "x")}.FrameTo(rig.Me, rig.Peer))
+			var got []string
+			for _, f := range r.Sent() {
+				h := packet.IPv4(f[packet.EtherLen:])
+				if d := h.Payload(); h.Proto() == packet.ProtoUDP {
+					got = append(got, fmt.Sprintf("%s %d > %s %d", h.Src(), binary.BigEndian.Uint16(d), h.Dst(), binary.BigEndian.Uint16(d[2:])))
+				}
+			}
+			if len(got) != 1 || got[0] != way.want {
+				t.Errorf("round %d: %q, want %q", n, got, way.want)
+			}
+		}
+	}
+	if got := rig.Counter(r.Stack, "ip", "fast forwarded") - fast; got < 5 {
+		t.Errorf("%d of 8 packets took the fast path", got)
 	}
 }

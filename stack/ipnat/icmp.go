@@ -96,6 +96,11 @@ func (n *NAT) icmpError(w *netif.Work, i *pfil.Info) pfil.Verdict {
 		}
 	}
 	if s == nil {
+		if ok && !i.Out {
+			if v := n.hairpinError(i, &q); v != pfil.Untouched {
+				return v
+			}
+		}
 		r := n.rules.Load().match(n, i)
 		switch {
 		case r == nil:

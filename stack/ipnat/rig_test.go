@@ -274,3 +274,33 @@ func unreachable(src, dst string, about []byte) []byte {
 	}
 	return ip(src, dst, proto, b, 2)
 }
+
+// fast has a packet that came in by in and is to leave by out changed by the fast path; "no":
+// that does not take it.
+func (r *rig) fast(in, out *netif.Interface, b []byte, want string) {
+	r.Helper()
+	r.w.Start(r.now)
+	defer r.w.Finish()
+	p := r.buf(b, 20)
+	defer p.Free()
+	var f packet.Flow
+	if f.Flow4(b, in.Index); b[0]>>4 == 6 {
+		f.Flow6(b, in.Index)
+	}
+	k, ok := r.Track(r.w, in, out, &f, nil)
+	got := "no"
+	if ok && k == nil {
+		got = "untouched"
+	} else if ok && k.Track(r.w, p) {
+		got = describe(p.Bytes())
+		if err := sums(p.Bytes()); err != nil {
+			r.Errorf("%s: %v", got, err)
+		}
+		if i := k.(*tracker).Inner(); i == f {
+			r.Error("the flow between the hooks is that from the wire")
+		}
+	}
+	if got != want {
+		r.Errorf("%s takes the fast path as %s, want %s", describe(b), got, want)
+	}
+}

@@ -31,6 +31,7 @@ type ruleset struct {
 	all   []*rule
 	ifs   map[string]*lists // by the interface's name
 	other *lists            // of interfaces that no rule names
+	open  []string          // interfaces at which rules let somebody in who has no session
 }
 
 // lists are the rules of an interface: what is asked when a packet comes in, by
@@ -54,6 +55,12 @@ func compile(all []*rule) *ruleset {
 		}
 	}
 	rs.other = compileFor(all, "*")
+	for name, l := range rs.ifs { // map order: sorted below
+		if l.in.n > 0 {
+			rs.open = append(rs.open, name)
+		}
+	}
+	slices.Sort(rs.open)
 	return rs
 }
 

@@ -73,8 +73,10 @@ func (n *NAT) Track(_ *netif.Work, in, out *netif.Interface, first *pfil.Flow, _
 			return nil, false
 		}
 	}
-	if p = seen(first, false); t.in == nil && n.turns(&p, in) != nil {
-		return nil, false
+	if p = seen(first, false); t.in == nil {
+		if o := n.turns(&p, in); o != nil {
+			return t, n.trackHairpin(t, o, &p, out)
+		}
 	}
 	if t.in == nil && t.out == nil {
 		return nil, true
