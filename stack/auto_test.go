@@ -1,8 +1,10 @@
 package stack_test
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,4 +65,68 @@ func TestRouterChangesTheLink(t *testing.T) {
 	says(80, 1)
 	link(80, 1280)
 	says(80, 2)
+}
+
+// An interface that was taken down stays down: what a host configures by itself, the
+// link-local address that was on its way or the next temporary one, waits until it
+// comes up.
+func TestAutoconfLeavesAnInterfaceDown(t *testing.T) {
+	r := rig.New(t, rig.Dual)
+	r.Sysctl("net.inet6.ip6.use_tempaddr", "1")
+	flags := func(set, clear uint32) {
+		t.Helper()
+		if err := r.SetFlags(r.If, set, clear); err != nil {
+			t.Fatal(err)
+		}
+	}
+	down := func(when string) {
+		t.Helper()
+		if r.If.Flags()&netif.FlagUp != 0 {
+			t.Fatalf("the interface came up by itself %s", when)
+		}
+	}
+	temps := func() (n int) {
+		for _, a := range r.If.Addrs() {
+			if a.Flags&netif.AddrTemporary != 0 && !a.Tentative && a.Preferred > r.Now() {
+				n++
+			}
+		}
+		return n
+	}
+	r.Autoconf()
+	flags(0, netif.FlagUp) // before the link-local address has come
+	r.Pass(time.Minute)
+	down("for a link-local address")
+	local := netif.Addr{Addr: netip.MustParseAddr("fe80::1"), Bits: 64}
+	if err := r.Inet6.AutoAddr(r.If, local); !errors.Is(err, syscall.ENETDOWN) || len(r.If.Addrs()) != 1 {
+		t.Fatalf("a link-local address while it is down: %v, %d addresses", err, len(r.If.Addrs()))
+	}
+	down("for an address that it was asked to make")
+
+	flags(netif.FlagUp, 0)
+	r.Pass(3 * time.Second)
+	b, err := ndp.MarshalMessage(&ndp.RouterAdvertisement{RouterLifetime: time.Hour, Options: []ndp.Option{
+		&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: net.HardwareAddr(rig.Peer[:])},
+		&ndp.PrefixInformation{PrefixLength: 64, OnLink: true, AutonomousAddressConfiguration: true,
+			ValidLifetime: 20 * 24 * time.Hour, PreferredLifetime: 10 * 24 * time.Hour, Prefix: netip.MustParseAddr("2001:db8::")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Send(nd("fe80::9", "ff02::1", b))
+	r.Pass(10 * time.Second)
+	if n := temps(); n != 1 {
+		t.Fatalf("%d temporary addresses", n)
+	}
+	flags(0, netif.FlagUp)
+	r.Pass(36 * time.Hour) // the temporary address is preferred for a day
+	down("for a temporary address")
+	if n := temps(); n != 0 {
+		t.Fatalf("%d temporary addresses are preferred while the interface is down", n)
+	}
+	flags(netif.FlagUp, 0)
+	r.Pass(10 * time.Second)
+	if n := temps(); n != 1 {
+		t.Errorf("%d temporary addresses are preferred when it is up again, want 1", n)
+	}
+	r.Sent()
 }

@@ -225,7 +225,7 @@ func TestLinkLocal(t *testing.T) {
 	b.want("link-local", b.linkLocals())
 	// One given by hand is enough.
 	b = open(t)
-	if err := b.ip.AddAddr(b.en0, netif.Addr{If: b.en0, Addr: b.scoped(netip.MustParseAddr("fe80::77")), Bits: 64}); err != nil {
+	if err := b.ip.AutoAddr(b.en0, netif.Addr{If: b.en0, Addr: b.scoped(netip.MustParseAddr("fe80::77")), Bits: 64}); err != nil {
 		t.Fatal(err)
 	}
 	b.InterfaceUp(b.en0)
@@ -350,7 +350,7 @@ func TestOneTakenAwayStaysAwayUntilAdvertised(t *testing.T) {
 
 func TestOneByHandIsLeftAlone(t *testing.T) {
 	b := start(t)
-	if err := b.ip.AddAddr(b.en0, netif.Addr{If: b.en0, Addr: netip.MustParseAddr(inA), Bits: 64}); err != nil {
+	if err := b.ip.AutoAddr(b.en0, netif.Addr{If: b.en0, Addr: netip.MustParseAddr(inA), Bits: 64}); err != nil {
 		t.Fatal(err)
 	}
 	b.hear(r1, say(time.Hour, day(netA)))
@@ -364,7 +364,7 @@ func TestOneByHandIsLeftAlone(t *testing.T) {
 // Addresses given by hand with lifetimes end too.
 func TestLifetimesGivenByHand(t *testing.T) {
 	b := start(t)
-	if err := b.ip.AddAddr(b.en0, netif.Addr{If: b.en0, Addr: netip.MustParseAddr(inB), Bits: 64, Preferred: b.now + 60*second, Valid: b.now + 120*second}); err != nil {
+	if err := b.ip.AutoAddr(b.en0, netif.Addr{If: b.en0, Addr: netip.MustParseAddr(inB), Bits: 64, Preferred: b.now + 60*second, Valid: b.now + 120*second}); err != nil {
 		t.Fatal(err)
 	}
 	b.pass(61 * time.Second)

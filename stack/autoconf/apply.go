@@ -170,8 +170,8 @@ func (a *Autoconf) give(w *netif.Work, want wanted) {
 			return
 		}
 	}
-	err := a.inet.AddAddr(ifp, want.addr)
-	if err == nil {
+	err := a.inet.AutoAddr(ifp, want.addr)
+	if err == nil || errors.Is(err, syscall.ENETDOWN) { // it is asked for again when the interface comes up
 		return
 	}
 	if want.x != nil {

@@ -38,10 +38,11 @@ import (
 
 // Inet is what this room needs of IPv6 (inet6).
 type Inet interface {
-	// AddAddr gives ifp an address or, if it has it, new flags and lifetimes.
+	// AutoAddr gives ifp an address or, if it has it, new flags and lifetimes.
 	// One with [netif.AddrAutoconf] brings no route to its prefix: whether that
-	// is on the link is for this room. A control call.
-	AddAddr(ifp *netif.Interface, a netif.Addr) error
+	// is on the link is for this room. A control call. ENETDOWN: a new one, and
+	// the interface has been taken down.
+	AutoAddr(ifp *netif.Interface, a netif.Addr) error
 	// DelAddr takes an address away. A control call.
 	DelAddr(ifp *netif.Interface, ip netip.Addr) error
 	// Output sends pkt, whose window begins with the ICMPv6 header.
@@ -234,7 +235,7 @@ func (a *Autoconf) InterfaceUp(ifp *netif.Interface) {
 	l.want = a.env.MIB.On(nodeLocal)
 	now := a.env.Now()
 	a.beginSolicit(now, l)
-	l.rearm(now)
+	l.kick()
 }
 
 // down forgets what only a router that can be heard is good for: routers, their

@@ -273,7 +273,7 @@ func (f *fakeInet) find(ifp *netif.Interface, ip netip.Addr) *netif.Addr {
 	return nil
 }
 
-func (f *fakeInet) AddAddr(ifp *netif.Interface, a netif.Addr) error {
+func (f *fakeInet) AutoAddr(ifp *netif.Interface, a netif.Addr) error {
 	old := f.find(ifp, a.Addr)
 	if old != nil && !old.Duplicated {
 		a.Tentative = old.Tentative

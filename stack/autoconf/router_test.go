@@ -275,7 +275,7 @@ func TestRoutesByHand(t *testing.T) {
 func TestNetworkOfAnAddressByHand(t *testing.T) {
 	b := start(t)
 	b.hear(r1, say(0, on(netA, 3*time.Hour, time.Hour)))
-	if err := b.ip.AddAddr(b.en0, netif.Addr{If: b.en0, Addr: addrOf("2001:db8:a::5"), Bits: 64}); err != nil {
+	if err := b.ip.AutoAddr(b.en0, netif.Addr{If: b.en0, Addr: addrOf("2001:db8:a::5"), Bits: 64}); err != nil {
 		t.Fatal(err)
 	}
 	b.pass(4 * time.Hour)

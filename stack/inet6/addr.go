@@ -96,6 +96,16 @@ func (in *Inet6) rebuild() {
 // control call: not from inside a Work. Errors: EINVAL, EEXIST (on another
 // interface), ENOBUFS.
 func (in *Inet6) AddAddr(ifp *netif.Interface, a netif.Addr) error {
+	return in.addAddr(ifp, a, netif.FlagUp) // the interface comes up with an address (in6_ifinit)
+}
+
+// AutoAddr is AddAddr for the addresses that a host makes itself. Who has taken the
+// interface down has not asked for one: it stays down, without the address. ENETDOWN.
+func (in *Inet6) AutoAddr(ifp *netif.Interface, a netif.Addr) error {
+	return in.addAddr(ifp, a, 0)
+}
+
+func (in *Inet6) addAddr(ifp *netif.Interface, a netif.Addr, raise uint32) error {
 	a.If, a.Addr = ifp, packet.Scoped(a.Addr, ifp.Index)
 	loop := ifp.Flags()&netif.FlagLoopback != 0
 	if !a.Addr.Is6() || a.Addr.Is4In6() || a.Addr.IsMulticast() || a.Addr == unspecified || a.Addr == loopback && !loop ||
@@ -127,7 +137,9 @@ func (in *Inet6) AddAddr(ifp *netif.Interface, a netif.Addr) error {
 		a.Flags |= netif.AddrOptimistic // not what somebody types, who may err (RFC 4429 §3.1)
 	}
 	was := ifp.Up()
-	ifp.SetFlags(netif.FlagUp, 0) // the interface comes up with an address (in6_ifinit)
+	if ifp.SetFlags(raise, 0); ifp.Flags()&netif.FlagUp == 0 {
+		return syscall.ENETDOWN
+	}
 	if old == nil {
 		w := in.env.Begin(in.env.Now())
 		if !in.any(ifp) {
