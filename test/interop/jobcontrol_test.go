@@ -213,6 +213,7 @@ while True: time.sleep(0.2) # pause(2) would miss one that comes just before it
 	u.Must("kill", "-STOP", pid)
 	c.says(`(?s)Stopped.*> `)
 	c.types("set -b\n")
+	c.says(`> `) // while it runs a builtin it tells of no job
 	u.Must("kill", "-CONT", pid)
 	u.Must("kill", "-TERM", pid)
 	c.says(`Exit 9`)
@@ -226,7 +227,7 @@ while True: time.sleep(0.2) # pause(2) would miss one that comes just before it
 	c.says(`pid=`)
 	c.types(keySUSP)
 	c.says(`(?s)Stopped +/usr/bin/python3.*in `)
-	c.types("kill -9 %1; suspend\n")
+	c.types("kill -9 %1; while [ \"$(jobs -s)\" ]; do :; done; suspend\n") // exit refuses while it has not heard of the end
 	c.says(`(?s)Stopped.*> `)
 	c.types("echo ou\"\"ter; fg\n")
 	c.says(`(?s)outer.*onstack bash`)
