@@ -106,3 +106,24 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestHosts(t *testing.T) {
+	r := newRig(t, "map out0 10.0.0.0/8 -> 192.0.2.8/30", "rdr out0 0/32 port 80 -> 10.0.0.3 tcp")
+	for x := range 3 {
+		r.hook(out, udp("10.0.0.2", uint16(x), "198.51.100.1", 53))
+	}
+	r.hook(out, udp("10.0.0.1", 5, "198.51.100.1", 53))
+	r.hook(in, tcp("198.51.100.1", 9, "192.0.2.1", 80, packet.TCPSyn))
+	all := r.Hosts(0, 0)
+	if len(all) != 2 || all[0].Inside.String() != "10.0.0.1" || all[0].Sessions != 1 || all[1].Sessions != 3 ||
+		all[1].Outer != r.Sessions(0, 1)[0].Outer.Addr() {
+		t.Errorf("%+v", all)
+	}
+	if some := r.Hosts(1, 5); len(some) != 1 || some[0] != all[1] || len(r.Hosts(3, 1)) != 0 || len(r.Hosts(0, 1)) != 1 {
+		t.Errorf("%+v", some)
+	}
+	r.pass(301)
+	if l := r.Hosts(0, 0); len(l) != 0 {
+		t.Errorf("%+v", l)
+	}
+}

@@ -1,8 +1,10 @@
 package ipnat
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"ionet/ipl"
@@ -70,6 +72,41 @@ func (n *NAT) Sessions(skip, limit int) (some []SessionInfo) {
 		}
 	}
 	return some
+}
+
+// HostInfo is an inside address and an outer one that stands for it, as ipnat -l lists them
+// below the sessions.
+type HostInfo struct {
+	Inside, Outer netip.Addr
+	Sessions      int
+}
+
+// Hosts describe up to limit of those that map, map-block, bimap and nat64 have sessions of, behind the
+// first skip, by their addresses; limit 0: all.
+func (n *NAT) Hosts(skip, limit int) []HostInfo {
+	uses := map[[2]netip.Addr]int{}
+	t := &n.table
+	t.mu.Lock()
+	for c := range t.queues {
+		for s := t.queues[c].next; s != &t.queues[c]; s = s.next {
+			if s.rule.Kind != ipl.Rdr {
+				uses[[2]netip.Addr{s.in.addrPort(s.v6).Addr(), s.out.addrPort(s.v6).Addr()}]++
+			}
+		}
+	}
+	t.mu.Unlock()
+	all := make([]HostInfo, 0, len(uses))
+	for h, k := range uses { // map order: sorted below
+		all = append(all, HostInfo{h[0], h[1], k})
+	}
+	slices.SortFunc(all, func(a, b HostInfo) int {
+		return cmp.Or(a.Inside.Compare(b.Inside), a.Outer.Compare(b.Outer))
+	})
+	all = all[min(skip, len(all)):]
+	if limit > 0 {
+		all = all[:min(limit, len(all))]
+	}
+	return all
 }
 
 func (s *session) info(now int64) SessionInfo {
