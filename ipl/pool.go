@@ -30,3 +30,16 @@ type PoolEntry struct {
 	Prefix netip.Prefix
 	Group  string
 }
+
+// Split is the pool in pieces of at most n entries, at least one piece: tables of
+// a million entries travel so.
+func (c Pool) Split(n int) (pieces []Pool) {
+	for {
+		p := c
+		p.Entries = c.Entries[:min(n, len(c.Entries))]
+		c.Entries = c.Entries[len(p.Entries):]
+		if pieces = append(pieces, p); len(c.Entries) == 0 {
+			return pieces
+		}
+	}
+}

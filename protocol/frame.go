@@ -78,12 +78,16 @@ const (
 	TypeUmount      Type = 23 // string path
 	TypeStop        Type = 24 // the stack ends after this reply
 	TypeEnded       Type = 25 // -> when there are any: Ended, of streams that have ended by themselves
+	TypeRules       Type = 26 // RulesRequest -> u32 for each step: how many rules, sessions or entries it took away
+	TypeLog         Type = 27 // u8 which -> when there are any: u32 lost, LogRow, one a line
+	TypeSave        Type = 28 // u8 which, u64 cursor -> u64 next cursor (0: end), data
+	TypeRestore     Type = 29 // RestoreRequest -> u32 how many were restored
 )
 
 func (t Type) String() string {
 	names := [...]string{"", "hello", "socket", "close", "bind", "connect", "listen", "accept", "shutdown",
 		"getsockname", "getpeername", "setsockopt", "getsockopt", "send", "recv", "cancel", "ioctl", "sysctl",
-		"table", "dump", "capture", "captured", "mount", "umount", "stop", "ended"}
+		"table", "dump", "capture", "captured", "mount", "umount", "stop", "ended", "rules", "log", "save", "restore"}
 	if int(t) < len(names) && t != 0 {
 		return names[t]
 	}

@@ -186,6 +186,14 @@ func TestRoundTrips(t *testing.T) {
 		sg2, err := ParseSGCount(AppendSGCount(nil, sg))
 		same("counters of a source and a group", sg2, sg, err)
 	}
+	rq := RulesRequest{Language: RulesNAT, More: true, Steps: []RuleStep{{StepAdd, 0, "map en0 10.0.0.0/8 -> 0/32"}, {Kind: StepFlush, Arg: StepIn | StepInet}}}
+	rq2, err := ParseRulesRequest(AppendRulesRequest(nil, rq))
+	same("rules", rq2, rq, err)
+	which, cursor, err := ParseSaveRequest(AppendSaveRequest(nil, LogNAT, 7))
+	same("save", [2]uint64{uint64(which), cursor}, [2]uint64{LogNAT, 7}, err)
+	xq := RestoreRequest{LogStates, true, []byte("states")}
+	xq2, err := ParseRestoreRequest(AppendRestoreRequest(nil, xq))
+	same("restore", xq2, xq, err)
 	o := SockOpt{Level: SolSocket, Name: SoRcvBuf, Value: []byte{1, 2, 3, 4}}
 	o2, err := ParseSockOpt(AppendSockOpt(nil, o))
 	same("option", o2, o, err)
@@ -344,5 +352,8 @@ func FuzzPayloads(f *testing.F) {
 		_, _ = ParseCaptureRequest(b)
 		_, _ = ParseCaptureRecords(b)
 		_, _ = ParseInetAton(string(b))
+		_, _ = ParseRulesRequest(b)
+		_, _, _ = ParseSaveRequest(b)
+		_, _ = ParseRestoreRequest(b)
 	})
 }

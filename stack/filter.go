@@ -145,6 +145,28 @@ func (s *Stack) controlForwarding(on bool) {
 	}
 }
 
+// EnableFilter says whether packets are asked about; they are once a filter is
+// loaded. Rules, states and sessions stay. ENOENT: there is no filter.
+func (s *Stack) EnableFilter(on bool) error {
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
+	f := s.filter.Load()
+	if f == nil {
+		return syscall.ENOENT
+	}
+	if on {
+		s.hook.Set(f)
+	} else {
+		s.hook.Set(nil)
+	}
+	s.forgetFlows()
+	s.controlForwarding(on)
+	return nil
+}
+
+// FilterEnabled reports whether there is a filter that packets are asked about.
+func (s *Stack) FilterEnabled() bool { return s.hook.Load() != nil }
+
 // Filter is the packet filter, or nil.
 func (s *Stack) Filter() *ipfilter.Filter { return s.filter.Load() }
 

@@ -23,8 +23,11 @@ type conn struct {
 	credentials unix.Ucred
 	super       bool
 	user        *quota
-	greets      bool // HELLO is done; the handling worker's
-	given       int  // the descriptor that came with the frame in hand, -1: none; the handling worker's
+	greets      bool   // HELLO is done; the handling worker's
+	change      change // the handling worker's, as listing and saved are
+	listing     listing
+	saved       saving
+	given       int // the descriptor that came with the frame in hand, -1: none; the handling worker's
 
 	own    sync.Mutex // what the client owns, by number; then mu
 	socks  map[uint32]*sock

@@ -80,6 +80,17 @@ func (c *conn) request(h protocol.Header, p []byte) ([]byte, error) {
 		return c.mountFrame(p)
 	case protocol.TypeUmount:
 		return nil, c.umountFrame(p)
+	case protocol.TypeRules:
+		return c.rulesFrame(p)
+	case protocol.TypeLog:
+		if err := c.s.filter.logs.recv(c, h, p); err != nil {
+			return nil, err
+		}
+		return nil, errParked
+	case protocol.TypeSave:
+		return c.saveFrame(p)
+	case protocol.TypeRestore:
+		return c.restoreFrame(p)
 	case protocol.TypeStop:
 		return nil, c.privileged("end the stack")
 	case protocol.TypeClose:
@@ -209,7 +220,7 @@ func (c *conn) cancel(p []byte) error {
 			return nil
 		}
 	}
-	if c.cancelNews(tag) {
+	if c.cancelNews(tag) || c.s.filter.logs.remove(c, tag, false) {
 		return nil
 	}
 	return unix.ESRCH
@@ -265,7 +276,9 @@ func (c *conn) tableFrame(p []byte) ([]byte, error) {
 		return nil, errf(unix.EOPNOTSUPP, "the entry %s answers the tables %s and %s", c.ifname, protocol.TableInterfaces, protocol.TableNIC)
 	}
 	var rows []any
-	if q.Name == protocol.TableTCP {
+	if isFilterTable(q.Name) {
+		return c.filterTable(q)
+	} else if q.Name == protocol.TableTCP {
 		rows, err = c.tcpInfo(q.Arg)
 	} else {
 		rows, err = c.s.table(q.Name, q.Arg, c.ifname)

@@ -40,6 +40,7 @@ const (
 	recRoute  = 3 // a routing message
 	recMount  = 4 // mount request, string interface
 	recUmount = 5 // string interface
+	recRules  = 6 // u8 whole, a rules request: what lasts of it, or with whole all rules of its language
 )
 
 type record struct {
@@ -89,7 +90,7 @@ func (j *journal) route(msg []byte) { j.add(recRoute, func() []byte { return msg
 // mount records the interface's number with the options: the first free one
 // may be another when the journal is replayed.
 func (j *journal) mount(q protocol.MountRequest, ifname string) {
-	if _, unit := netif.Unit(ifname); unit >= 0 {
+	if _, unit := netif.Unit(ifname); unit >= 0 && q.Type != "tcpip" {
 		q.Options = strings.TrimPrefix(fmt.Sprintf("%s,lan=%d", q.Options, unit), ",")
 	}
 	j.add(recMount, func() []byte { return protocol.AppendString(protocol.AppendMountRequest(nil, q), ifname) })
@@ -97,6 +98,18 @@ func (j *journal) mount(q protocol.MountRequest, ifname string) {
 
 func (j *journal) umount(ifname string) {
 	j.add(recUmount, func() []byte { return protocol.AppendString(nil, ifname) })
+}
+
+// rules records a change of rules, or all of them.
+func (j *journal) rules(q protocol.RulesRequest, whole bool) {
+	j.add(recRules, func() []byte { return protocol.AppendRulesRequest([]byte{flag(whole)}, q) })
+}
+
+func flag(on bool) byte {
+	if on {
+		return 1
+	}
+	return 0
 }
 
 func (j *journal) add(kind byte, body func() []byte) {
@@ -179,7 +192,13 @@ func compacted(recs []record) []record {
 	dead := make([]bool, len(recs))
 	made := map[string]int{} // what a record of the journal itself made
 	for i, r := range recs {
+		if r.kind == recRules && len(r.body) > 1 && r.body[0] != 0 { // the whole
+			buryRules(recs[:i], dead, r.body[1:2])
+		}
 		key, makes, undoes := recordKey(r)
+		if key == "" {
+			continue
+		}
 		if at, ok := last[key]; ok {
 			dead[at] = true
 		}
@@ -215,8 +234,21 @@ func compacted(recs []record) []record {
 // made others stand on it.
 func bury(recs []record, dead []bool, key string) {
 	ifname := strings.TrimPrefix(key, "if ")
+	if ifname == filterEntry {
+		buryRules(recs, dead, []byte{protocol.RulesFilter, protocol.RulesNAT, protocol.RulesPools})
+		return
+	}
 	for i, r := range recs {
 		if r.kind == recIoctl && len(r.body) >= 4+protocol.IfNameLen && cstring(r.body[4:4+protocol.IfNameLen]) == ifname || standsOn(r, ifname) {
+			dead[i] = true
+		}
+	}
+}
+
+// buryRules marks the changes of rules of those languages.
+func buryRules(recs []record, dead []bool, languages []byte) {
+	for i, r := range recs {
+		if r.kind == recRules && len(r.body) > 1 && bytes.IndexByte(languages, r.body[1]) >= 0 {
 			dead[i] = true
 		}
 	}
@@ -265,6 +297,8 @@ func recordKey(r record) (key string, makes, undoes bool) {
 	switch r.kind {
 	case recSysctl:
 		return "sysctl " + rd.String(), false, false
+	case recRules: // each counts, until there is a whole one
+		return "", false, false
 	case recMount:
 		_, _, _ = rd.String(), rd.String(), rd.String()
 		return "if " + rd.String(), true, false
@@ -388,7 +422,16 @@ func (s *server) redo(r record) error {
 		_, _, err := s.mount(q)
 		return err
 	case recUmount:
-		return s.eng.umount(rd.String())
+		return s.umount(rd.String())
+	case recRules:
+		if len(r.body) == 0 {
+			return errors.New("a record of rules without any")
+		}
+		q, err := protocol.ParseRulesRequest(r.body[1:])
+		if err == nil {
+			_, err = s.changeRules(q)
+		}
+		return err
 	case recRoute:
 		c := &conn{s: s, given: -1, super: true, closed: true}
 		rb := routeBatch{c: c}

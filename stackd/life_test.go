@@ -100,6 +100,12 @@ func TestRestartReplays(t *testing.T) {
 	if _, err := s.SetSysctl("net.inet.ip.ttl", "33"); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := s.Mount("tcpip", "", "lsm-ipfilter.so"); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, s, protocol.RulesFilter, adds("pass in quick proto tcp from pool/good to any", "block in all")...)
+	edit(t, s, protocol.RulesPools, adds("table role = ipf type = tree name = good { 10.1.0.0/16; };")...)
+	edit(t, s, protocol.RulesNAT, adds("map en0 10.0.0.0/8 -> 192.0.2.1/32")...)
 	r, err := client.OpenRoute(prefix)
 	if err != nil {
 		t.Fatal(err)
@@ -132,6 +138,9 @@ func TestRestartReplays(t *testing.T) {
 	if v, err := s.Sysctl("net.inet.ip.ttl"); v != "33" {
 		t.Errorf("ttl %q, %v after the restart", v, err)
 	}
+	same(t, rules(t, s), []string{"pass in quick proto tcp from pool/good to any", "block in all"})
+	same(t, len(tableOf[protocol.PoolEntryRow](t, s, protocol.TablePoolEntries, "good")), 1)
+	same(t, len(tableOf[protocol.NATRuleRow](t, s, protocol.TableNATRules, "")), 1)
 	found := false
 	for m, err := range s.Dump(protocol.DumpRoutes, 0, 0) {
 		if err != nil {

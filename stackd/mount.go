@@ -9,7 +9,7 @@ import (
 	"ionet/stack/netif"
 )
 
-// mountFrame serves TypeMount: a driver becomes an interface.
+// mountFrame serves TypeMount: a driver becomes an interface, or a module of the stack is loaded.
 func (c *conn) mountFrame(p []byte) ([]byte, error) {
 	q, err := protocol.ParseMountRequest(p)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *server) mountType(typ string) bool {
 func (s *server) mount(q protocol.MountRequest) (ifname string, notices []string, err error) {
 	switch {
 	case q.Type == "tcpip":
-		return "", nil, errf(unix.EOPNOTSUPP, "%s: modules of the stack cannot be loaded yet, and nothing is filtered; drivers are mounted with -T io-net", q.Module)
+		return filterEntry, nil, s.mountFilter(q)
 	case !s.mountType(q.Type):
 		return "", nil, errf(unix.EINVAL, "mount type %q is not served here; io-net is", q.Type)
 	case isProtocol(q.Module):
@@ -73,16 +73,27 @@ func (c *conn) umountFrame(p []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := c.s.eng.umount(ifname); err != nil {
+	if err := c.s.umount(ifname); err != nil {
 		return err
 	}
-	c.s.log.Info("unmounted", "interface", ifname)
 	c.s.journal.umount(ifname)
 	return nil
 }
 
-// umountName is the interface that a path means: /dev/io-net/en0 below the
-// prefix or not, or its bare name.
+// umount takes away an interface with its driver, or the packet filter.
+func (s *server) umount(name string) error {
+	if name == filterEntry {
+		return s.umountFilter()
+	}
+	if err := s.eng.umount(name); err != nil {
+		return err
+	}
+	s.log.Info("unmounted", "interface", name)
+	return nil
+}
+
+// umountName is the interface that a path means, or the packet filter:
+// /dev/io-net/en0 below the prefix or not, or its bare name.
 func (s *server) umountName(path string) (string, error) {
 	dir, name := "", path
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
@@ -95,7 +106,7 @@ func (s *server) umountName(path string) (string, error) {
 	switch {
 	case name == "ip_en" || strings.HasPrefix(name, "tcpip"):
 		return "", errf(unix.EBUSY, "the tcpip protocol cannot be unmounted; io-net --stop ends the stack")
-	case s.eng.Engine().Env.Ifs.ByName(name) == nil:
+	case name != filterEntry && s.eng.Engine().Env.Ifs.ByName(name) == nil:
 		return "", errf(unix.ENOENT, "no interface %s", name)
 	}
 	return name, nil

@@ -48,6 +48,7 @@ type server struct {
 	stopping       atomic.Bool
 
 	routes  routeHub
+	filter  filterServer
 	journal *journal
 }
 
@@ -403,6 +404,7 @@ func (s *server) shut(last func()) {
 		return true
 	})
 	s.routes.close()
+	s.filter.logs.close()
 	last()
 	s.closeFDs()
 	for _, fd := range fds {

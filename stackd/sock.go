@@ -285,6 +285,7 @@ func (c *conn) closeAll() {
 	for _, cp := range caps {
 		cp.close()
 	}
+	c.s.filter.logs.remove(c, 0, true)
 }
 
 // appendMsg is a received datagram as the client sees it.

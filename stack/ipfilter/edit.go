@@ -115,6 +115,7 @@ func (s *ruleset) compile(f *Filter) *ruleset {
 func (s *ruleset) link(l *list, dir, v int) {
 	l.members = make([]*list, len(l.rules))
 	for n, r := range l.rules {
+		r.number.Store(int32(n + 1))
 		if r.Head != "" {
 			l.members[n] = s.groups[groupKey{dir, v, r.Head}]
 		}

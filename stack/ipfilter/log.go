@@ -135,7 +135,7 @@ func (f *Filter) logPacket(w *netif.Work, i *pfil.Info, r *rule, e LogEvent) boo
 	n := i.L4 + headersOf(i)
 	body := f.env.MIB.On(nodeLogAll)
 	if r != nil {
-		rec.Group, rec.Rule, rec.Tag = r.Group, r.Line, r.LogTag
+		rec.Group, rec.Rule, rec.Tag = r.Group, int(r.number.Load()), r.LogTag
 		if r.Log != nil {
 			rec.Level, body = r.Log.Level, body || r.Log.Body
 		}

@@ -19,8 +19,9 @@ type rule struct {
 	src, dst addrTest
 	group    uint32 // number of the group, for the log
 	opts     optTest
-	follows  bool   // every packet of its states is to be looked at by it
-	text     string // what it says, wherever it stands
+	follows  bool         // every packet of its states is to be looked at by it
+	text     string       // what it says, wherever it stands
+	number   atomic.Int32 // in its list, from 1
 
 	Hits, Bytes atomic.Uint64
 	live        atomic.Int64 // states

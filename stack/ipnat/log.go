@@ -49,6 +49,7 @@ type natLog struct {
 	mu   sync.Mutex
 	recs []LogRecord
 	lost uint64
+	wake func()
 }
 
 func (l *natLog) put(s *session, e LogEvent) {
@@ -57,12 +58,31 @@ func (l *natLog) put(s *session, e LogEvent) {
 	}
 	now := l.n.env.Now()
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if int64(len(l.recs)) >= l.n.env.MIB.Int(nodeLogSize) {
 		l.lost++
+		l.mu.Unlock()
 		return
 	}
 	l.recs = append(l.recs, LogRecord{now, e, s.info(now)})
+	wake := l.wake
+	l.mu.Unlock()
+	if wake != nil {
+		wake()
+	}
+}
+
+// OnLog has wake called, from the packet path, when a record has come; nil ends it.
+func (n *NAT) OnLog(wake func()) {
+	n.log.mu.Lock()
+	defer n.log.mu.Unlock()
+	n.log.wake = wake
+}
+
+// Waiting is the number of records that wait.
+func (n *NAT) Waiting() int {
+	n.log.mu.Lock()
+	defer n.log.mu.Unlock()
+	return len(n.log.recs)
 }
 
 // ReadLog takes up to limit records from the log, the oldest first, and answers how

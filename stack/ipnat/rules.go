@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/gaissmai/bart"
 
@@ -292,27 +293,41 @@ type Op struct {
 	Rule ipl.NATRule // of Add and Remove
 }
 
-// Edit changes rules and sessions, all of ops or none. Sessions outlive their rule
-// unless it says purge.
+// OpError is the part that a change failed at.
+type OpError struct {
+	Index int
+	Err   error
+}
+
+func (e *OpError) Error() string { return e.Err.Error() }
+
+// Unwrap is the reason.
+func (e *OpError) Unwrap() error { return e.Err }
+
+// Edit changes rules and sessions, all of ops or, with an [OpError], none. Sessions
+// outlive their rule unless it says purge. Reasons: EEXIST, ESRCH, EINVAL.
 func (n *NAT) Edit(ops []Op) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	all := slices.Clone(n.rules.Load().all)
 	var gone []*rule
 	sessions := false
-	for _, op := range ops {
+	for i, op := range ops {
 		text := op.Rule.String()
+		at := slices.IndexFunc(all, func(r *rule) bool { return r.text == text })
 		switch op.Kind {
 		case Add:
 			r, err := n.check(op.Rule)
+			if err == nil && at >= 0 {
+				err = fmt.Errorf("%s: %w", text, syscall.EEXIST)
+			}
 			if err != nil {
-				return err
+				return &OpError{i, err}
 			}
 			all = append(all, r)
 		case Remove:
-			at := slices.IndexFunc(all, func(r *rule) bool { return r.text == text })
 			if at < 0 {
-				return fmt.Errorf("no such rule: %s", text)
+				return &OpError{i, fmt.Errorf("%s: %w", text, syscall.ESRCH)}
 			}
 			gone = append(gone, all[at])
 			all = slices.Delete(all, at, at+1)
@@ -322,7 +337,7 @@ func (n *NAT) Edit(ops []Op) error {
 		case FlushSessions:
 			sessions = true
 		default:
-			return fmt.Errorf("operation %d is none", op.Kind)
+			return &OpError{i, fmt.Errorf("operation %d is none: %w", op.Kind, syscall.EINVAL)}
 		}
 	}
 	n.rules.Store(compile(all))
