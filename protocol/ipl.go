@@ -10,7 +10,7 @@ const (
 // Kinds of steps.
 const (
 	StepAdd         = 1 // a rule, at its place; a pool, in the place of the one of its name
-	StepRemove      = 2 // the rule that reads the same; the pool of that name
+	StepRemove      = 2 // the rule that reads the same, of NAT with its sessions if Arg is 1; the pool of that name
 	StepFlush       = 3 // rules of the filter: those that Arg says; of NAT, pools: all
 	StepSwap        = 4 // the filter's active and inactive set change places
 	StepZero        = 5 // the filter's counters

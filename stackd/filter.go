@@ -247,7 +247,7 @@ func changeNAT(nat *ipnat.NAT, steps []protocol.RuleStep) ([]int, error) {
 				return nil, stepError(i, err)
 			}
 			if kind == ipnat.Remove {
-				took[i] = 1
+				ops[i].Purge, took[i] = st.Arg != 0, 1
 			}
 		}
 	}

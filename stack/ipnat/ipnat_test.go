@@ -163,6 +163,19 @@ func TestPurge(t *testing.T) {
 	}
 }
 
+// A rule that is removed takes its sessions along if the change says so.
+func TestPurgeOnce(t *testing.T) {
+	r := newRig(t, "map out0 10.0.0.0/8 -> 0/32 udp", "map out0 10.0.0.0/8 -> 0/32 tcp")
+	r.hook(out, udp("10.0.0.1", 5, "198.51.100.1", 53))
+	r.hook(out, tcp("10.0.0.1", 5, "198.51.100.1", 53, packet.TCPSyn))
+	ops := []Op{{Kind: Remove, Rule: r.Rules()[0].Rule, Purge: true}, {Kind: Remove, Rule: r.Rules()[1].Rule}}
+	if err := r.Edit(ops); err != nil {
+		t.Fatal(err)
+	}
+	r.says(in, udp("198.51.100.1", 53, "192.0.2.1", 5), "untouched")
+	r.says(in, tcp("198.51.100.1", 53, "192.0.2.1", 5, packet.TCPAck), "tcp 198.51.100.1:53 > 10.0.0.1:5")
+}
+
 // Every answer finds back, whatever the flows; every sum is right, complete or partial;
 // the fast path does what the slow one does.
 func TestFlows(t *testing.T) {

@@ -70,7 +70,7 @@ func (r *rig) load(rules ...string) {
 	}
 	var ops []Op
 	for _, x := range all {
-		ops = append(ops, Op{Add, x})
+		ops = append(ops, Op{Kind: Add, Rule: x})
 	}
 	if err := r.Edit(ops); err != nil {
 		r.Fatal(err)

@@ -289,8 +289,9 @@ const (
 
 // Op is a part of a change.
 type Op struct {
-	Kind OpKind
-	Rule ipl.NATRule // of Add and Remove
+	Kind  OpKind
+	Rule  ipl.NATRule // of Add and Remove
+	Purge bool        // of Remove: the rule's sessions end, whatever it says (ipnat -p)
 }
 
 // OpError is the part that a change failed at.
@@ -310,7 +311,7 @@ func (n *NAT) Edit(ops []Op) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	all := slices.Clone(n.rules.Load().all)
-	var gone []*rule
+	purged := map[*rule]bool{}
 	sessions := false
 	for i, op := range ops {
 		text := op.Rule.String()
@@ -329,10 +330,12 @@ func (n *NAT) Edit(ops []Op) error {
 			if at < 0 {
 				return &OpError{i, fmt.Errorf("%s: %w", text, syscall.ESRCH)}
 			}
-			gone = append(gone, all[at])
+			purged[all[at]] = all[at].Purge || op.Purge
 			all = slices.Delete(all, at, at+1)
 		case FlushRules:
-			gone = append(gone, all...)
+			for _, r := range all {
+				purged[r] = r.Purge
+			}
 			all = nil
 		case FlushSessions:
 			sessions = true
@@ -342,7 +345,7 @@ func (n *NAT) Edit(ops []Op) error {
 	}
 	n.rules.Store(compile(all))
 	n.gen.Add(1)
-	n.table.flush(func(s *session) bool { return sessions || s.rule.Purge && slices.Contains(gone, s.rule) })
+	n.table.flush(func(s *session) bool { return sessions || purged[s.rule] })
 	if sessions {
 		n.frags.flush(func(*fragment) bool { return true })
 	}

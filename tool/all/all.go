@@ -11,6 +11,7 @@ import (
 	"ionet/tool/ifconfig"
 	"ionet/tool/ifmcstat"
 	"ionet/tool/ip6addrctl"
+	"ionet/tool/ipnat"
 	"ionet/tool/logs"
 	"ionet/tool/mount"
 	"ionet/tool/nc"
@@ -45,6 +46,7 @@ var Commands = []*cli.Command{
 	&ip6addrctl.Command,
 	&gifconfig.Command,
 	&ifmcstat.Command,
+	&ipnat.Command,
 	&sysctl.Command,
 	&nicinfo.Command,
 	&mount.Command,
