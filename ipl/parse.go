@@ -460,7 +460,9 @@ func withKind(name string) WithKind {
 
 var (
 	optNames = words("nop rr zsu mtup mtur encode ts tr sec sec-class lsrr e-sec cipso satid ssrr addext visa imitd eip finn dps sdb nsapa rtralrt ump")
-	hdrNames = words("hopopts routing frag dstopts ah esp none")
+	// secLevels are the levels of the security option (RFC 1108 §2.3).
+	secLevels = words("unclass confid reserv-1 reserv-2 reserv-3 reserv-4 secret topsecret")
+	hdrNames  = words("hopopts routing frag dstopts ah esp none")
 )
 
 // with reads properties, between which "," and "and" may stand.
@@ -508,10 +510,18 @@ func (p *ruleParser) names(what string, known map[string]bool) (out []string) {
 		if !known[t.text] {
 			p.failAt(t, "no %s is called %q%s", what, t.text, near(t.text, keys(known)))
 		}
-		if slices.Contains(out, t.text) {
-			p.failAt(t, "%s twice", t.text)
+		name := t.text
+		if name == "sec-class" {
+			l := p.word("a level")
+			if !secLevels[l.text] {
+				p.failAt(l, "no level is called %q%s", l.text, near(l.text, keys(secLevels)))
+			}
+			name += " " + l.text
 		}
-		out = append(out, t.text)
+		if slices.Contains(out, name) {
+			p.failAt(t, "%s twice", name)
+		}
+		out = append(out, name)
 		if !p.at().is(",") || p.i+1 >= len(p.toks) || withKind(p.toks[p.i+1].text) != 0 && !known[p.toks[p.i+1].text] || p.toks[p.i+1].is("not") || p.toks[p.i+1].is("no") {
 			return out
 		}

@@ -128,7 +128,7 @@ func TestRulesArePrinted(t *testing.T) {
 		{"block in all with nat,lowttl,mcast,broadcast,mbcast,state,bad,bad-src,bad-nat,oow", "block in from any to any with nat,lowttl,multicast,bcast,mbcast,state,bad,bad-src,bad-nat,oow"},
 		{"block in all and frag", "block in from any to any with frag"},
 		{"block in all with opt lsrr,ssrr, short", "block in from any to any with opt lsrr,ssrr and short"},
-		{"block in all with not opt nop and opt sec-class", "block in from any to any with not opt nop and opt sec-class"},
+		{"block in all with not opt nop and opt sec-class topsecret,sec", "block in from any to any with not opt nop and opt sec-class topsecret,sec"},
 		{"block in all with v6hdr dstopts,frag and not v6hdrs esp", "block in from any to any with v6hdrs dstopts,frag and not v6hdrs esp"},
 		{"pass in all keep state", "pass in all keep state"},
 		{"pass in proto tcp all keep state (limit 10, strict, newisn, no-icmp-err, sync, age 60/30) keep frags", "pass in proto tcp from any to any keep state (limit 10,strict,newisn,no-icmp-err,sync,age 60/30) keep frags"},
@@ -238,6 +238,8 @@ func TestWhatIsWrongWithRules(t *testing.T) {
 		{"pass in all with shrt", `1:18: "shrt" where a property is expected; did you mean "short"?`},
 		{"pass in all with frag and not frag", `1:31: frag twice`},
 		{"pass in all with opt lssr", `1:22: no option is called "lssr"; did you mean "lsrr"?`},
+		{"pass in all with opt sec-class secrt", `1:32: no level is called "secrt"; did you mean "secret"?`},
+		{"pass in all with opt sec-class", `1:31: the end of the line where a level is expected`},
 		{"pass in from fe80::1 to any with opt lsrr", `1:34: opt is about IPv4's options; IPv6 has v6hdrs`},
 		{"pass in all keep stat", `1:18: "stat" where "state" or "frags" is expected; did you mean "state"?`},
 		{"pass in all keep state keep state", `1:29: state twice`},
@@ -389,6 +391,11 @@ func drawRule(t *rapid.T) Rule {
 	}
 	if flip("options") {
 		w := With{Not: flip("not"), What: WithOpt, Opts: rapid.SliceOfNDistinct(rapid.SampledFrom(keys(optNames)), 1, 4, rapid.ID).Draw(t, "opts")}
+		for i, o := range w.Opts {
+			if o == "sec-class" {
+				w.Opts[i] += " " + rapid.SampledFrom(keys(secLevels)).Draw(t, "level")
+			}
+		}
 		if six {
 			w.What, w.Opts = WithV6Hdrs, rapid.SliceOfNDistinct(rapid.SampledFrom(keys(hdrNames)), 1, 4, rapid.ID).Draw(t, "hdrs")
 		}

@@ -263,14 +263,26 @@ type verdict struct {
 	trace     bool // fill in the two
 }
 
-// scan asks the rules of the active set.
-func (f *Filter) scan(w *netif.Work, i *pfil.Info, v *verdict) {
+// scan asks the rules of the active set that are for this.
+func (f *Filter) scan(w *netif.Work, i *pfil.Info, a aside, v *verdict) {
 	v.stateless = true
-	l := f.look(i)
-	f.active.Load().main[dirOf(i.Out)][side(i.V6)].scan(w, &l, v)
+	set := f.active.Load().views[a]
+	if set == nil {
+		return
+	}
+	if li := set.main[dirOf(i.Out)][side(i.V6)]; len(li.rules) > 0 {
+		l := f.look(i)
+		li.scan(w, &l, a, v)
+	}
 }
 
-func (li *list) scan(w *netif.Work, l *look, v *verdict) {
+// account asks the rules that count.
+func (f *Filter) account(w *netif.Work, i *pfil.Info) {
+	var v verdict
+	f.scan(w, i, counting, &v)
+}
+
+func (li *list) scan(w *netif.Work, l *look, a aside, v *verdict) {
 	if len(li.rules) == 0 {
 		return
 	}
@@ -285,36 +297,45 @@ func (li *list) scan(w *netif.Work, l *look, v *verdict) {
 		if !r.aboutFlow(l) {
 			continue
 		}
-		if v.trace && (r.perPacket() || r.Log != nil || r.Action == ipl.Log || r.KeepState != nil || r.To != (ipl.Target{}) || r.DupTo != (ipl.Target{}) || r.ReplyTo != (ipl.Target{}) || r.Fast) {
+		if v.trace && r.eachPacket() {
 			v.stateless = false
 		}
 		if !r.aboutPacket(l) {
 			continue
 		}
-		if v.trace {
-			v.hit = append(v.hit, r)
-		} else {
-			r.Hits.Add(1)
-			r.Bytes.Add(uint64(l.Pkt.Len()))
-		}
-		switch r.Action {
-		case ipl.Count:
-			continue
-		case ipl.Log:
-			if !v.trace {
-				l.f.logPacket(w, l.Info, r, LogOnly)
+		if r.aside == a {
+			if v.trace {
+				v.hit = append(v.hit, r)
+			} else {
+				r.Hits.Add(1)
+				r.Bytes.Add(uint64(l.Pkt.Len()))
 			}
-			continue
-		case ipl.Skip:
-			skipTo = n + 1 + int32(r.Skip)
-			continue
+			switch r.Action {
+			case ipl.Log:
+				if !v.trace {
+					l.f.logPacket(w, l.Info, r, LogOnly)
+				}
+				continue
+			case ipl.Skip:
+				skipTo = n + 1 + int32(r.Skip)
+				continue
+			case ipl.Pass, ipl.Block:
+				v.rule = r
+			}
 		}
-		v.rule = r
 		if m := li.members[n]; m != nil {
-			m.scan(w, l, v)
+			m.scan(w, l, a, v)
 		}
-		if v.quick = v.quick || r.Quick || v.rule.Quick; v.quick { // a head's quick ends the list behind its group
+		if a == counting {
+			continue
+		}
+		if v.quick = v.quick || r.aside == a && r.Quick || v.rule != nil && v.rule.Quick; v.quick { // a head's quick ends the list behind its group
 			return
 		}
 	}
+}
+
+// eachPacket reports a rule that more than its verdict is to be had from for each packet of a flow.
+func (r *rule) eachPacket() bool {
+	return r.varies || r.Log != nil || r.Action == ipl.Log || r.KeepState != nil || r.To != (ipl.Target{}) || r.DupTo != (ipl.Target{}) || r.ReplyTo != (ipl.Target{}) || r.Fast
 }

@@ -22,7 +22,7 @@ func slow(li *list, l *look, v *verdict) (done bool) {
 		}
 		v.hit = append(v.hit, r)
 		switch r.Action {
-		case ipl.Count, ipl.Log:
+		case ipl.Log:
 			continue
 		case ipl.Skip:
 			n += r.Skip
@@ -38,6 +38,21 @@ func slow(li *list, l *look, v *verdict) (done bool) {
 		}
 	}
 	return false
+}
+
+// slowCount is what count rules see: all that match, whatever the others say.
+func slowCount(li *list, l *look, v *verdict) {
+	for n, r := range li.rules {
+		if !r.matches(l) {
+			continue
+		}
+		if r.Action == ipl.Count {
+			v.hit = append(v.hit, r)
+		}
+		if m := li.members[n]; m != nil {
+			slowCount(m, l, v)
+		}
+	}
 }
 
 func drawEndpoint(t *rapid.T, six bool, ports bool, name string) (e ipl.Endpoint) {
@@ -141,10 +156,18 @@ func TestCompiledIsTheList(tt *testing.T) {
 			var i pfil.Info
 			i.Parse(p, ifp, false)
 			got, want := verdict{trace: true}, verdict{}
-			r.scan(r.w, &i, &got)
+			r.scan(r.w, &i, deciding, &got)
+			counted, wantCounted := verdict{trace: true}, verdict{}
+			r.scan(r.w, &i, counting, &counted)
 			l := r.look(&i)
-			slow(r.active.Load().main[0][side(six)], &l, &want)
+			if set := r.active.Load().views[deciding]; set != nil {
+				slow(set.main[0][side(six)], &l, &want)
+			}
+			slowCount(r.active.Load().main[0][side(six)], &l, &wantCounted)
 			p.Free()
+			if !slices.Equal(counted.hit, wantCounted.hit) {
+				t.Fatalf("% x\ncounted by %d rules, want %d", b, len(counted.hit), len(wantCounted.hit))
+			}
 			if got.rule != want.rule || !slices.Equal(got.hit, want.hit) {
 				t.Fatalf("% x\ndecided by %+v through %d, want %+v through %d", b, got.rule, len(got.hit), want.rule, len(want.hit))
 			}

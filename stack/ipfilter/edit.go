@@ -63,6 +63,67 @@ type groupKey struct {
 type ruleset struct {
 	main   [2][2]*list // by direction and version
 	groups map[groupKey]*list
+	views  [asides]*view
+}
+
+// view is the rules of a set that are for one thing, with the heads of their groups, as the packet path
+// reads them. IPFilter keeps its rules of accounting in lists of their own, too.
+type view struct {
+	main   [2][2]*list
+	groups map[groupKey]*list
+}
+
+// view is that of the set; nil: there is no such rule.
+func (s *ruleset) view(a aside) *view {
+	any, grouped := false, false
+	s.each(func(l *list) { any = any || l.has(a) })
+	for _, l := range s.groups { // map order: one is enough
+		grouped = grouped || l.has(a)
+	}
+	if !any {
+		return nil
+	}
+	v := &view{groups: make(map[groupKey]*list, len(s.groups))}
+	for k, l := range s.groups { // map order: into another map
+		v.groups[k] = l.only(a, grouped)
+	}
+	for d := range s.main {
+		for n := range s.main[d] {
+			v.main[d][n] = s.main[d][n].only(a, grouped)
+			v.link(v.main[d][n], d, n)
+		}
+	}
+	for k, l := range v.groups { // map order: each on its own
+		v.link(l, k.dir, k.side)
+	}
+	return v
+}
+
+// has reports whether a list has rules for a.
+func (l *list) has(a aside) bool {
+	return slices.ContainsFunc(l.rules, func(r *rule) bool { return r.aside == a })
+}
+
+// only is the rules of a list for a, and if there are such in groups those that lead to groups.
+func (l *list) only(a aside, grouped bool) *list {
+	n := &list{}
+	for _, r := range l.rules {
+		if r.aside == a || grouped && r.Head != "" {
+			n.rules = append(n.rules, r)
+		}
+	}
+	return n
+}
+
+// link compiles a list, and finds the groups that its rules lead to.
+func (v *view) link(l *list, dir, side int) {
+	l.members = make([]*list, len(l.rules))
+	for n, r := range l.rules {
+		if r.Head != "" {
+			l.members[n] = v.groups[groupKey{dir, side, r.Head}]
+		}
+	}
+	l.compile()
 }
 
 // clone is a set with lists of its own of the same rules.
@@ -107,7 +168,9 @@ func (s *ruleset) compile(f *Filter) *ruleset {
 	for k, l := range s.groups { // map order: each on its own
 		s.link(l, k.dir, k.side)
 	}
-	s.each((*list).compile)
+	for a := range s.views {
+		s.views[a] = s.view(aside(a))
+	}
 	return s
 }
 
@@ -171,6 +234,9 @@ func (s *ruleset) add(f *Filter, r *rule) error {
 		if l.index()[r.text] {
 			return syscall.EEXIST
 		}
+		if k := (groupKey{dirOf(r.Out), v, r.Head}); r.Head != "" && s.leads(k, r.Group, map[string]bool{}) {
+			return fmt.Errorf("head %s in group %s: the one leads to the other already: %w", r.Head, r.Group, syscall.ELOOP)
+		}
 		l.texts[r.text] = true
 		at := len(l.rules)
 		if r.At >= 0 {
@@ -185,6 +251,20 @@ func (s *ruleset) add(f *Filter, r *rule) error {
 		}
 	}
 	return nil
+}
+
+// leads reports whether a group is the other one, or leads to it.
+func (s *ruleset) leads(from groupKey, to string, seen map[string]bool) bool {
+	if from.name == to {
+		return true
+	}
+	if seen[from.name] || s.groups[from] == nil {
+		return false
+	}
+	seen[from.name] = true
+	return slices.ContainsFunc(s.groups[from].rules, func(r *rule) bool {
+		return r.Head != "" && s.leads(groupKey{from.dir, from.side, r.Head}, to, seen)
+	})
 }
 
 func (s *ruleset) remove(r *ipl.Rule) error {
@@ -230,7 +310,7 @@ const maxRules = 100_000
 
 // Edit carries out all of ops or, with an [OpError], none. Packets see all of
 // it or nothing; rules that stay keep their counters. It must not be called
-// inside a Work. Reasons: EEXIST, ESRCH, EBUSY, ENOSPC, EOPNOTSUPP.
+// inside a Work. Reasons: EEXIST, ESRCH, EBUSY, ELOOP, ENOSPC, EOPNOTSUPP.
 func (f *Filter) Edit(ops []Op) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

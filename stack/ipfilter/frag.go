@@ -143,6 +143,7 @@ func (t *frags) known(w *netif.Work, i *pfil.Info) fate {
 	t.hits.Add(1)
 	t.f.stats[dirOf(i.Out)].KnownFrags.Add(1)
 	if x.state != nil {
+		i.Is |= isState
 		x.state.last.Store(w.Now)
 	}
 	return passed

@@ -183,7 +183,7 @@ func BenchmarkScan(b *testing.B) {
 			for b.Loop() {
 				i.Parse(p, r.en0, false)
 				var v verdict
-				r.scan(r.w, &i, &v)
+				r.scan(r.w, &i, deciding, &v)
 			}
 		})
 	}

@@ -50,6 +50,7 @@ func (f *Filter) aboutState(i *pfil.Info) (v fate, is bool) {
 		t.bad.Add(1)
 		return forged, true
 	}
+	i.Is |= isState
 	t.hits.Add(1)
 	return passed, true
 }
@@ -107,7 +108,11 @@ func quoted(i *pfil.Info) (q quote, ok bool) {
 		q.V6 = true
 		q.SrcHi, q.SrcLo = binary.BigEndian.Uint64(h[8:]), binary.BigEndian.Uint64(h[16:])
 		q.DstHi, q.DstLo = binary.BigEndian.Uint64(h[24:]), binary.BigEndian.Uint64(h[32:])
-		q.Proto, l4 = h.Next(), b[packet.IPv6Len:]
+		n := 0
+		if q.Proto, n, ok = pfil.Transport6(h); !ok || len(b) < n+8 {
+			return q, false
+		}
+		l4 = b[n:]
 	}
 	switch q.Proto {
 	case packet.ProtoTCP, packet.ProtoUDP:

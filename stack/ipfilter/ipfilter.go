@@ -5,8 +5,9 @@
 //	1 Translator.In     addresses become those that rules know
 //	2 Filter.known      a fragment of a datagram that is known, a packet of a state,
 //	                    an ICMP error about one                           state.go, frag.go, icmp.go
-//	3 Filter.scan       the rules, by what their lists were compiled to   rules.go, compile.go
-//	4 Filter.decide     states begin, the log is written, the sender of what is
+//	3 Filter.account    the rules that count; at Out behind step 5        compile.go
+//	4 Filter.scan       the rules, by what their lists were compiled to   rules.go, compile.go
+//	5 Filter.decide     states begin, the log is written, the sender of what is
 //	                    blocked is answered                               state.go, log.go, reply.go
 //
 // Readers take no lock but a state's own: rules are immutable lists that an edit
@@ -115,7 +116,8 @@ func (f *Filter) In(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf) *packe
 		case pfil.Taken:
 			return nil
 		case pfil.Refused:
-			w.Drop(i.Pkt, cntBadNAT)
+			f.stats[0].Blocked.Add(1)
+			f.untranslated(w, i)
 			return nil
 		case pfil.Translated:
 			i.Is |= pfil.NATed
@@ -139,7 +141,7 @@ func (f *Filter) Out(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf) *pack
 		case pfil.Taken:
 			return nil
 		case pfil.Refused:
-			w.Drop(i.Pkt, cntBadNAT)
+			f.untranslated(w, i)
 			return nil
 		}
 	}
@@ -149,19 +151,38 @@ func (f *Filter) Out(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf) *pack
 	return i.Pkt
 }
 
+// untranslated drops what the translator refuses; rules `with bad-nat` say how.
+func (f *Filter) untranslated(w *netif.Work, i *pfil.Info) {
+	var v verdict
+	f.scan(w, i, refused, &v)
+	if r := v.rule; r == nil || r.Log == nil {
+		f.logAnyway(w, i, r, false, true)
+	} else {
+		f.logPacket(w, i, r, LogBlock)
+	}
+	if v.rule != nil {
+		f.reply(w, i, v.rule)
+	}
+	w.Drop(i.Pkt, cntBadNAT)
+}
+
 // check asks states and rules about a packet; false: it has gone.
 func (f *Filter) check(w *netif.Work, i *pfil.Info) bool {
 	d := &f.stats[dirOf(i.Out)]
 	if i.Type == packet.ICMPUnreach && i.Proto == packet.ProtoICMP && f.tinyMTU(i) {
 		i.Is |= pfil.Bad
 	}
-	switch v, s, back := f.known(w, i); v {
+	fate, s, back := f.known(w, i)
+	if !i.Out { // what goes out is accounted for if it passes
+		f.account(w, i)
+	}
+	switch fate {
 	case passed:
 		if s != nil && s.rule.follows {
 			return f.follow(w, i, s, back, d)
 		}
 		f.logAnyway(w, i, nil, true, true)
-		d.Passed.Add(1)
+		f.pass(w, i, d)
 		return true
 	case forged:
 		return f.refuse(w, i, d, cntForged)
@@ -169,8 +190,16 @@ func (f *Filter) check(w *netif.Work, i *pfil.Info) bool {
 		return f.refuse(w, i, d, cntBadFrag)
 	}
 	var v verdict
-	f.scan(w, i, &v)
+	f.scan(w, i, deciding, &v)
 	return f.decide(w, i, &v, d)
+}
+
+// pass counts a packet that goes on.
+func (f *Filter) pass(w *netif.Work, i *pfil.Info, d *dirStats) {
+	d.Passed.Add(1)
+	if i.Out {
+		f.account(w, i)
+	}
 }
 
 // refuse drops what no rule is asked about.
@@ -191,7 +220,7 @@ func (f *Filter) follow(w *netif.Work, i *pfil.Info, s *state, back bool, d *dir
 		w.Drop(i.Pkt, cntBlocked)
 		return false
 	}
-	d.Passed.Add(1)
+	f.pass(w, i, d)
 	switch at := i.Out == r.Out; {
 	case !back && at:
 		return f.routed(w, i, r.DupTo, r.To, r.Fast)
@@ -226,7 +255,7 @@ func (f *Filter) decide(w *netif.Work, i *pfil.Info, v *verdict, d *dirStats) bo
 		d.NoMatch.Add(1)
 		f.logAnyway(w, i, nil, pass, false)
 		if pass {
-			d.Passed.Add(1)
+			f.pass(w, i, d)
 			return true
 		}
 		d.Blocked.Add(1)
@@ -247,7 +276,7 @@ func (f *Filter) decide(w *netif.Work, i *pfil.Info, v *verdict, d *dirStats) bo
 		pass = false
 	}
 	if pass {
-		d.Passed.Add(1)
+		f.pass(w, i, d)
 		return f.routed(w, i, r.DupTo, r.To, r.Fast)
 	}
 	d.Blocked.Add(1)

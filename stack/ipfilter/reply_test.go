@@ -227,9 +227,10 @@ func TestEditRefuses(t *testing.T) {
 	}{
 		"newisn":                   {aRule(ipl.Pass, false, tcp, func(x *ipl.Rule) { x.KeepState = &ipl.KeepState{NewISN: true} }), syscall.EOPNOTSUPP},
 		"a rule that is there":     {one, syscall.EEXIST},
+		"a group in itself":        {aRule(ipl.Pass, false, func(x *ipl.Rule) { x.Group, x.Head = "1", "1" }), syscall.ELOOP},
 		"a group that has no head": {aRule(ipl.Pass, false, func(x *ipl.Rule) { x.Group = "7" }), syscall.ESRCH},
 	} {
-		other := aRule(ipl.Count, false)
+		other := aRule(ipl.Count, false, func(x *ipl.Rule) { x.Head = "1" })
 		err := r.Edit([]Op{{Kind: Add, Rule: other}, {Kind: Add, Rule: tc.x}})
 		if !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, want %v", name, err, tc.want)

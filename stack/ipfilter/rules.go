@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"ionet/ipl"
@@ -19,13 +20,25 @@ type rule struct {
 	src, dst addrTest
 	group    uint32 // number of the group, for the log
 	opts     optTest
-	follows  bool         // every packet of its states is to be looked at by it
+	follows  bool // every packet of its states is to be looked at by it
+	varies   bool // packets of one flow can differ in what it asks
+	aside    aside
 	text     string       // what it says, wherever it stands
 	number   atomic.Int32 // in its list, from 1
 
 	Hits, Bytes atomic.Uint64
 	live        atomic.Int64 // states
 }
+
+// aside is what a rule is asked for beside the decision about a packet.
+type aside uint8
+
+const (
+	deciding aside = iota
+	counting       // action count: asked about every packet, those of states among them
+	refused        // with bad-nat: asked about packets that the translator refuses, and no others
+	asides
+)
 
 // addrTest is an Endpoint's address: (a & mask) == value, in words of the wire.
 type addrTest struct {
@@ -35,10 +48,9 @@ type addrTest struct {
 
 // optTest is what "with" asks of the bits of an Info.
 type optTest struct {
-	set, clear         uint32 // of Info.Is
-	optSet, optClear   uint64 // of Info.Opts
-	state, nat, badSrc int8   // 1: asked for, -1: asked for not, 0: not asked
-	oow, badNAT        int8
+	set, clear       uint32 // of Info.Is
+	optSet, optClear uint64 // of Info.Opts
+	badSrc, badNAT   int8   // 1: asked for, -1: asked for not, 0: not asked
 }
 
 func newRule(f *Filter, r ipl.Rule) *rule {
@@ -46,8 +58,16 @@ func newRule(f *Filter, r ipl.Rule) *rule {
 	n.follows = r.Log != nil && !r.Log.First || r.Fast || r.To != (ipl.Target{}) || r.DupTo != (ipl.Target{}) || r.ReplyTo != (ipl.Target{})
 	n.src.init(&n.Src)
 	n.dst.init(&n.Dst)
+	n.varies = r.Flags != nil || r.ICMPType >= 0 || r.TOS >= 0 || r.TTL >= 0
 	for _, w := range r.With {
 		n.opts.add(w)
+		n.varies = n.varies || w.What != ipl.WithState
+	}
+	switch {
+	case n.opts.badNAT > 0:
+		n.aside = refused
+	case r.Action == ipl.Count:
+		n.aside = counting
 	}
 	if g, err := strconv.ParseUint(r.Group, 10, 32); err == nil {
 		n.group = uint32(g)
@@ -100,13 +120,13 @@ func (o *optTest) add(w ipl.With) {
 	case ipl.WithBad:
 		flag(pfil.Bad)
 	case ipl.WithState:
-		sign(&o.state)
+		flag(isState)
 	case ipl.WithNAT:
-		sign(&o.nat)
+		flag(pfil.NATed)
 	case ipl.WithBadSrc:
 		sign(&o.badSrc)
 	case ipl.WithOOW:
-		sign(&o.oow)
+		flag(pfil.OutOfWindow)
 	case ipl.WithBadNAT:
 		sign(&o.badNAT)
 	case ipl.WithOpt, ipl.WithV6Hdrs:
@@ -125,13 +145,19 @@ func (o *optTest) add(w ipl.With) {
 const (
 	isLowTTL uint32 = 1 << (24 + iota)
 	isMBcast
+	isState // it belongs to a state
 )
 
 // optionNames are the options that rules name, as IPFilter does, and their types.
 var optionNames = map[string]uint8{
-	"nop": 1, "rr": 7, "zsu": 10, "mtup": 11, "mtur": 12, "encode": 15, "ts": 68, "tr": 82, "sec": 130, "sec-class": 130, "lsrr": 131,
+	"nop": 1, "rr": 7, "zsu": 10, "mtup": 11, "mtur": 12, "encode": 15, "ts": 68, "tr": 82, "sec": 130, "lsrr": 131,
 	"e-sec": 133, "cipso": 134, "satid": 136, "ssrr": 137, "visa": 142, "imitd": 144, "eip": 145, "rtralrt": 148, "sdb": 149,
-	"nsapa": 150, "dps": 151, "ump": 205, "addext": 147,
+	"nsapa": 150, "dps": 151, "ump": 152, "finn": 205, "addext": 147,
+}
+
+// classNames are the levels of the security option (RFC 1108 §2.3).
+var classNames = map[string]uint8{
+	"reserv-4": 0x01, "topsecret": 0x3d, "secret": 0x5a, "reserv-3": 0x66, "confid": 0x96, "unclass": 0xab, "reserv-2": 0xcc, "reserv-1": 0xf1,
 }
 
 // headerNames are the extension headers that rules name, and their numbers.
@@ -143,6 +169,9 @@ var headerNames = map[string]uint8{
 func optionBit(name string, v6 bool) uint {
 	if v6 {
 		return pfil.HeaderBit(headerNames[name])
+	}
+	if _, class, ok := strings.Cut(name, "sec-class "); ok {
+		return pfil.ClassBit(classNames[class])
 	}
 	return pfil.OptionBit(optionNames[name])
 }
@@ -207,11 +236,6 @@ func (r *rule) via(l *look) bool {
 	return l.Out && from != nil && from.Name == r.Via
 }
 
-// perPacket reports that packets of one flow can differ in what the rule asks.
-func (r *rule) perPacket() bool {
-	return r.Flags != nil || r.ICMPType >= 0 || r.TOS >= 0 || r.TTL >= 0 || len(r.With) > 0
-}
-
 // aboutPacket asks the rest.
 func (r *rule) aboutPacket(l *look) bool {
 	switch {
@@ -226,11 +250,8 @@ func (r *rule) aboutPacket(l *look) bool {
 	if l.is&o.set != o.set || l.is&o.clear != 0 || l.Opts&o.optSet != o.optSet || l.Opts&o.optClear != 0 {
 		return false
 	}
-	return fits(o.nat, l.is&pfil.NATed != 0) && fits(o.oow, l.is&pfil.OutOfWindow != 0) && fits(o.state, false) && fits(o.badNAT, false) &&
-		(o.badSrc == 0 || fits(o.badSrc, l.badSource()))
+	return o.badSrc == 0 || (o.badSrc > 0) == l.badSource()
 }
-
-func fits(want int8, is bool) bool { return want == 0 || (want > 0) == is }
 
 // badSource reports a source that is not routed by the interface the packet came by.
 func (l *look) badSource() bool {

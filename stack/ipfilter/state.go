@@ -248,6 +248,7 @@ func (f *Filter) known(w *netif.Work, i *pfil.Info) (v fate, s *state, back bool
 		f.states.missed.Add(1)
 		return unknown, nil, false
 	}
+	i.Is |= isState
 	f.states.hits.Add(1)
 	if i.Is&pfil.Fragment != 0 { // the first: its others follow
 		f.frags.add(w, i, s.rule, s)

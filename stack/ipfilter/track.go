@@ -12,7 +12,7 @@ type tracker struct {
 	f      *Filter
 	state  *state // nil: rules let every packet of the flow pass
 	back   bool
-	hits   [2][]*rule // without a state: the rules that match, in and out
+	hits   [2][]*rule // the rules that count its packets, in and out; without a state all that match
 	noRule [2]bool
 	flow   pfil.Flow // without a state
 	hash   uint64
@@ -38,12 +38,18 @@ func (f *Filter) Track(w *netif.Work, in, out *netif.Interface, first *pfil.Flow
 				return nil, false
 			}
 			flow := inner.Inner()
-			return f.trackState(t, in, out, &flow)
+			if !f.trackState(t, in, out, &flow) || !f.counts(w, t, in, out, &flow, pkt) {
+				return nil, false
+			}
+			return t, true
 		}
 	}
 	flow := *first
-	if got, ok := f.trackState(t, in, out, &flow); ok {
-		return got, true
+	if f.trackState(t, in, out, &flow) {
+		if !f.counts(w, t, in, out, &flow, pkt) {
+			return nil, false
+		}
+		return t, true
 	}
 	if flow.Proto == packet.ProtoICMP || flow.Proto == packet.ProtoICMPv6 { // it may be an error about a state
 		return nil, false
@@ -53,12 +59,13 @@ func (f *Filter) Track(w *netif.Work, in, out *netif.Interface, first *pfil.Flow
 	i := pfil.Scratch(w)
 	for d, ifp := range [...]*netif.Interface{in, out} {
 		i.Parse(pkt, ifp, d == 1)
-		v := verdict{trace: true}
-		f.scan(w, i, &v)
-		if !v.stateless || v.rule != nil && v.rule.Action != ipl.Pass || v.rule == nil && !f.env.MIB.On(nodeDefault) {
+		v, count := verdict{trace: true}, verdict{trace: true}
+		f.scan(w, i, deciding, &v)
+		f.scan(w, i, counting, &count)
+		if !v.stateless || !count.stateless || v.rule != nil && v.rule.Action != ipl.Pass || v.rule == nil && !f.env.MIB.On(nodeDefault) {
 			return nil, false
 		}
-		t.hits[d], t.noRule[d] = v.hit, v.rule == nil
+		t.hits[d], t.noRule[d] = append(v.hit, count.hit...), v.rule == nil
 	}
 	return t, true
 }
@@ -67,16 +74,34 @@ func (f *Filter) Track(w *netif.Work, in, out *netif.Interface, first *pfil.Flow
 // two hooks, where rules and states see it.
 type Inner interface{ Inner() pfil.Flow }
 
-func (f *Filter) trackState(t *tracker, in, out *netif.Interface, flow *pfil.Flow) (pfil.Tracker, bool) {
+// counts finds the rules that count packets of a state, which are of a flow between the
+// hooks. false: they are to be asked about each.
+func (f *Filter) counts(w *netif.Work, t *tracker, in, out *netif.Interface, flow *pfil.Flow, pkt *packet.Buf) bool {
+	i := pfil.Scratch(w)
+	for d, ifp := range [...]*netif.Interface{in, out} {
+		*i = pfil.Info{Pkt: pkt, If: ifp, Out: d == 1, V6: flow.V6, SrcHi: flow.SrcHi, SrcLo: flow.SrcLo, DstHi: flow.DstHi, DstLo: flow.DstLo,
+			Src: addrOf(flow.V6, flow.SrcHi, flow.SrcLo), Dst: addrOf(flow.V6, flow.DstHi, flow.DstLo), Proto: flow.Proto, Sport: flow.Sport, Dport: flow.Dport, Is: isState}
+		v := verdict{trace: true}
+		f.scan(w, i, counting, &v)
+		if !v.stateless {
+			return false
+		}
+		t.hits[d] = v.hit
+	}
+	return true
+}
+
+// trackState finds the state of a flow between the hooks; false: there is none for the fast path.
+func (f *Filter) trackState(t *tracker, in, out *netif.Interface, flow *pfil.Flow) bool {
 	s, back := f.states.of(flow, f.states.hashOf(flow))
 	if s == nil || s.dead.Load() || s.ifs[wayOf(back, false)].Load() != in || s.ifs[wayOf(back, true)].Load() != out {
-		return nil, false // only one of the hooks knows it: the rules of the other are asked
+		return false // only one of the hooks knows it: the rules of the other are asked
 	}
 	if s.rule.follows || s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6 { // types are to be looked at
-		return nil, false
+		return false
 	}
 	t.state, t.back = s, back
-	return t, true
+	return true
 }
 
 // plainTCP are the flags of a segment that takes the fast path: neither begins nor
@@ -120,15 +145,6 @@ func (t *tracker) Passed(packets, octets uint64) {
 	f := t.f
 	f.stats[0].Passed.Add(packets)
 	f.stats[1].Passed.Add(packets)
-	if s := t.state; s != nil {
-		s.count(wayOf(t.back, false), packets, octets)
-		s.count(wayOf(t.back, true), packets, octets)
-		f.states.hits.Add(2 * packets)
-		if t.then != nil {
-			t.then.Passed(packets, octets)
-		}
-		return
-	}
 	for d := range t.hits {
 		for _, r := range t.hits[d] {
 			r.Hits.Add(packets)
@@ -136,6 +152,14 @@ func (t *tracker) Passed(packets, octets uint64) {
 		}
 		if t.noRule[d] {
 			f.stats[d].NoMatch.Add(packets)
+		}
+	}
+	if s := t.state; s != nil {
+		s.count(wayOf(t.back, false), packets, octets)
+		s.count(wayOf(t.back, true), packets, octets)
+		f.states.hits.Add(2 * packets)
+		if t.then != nil {
+			t.then.Passed(packets, octets)
 		}
 	}
 }

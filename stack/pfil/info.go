@@ -44,7 +44,7 @@ type Info struct {
 	ID           uint16
 	FragID       uint32
 	FragOff      int    // octets
-	Opts         uint64 // set of options seen, as OptionBit numbers them (IPv4), or of extension headers, as HeaderBit does
+	Opts         uint64 // set of options seen, as OptionBit and ClassBit number them (IPv4), or of extension headers, as HeaderBit does
 }
 
 // Scratch is the Info that belongs to a Work, for one packet at a time: a
@@ -119,13 +119,31 @@ func (i *Info) options(o []byte) {
 			return
 		}
 		i.Opts |= 1 << OptionBit(o[0])
+		if o[0] == optSecurity && o[1] > 2 {
+			i.Opts |= 1 << ClassBit(o[2])
+		}
 		o = o[o[1]:]
 	}
 }
 
 // optionBits are the options of IPv4 that rules can name, by type; the last
 // bit is of all others.
-var optionBits = [...]uint8{1, 7, 10, 11, 12, 15, 68, 82, 130, 131, 133, 134, 136, 137, 142, 144, 145, 147, 148, 149, 150, 151, 205}
+var optionBits = [...]uint8{1, 7, 10, 11, 12, 15, 68, 82, optSecurity, 131, 133, 134, 136, 137, 142, 144, 145, 147, 148, 149, 150, 151, 152, 205}
+
+const optSecurity = 130 // RFC 1108 §2
+
+// classBits are the levels of the security option that rules can name.
+var classBits = [...]uint8{0x01, 0x3d, 0x5a, 0x66, 0x96, 0xab, 0xcc, 0xf1}
+
+// ClassBit is the bit of Info.Opts that stands for a level of IPv4's security option (RFC 1108 §2.3).
+func ClassBit(level uint8) uint {
+	for n, l := range classBits {
+		if l == level {
+			return uint(len(optionBits) + 1 + n)
+		}
+	}
+	return uint(len(optionBits) + 1 + len(classBits))
+}
 
 // OptionBit is the bit of Info.Opts that stands for the IPv4 option of a type.
 func OptionBit(typ uint8) uint {
@@ -170,7 +188,22 @@ func (i *Info) parse6(h packet.IPv6) {
 	i.Src, i.Dst = h.Addrs(index)
 	i.SrcHi, i.SrcLo = binary.BigEndian.Uint64(h[8:]), binary.BigEndian.Uint64(h[16:])
 	i.DstHi, i.DstLo = binary.BigEndian.Uint64(h[24:]), binary.BigEndian.Uint64(h[32:])
-	i.TOS, i.TTL, i.Proto, i.L4 = h.Class(), h.HopLimit(), h.Next(), packet.IPv6Len
+	i.TOS, i.TTL = h.Class(), h.HopLimit()
+	i.headers(h)
+}
+
+// Transport6 finds the transport header of a packet of IPv6 that may be cut off: its
+// protocol and where it begins. false: it is of a fragment that has none, or the
+// headers before it are not whole.
+func Transport6(h packet.IPv6) (proto uint8, l4 int, ok bool) {
+	var i Info
+	i.headers(h)
+	return i.Proto, i.L4, i.Is&(Bad|FragBody) == 0
+}
+
+// headers walks through extension headers.
+func (i *Info) headers(h packet.IPv6) {
+	i.Proto, i.L4 = h.Next(), packet.IPv6Len
 	for range maxHeaders {
 		switch i.Proto {
 		case packet.ProtoHopByHop, packet.ProtoRouting, packet.ProtoDstOpts:
