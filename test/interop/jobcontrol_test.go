@@ -238,6 +238,30 @@ while True: time.sleep(0.2) # pause(2) would miss one that comes just before it
 	c.says(`status=5`)
 }
 
+// TestEndsWhileStopped: who ends a stopped program, or continues it for a moment,
+// has ended what its shell waits for.
+func TestEndsWhileStopped(t *testing.T) {
+	need.File(t, "/usr/bin/python3")
+	u, _ := alone(t)
+	prog := u.Write("stops.py", `
+import os, signal
+print(os.getpid(), flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+os._exit(9)
+`, 0o644)
+	for kill, want := range map[string]string{"KILL": "137", "CONT": "9"} {
+		for range 5 {
+			out := u.Must("timeout", "30", "sh", "-c", `onstack /usr/bin/python3 "$0" >said & front=$!
+until grep -q '(.*) T' /proc/$front/stat; do sleep 0.01; done
+kill -$1 $(cat said)
+wait $front; echo $?`, prog, kill)
+			if strings.TrimSpace(out) != want {
+				t.Errorf("SIG%s to a program that is stopped: status %s, want %s", kill, out, want)
+			}
+		}
+	}
+}
+
 // TestSignalsArriveOnce: what is sent to onstack's process is the program's, and
 // what is sent to the group too reaches it once.
 func TestSignalsArriveOnce(t *testing.T) {

@@ -25,6 +25,7 @@ type family struct {
 	parent  int
 	heard   map[syscall.Signal]chan time.Time // signals that this process has had too; full: the oldest goes
 	woken   atomic.Bool                       // the first process has a SIGCONT of ours
+	stops   atomic.Int32                      // times it was told to stop, and has not said that it goes on
 	started chan struct{}                     // closed when the program runs, or does not
 	fault   error                             // why it does not
 	ending  sync.Once
@@ -84,6 +85,8 @@ func (f *family) obey() {
 			return
 		case what == saySignal:
 			go f.pass(syscall.Signal(number))
+		case what == sayGoesOn:
+			f.stops.Add(-1)
 		case what == sayEnd:
 			f.end()
 		}
@@ -192,6 +195,9 @@ func (f *family) reap() {
 			}
 			return
 		case pid == f.program.Pid && main && ws.Stopped():
+			if !f.service {
+				f.stops.Add(1)
+			}
 			f.say(sayStopped, int(ws.StopSignal()))
 		case pid == f.program.Pid && main && ws.Continued():
 			f.wake()
@@ -201,6 +207,7 @@ func (f *family) reap() {
 			<-f.started
 			switch {
 			case !f.service:
+				f.wake() // whom SIGKILL ends has not been continued, or too briefly to be seen
 				f.report(ws)
 				f.leave()
 			case !well(ws):
@@ -213,17 +220,23 @@ func (f *family) reap() {
 }
 
 // wake continues the first process, which has stopped with the program, when
-// somebody has continued the program alone.
+// somebody has continued or ended the program alone. If that process has been told to
+// stop and has not done it yet, it would stop afterwards: so this waits until it goes on.
 func (f *family) wake() {
-	if f.service || os.Getppid() != f.parent {
-		return
-	}
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(f.parent) + "/stat")
-	if _, state, _ := bytes.Cut(b, []byte(") ")); err == nil && bytes.HasPrefix(state, []byte("T")) {
-		f.woken.Store(true)
-		_ = unix.Kill(f.parent, unix.SIGCONT)
+	for !f.service && os.Getppid() == f.parent {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(f.parent) + "/stat")
+		if _, state, _ := bytes.Cut(b, []byte(") ")); err == nil && bytes.HasPrefix(state, []byte("T")) {
+			f.woken.Store(true)
+			_ = unix.Kill(f.parent, unix.SIGCONT)
+		}
+		if f.stops.Load() <= 0 {
+			return
+		}
+		time.Sleep(wakePause)
 	}
 }
+
+const wakePause = time.Millisecond
 
 // well reports whether who has ended so has done what it was to do.
 func well(ws unix.WaitStatus) bool { return ws.Exited() && ws.ExitStatus() == 0 }

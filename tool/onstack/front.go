@@ -46,7 +46,8 @@ func front(ctx *cli.Context, command []string) int {
 		}
 		switch what {
 		case sayStopped:
-			_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+			stop()
+			tell(conn, sayGoesOn, 0)
 		case sayExit:
 			return number
 		case saySignal:
@@ -57,6 +58,14 @@ func front(ctx *cli.Context, command []string) int {
 			return ctx.Fail(number, "%s", text)
 		}
 	}
+}
+
+// stop stops this process, and returns when it has been continued. The signal is
+// the thread's own: it would go on for a while if another thread took it.
+func stop() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
 }
 
 // supervisorOptions are the common options of the second process.

@@ -36,6 +36,7 @@ const (
 const (
 	sayRunning = "running" // the program's process
 	sayStopped = "stopped" // the signal that has stopped it
+	sayGoesOn  = "goes-on" // to the supervisor: who has stopped with the program has been continued
 	sayExit    = "exit"    // its status
 	saySignal  = "signal"  // that has ended it; to the supervisor: that it is to have
 	sayFailed  = "failed"  // a status and a sentence: it was not started
