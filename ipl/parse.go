@@ -45,12 +45,11 @@ type ruleParser struct {
 }
 
 var (
-	actions = words("pass block log count skip")
+	actions = words("pass block log count skip call")
 	// refused are words of ipf(5) that are known and not obeyed.
 	refused = map[string]string{
 		"auth":        "no program answers for packets here",
 		"preauth":     "no program answers for packets here",
-		"call":        "rules call no functions",
 		"bpf-v4":      "rules are not programs",
 		"bpf-v6":      "rules are not programs",
 		"pps":         "a rule does not measure rates",
@@ -125,6 +124,8 @@ func (p *ruleParser) action() {
 	case "skip":
 		p.Action = Skip
 		p.Skip = p.num("how many rules to skip", 1, 1<<31-1)
+	case "call":
+		p.call()
 	case "block":
 		p.Action = Block
 		r := p.at()
@@ -148,6 +149,24 @@ func (p *ruleParser) action() {
 		}
 		p.unknown(t, "an action", keys(actions)...)
 	}
+}
+
+var mapFuncs = map[string]bool{"fr_srcgrpmap": false, "fr_dstgrpmap": true} // whether the destination is asked for
+
+// call reads "now FUNCTION/MAP".
+func (p *ruleParser) call() {
+	p.Action = Call
+	if t := p.at(); !p.accept("now") {
+		p.failAt(t, "%s where \"now\" is expected: what is called chooses rules, and they come before the decision", t)
+	}
+	t := p.word("a function and its group-map")
+	name, of, _ := strings.Cut(t.text, "/")
+	dst, known := mapFuncs[name]
+	if !known {
+		p.failAt(t, "no function is called %q; there are fr_srcgrpmap/MAP and fr_dstgrpmap/MAP", name)
+	}
+	p.poolName(t, of)
+	p.Map, p.MapDst = of, dst
 }
 
 var (
@@ -706,6 +725,9 @@ func (p *ruleParser) judge() {
 	}
 	if p.v4opt.text != "" && p.Family == Inet6 {
 		p.failAt(p.v4opt, "opt is about IPv4's options; IPv6 has v6hdrs")
+	}
+	if p.Action == Call && (p.Log != nil || p.KeepState != nil || p.KeepFrags || p.Head != "" || p.To != (Target{}) || p.DupTo != (Target{}) || p.ReplyTo != (Target{}) || p.Fast) {
+		p.failAt(p.toks[0], "call decides nothing: log, keep, head and ways to send by are of the rules of the group that it chooses")
 	}
 	six := p.Family == Inet6
 	if p.code.text != "" {

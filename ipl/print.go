@@ -146,6 +146,12 @@ func (r *Rule) printHead(add func(string, ...any)) {
 		add("count")
 	case Skip:
 		add("skip %d", r.Skip)
+	case Call:
+		name := "fr_srcgrpmap"
+		if r.MapDst {
+			name = "fr_dstgrpmap"
+		}
+		add("call now %s/%s", name, r.Map)
 	case Log:
 		l := LogOption{}
 		if r.Log != nil {

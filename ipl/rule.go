@@ -14,6 +14,7 @@ const (
 	Log          // note it, and decide nothing
 	Count        // count it, and decide nothing
 	Skip         // go on Rule.Skip rules further down
+	Call         // ask the group of rules that the group-map Rule.Map chooses
 )
 
 // Reply is how the sender of a blocked packet is told.
@@ -46,7 +47,9 @@ type Rule struct {
 	Line         int // of the file; 0: from none
 	At           int // "@n": before which of the rules of its list it goes; -1: at the end
 	Action       Action
-	Skip         int // with Skip
+	Skip         int    // with Skip
+	Map          string // with Call: the name of the group-map
+	MapDst       bool   // it is asked for the destination, otherwise for the source
 	Reply        Reply
 	ICMPCode     int // with ReplyICMP and ReplyAsDest: the code of "unreachable"; -1: the default, port
 	Out          bool

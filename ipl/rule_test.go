@@ -139,6 +139,8 @@ func TestRulesArePrinted(t *testing.T) {
 		{"pass in all head web group 0", "pass in all head web"},
 		{"pass in all set-tag(log=7)", "pass in all set-tag(log=7)"},
 		{"pass in proto tcp from any to any flags S/SA keep state group 7 set-tag (log = 0x10)", "pass in proto tcp from any to any flags S/SA keep state group 7 set-tag(log=16)"},
+		{"call now fr_srcgrpmap/1010 in quick on en0 all group 7", "call now fr_srcgrpmap/1010 in quick on en0 all group 7"},
+		{"call now fr_dstgrpmap/a.b out proto tcp from any to any port = 80", "call now fr_dstgrpmap/a.b out proto tcp from any to any port = 80"},
 		// Lines.
 		{"# nothing\n\npass in all # but this\n", "pass in all"},
 		{"pass in \\\n on en0 \\\nall", "pass in on en0 all"},
@@ -192,7 +194,10 @@ func TestWhatIsWrongWithRules(t *testing.T) {
 		{"pass", `1:5: the end of the line where "in" or "out" is expected`},
 		{"auth in all", `1:1: auth is refused: no program answers for packets here`},
 		{"preauth in all", `1:1: preauth is refused: no program answers for packets here`},
-		{"call now f/1 in all", `1:1: call is refused: rules call no functions`},
+		{"call now f/1 in all", `1:10: no function is called "f"; there are fr_srcgrpmap/MAP and fr_dstgrpmap/MAP`},
+		{"call fr_srcgrpmap/1 in all", `1:6: "fr_srcgrpmap/1" where "now" is expected: what is called chooses rules, and they come before the decision`},
+		{"call now fr_srcgrpmap in all", `1:10: a pool's name has from 1 to 32 octets`},
+		{"call now fr_srcgrpmap/1 in all keep state", `1:1: call decides nothing: log, keep, head and ways to send by are of the rules of the group that it chooses`},
 		{"pass in all pps 10", `1:13: pps is refused: a rule does not measure rates`},
 		{"pass in quik all", `1:9: "quik" where the end of the rule is expected; did you mean "quick"?`},
 		{"pass in quick quick all", `1:15: quick twice`},
@@ -411,6 +416,9 @@ func drawRule(t *rapid.T) Rule {
 		}
 	}
 	r.Head = rapid.SampledFrom([]string{"", "7", "web.1"}).Draw(t, "head")
+	if r.Log == nil && r.KeepState == nil && !r.KeepFrags && r.Head == "" && !r.Fast && r.To == r.DupTo && r.To == r.ReplyTo && r.To == (Target{}) && r.Action != Block && flip("call") {
+		r.Action, r.Skip, r.Map, r.MapDst = Call, 0, rapid.StringMatching(`[a-zA-Z0-9_.-]{1,32}`).Draw(t, "map"), flip("dst")
+	}
 	r.Group = rapid.SampledFrom([]string{"", "8", "to"}).Draw(t, "group")
 	return r
 }

@@ -54,6 +54,7 @@ func (p *ports) at(n uint16) row {
 type list struct {
 	rules   []*rule
 	members []*list // of rules with a head, by number; nil: none
+	view    *view   // that it is of
 	c       compiled
 	texts   map[string]bool // while an edit goes on
 }
@@ -261,7 +262,11 @@ type verdict struct {
 	stateless bool
 	hit       []*rule
 	trace     bool // fill in the two
+	calls     int  // groups that group-maps have chosen
 }
+
+// maxCalls bounds the groups that group-maps choose for a packet: one may lead to itself.
+const maxCalls = 64
 
 // scan asks the rules of the active set that are for this.
 func (f *Filter) scan(w *netif.Work, i *pfil.Info, a aside, v *verdict) {
@@ -303,6 +308,7 @@ func (li *list) scan(w *netif.Work, l *look, a aside, v *verdict) {
 		if !r.aboutPacket(l) {
 			continue
 		}
+		was := v.rule
 		if r.aside == a {
 			if v.trace {
 				v.hit = append(v.hit, r)
@@ -323,16 +329,31 @@ func (li *list) scan(w *netif.Work, l *look, a aside, v *verdict) {
 				v.rule = r
 			}
 		}
-		if m := li.members[n]; m != nil {
+		m := li.members[n]
+		if r.Action == ipl.Call && v.calls < maxCalls {
+			v.calls++
+			m = li.view.chosen(l, r)
+		}
+		if m != nil {
 			m.scan(w, l, a, v)
 		}
-		if a == counting {
-			continue
+		// A head's quick ends the list behind its group, that of a call if its group has decided.
+		if decides := v.rule != was || v.rule == r; decides && (r.aside == a && r.Quick || v.rule.Quick) {
+			v.quick = true
 		}
-		if v.quick = v.quick || r.aside == a && r.Quick || v.rule != nil && v.rule.Quick; v.quick { // a head's quick ends the list behind its group
+		if v.quick {
 			return
 		}
 	}
+}
+
+// chosen is the group that the group-map of a rule chooses for a packet, or nil.
+func (s *view) chosen(l *look, r *rule) *list {
+	ip := l.Src
+	if r.MapDst {
+		ip = l.Dst
+	}
+	return s.groups[groupKey{dirOf(l.Out), side(l.V6), l.f.pools.group(r.Map, l.Out, ip)}]
 }
 
 // eachPacket reports a rule that more than its verdict is to be had from for each packet of a flow.

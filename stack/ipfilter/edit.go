@@ -108,7 +108,7 @@ func (l *list) has(a aside) bool {
 func (l *list) only(a aside, grouped bool) *list {
 	n := &list{}
 	for _, r := range l.rules {
-		if r.aside == a || grouped && r.Head != "" {
+		if r.aside == a || grouped && (r.Head != "" || r.Action == ipl.Call) {
 			n.rules = append(n.rules, r)
 		}
 	}
@@ -117,7 +117,7 @@ func (l *list) only(a aside, grouped bool) *list {
 
 // link compiles a list, and finds the groups that its rules lead to.
 func (v *view) link(l *list, dir, side int) {
-	l.members = make([]*list, len(l.rules))
+	l.members, l.view = make([]*list, len(l.rules)), v
 	for n, r := range l.rules {
 		if r.Head != "" {
 			l.members[n] = v.groups[groupKey{dir, side, r.Head}]
@@ -228,8 +228,12 @@ func (s *ruleset) add(f *Filter, r *rule) error {
 	}
 	for _, v := range families(&r.Rule) {
 		l := s.of(&r.Rule, v)
+		if l == nil && s.calls(r.Out, v) > 0 {
+			l = &list{}
+			s.groups[groupKey{dirOf(r.Out), v, r.Group}] = l
+		}
 		if l == nil {
-			return fmt.Errorf("group %s: no rule that is in force is its head: %w", r.Group, syscall.ESRCH)
+			return fmt.Errorf("group %s: no rule that is in force is its head, and none calls a group-map: %w", r.Group, syscall.ESRCH)
 		}
 		if l.index()[r.text] {
 			return syscall.EEXIST
@@ -280,10 +284,43 @@ func (s *ruleset) remove(r *ipl.Rule) error {
 		if k := (groupKey{dirOf(r.Out), v, r.Head}); r.Head != "" && s.groups[k] != nil && len(s.groups[k].rules) > 0 {
 			return fmt.Errorf("group %s still has rules: %w", r.Head, syscall.EBUSY)
 		}
+		if r.Action == ipl.Call && s.calls(r.Out, v) == 1 && s.headless(r.Out, v) {
+			return fmt.Errorf("groups that only it leads to still have rules: %w", syscall.EBUSY)
+		}
 		delete(l.index(), l.rules[at].text)
 		l.rules = slices.Delete(l.rules, at, at+1)
 	}
 	return nil
+}
+
+// calls is how many rules call a group-map: then groups need no head.
+func (s *ruleset) calls(out bool, v int) (n int) {
+	s.each(func(l *list) {
+		for _, r := range l.rules {
+			if r.Action == ipl.Call && r.Out == out && slices.Contains(families(&r.Rule), v) {
+				n++
+			}
+		}
+	})
+	return n
+}
+
+// headless reports a group with rules that no rule is the head of.
+func (s *ruleset) headless(out bool, v int) bool {
+	heads := map[string]bool{}
+	s.each(func(l *list) {
+		for _, r := range l.rules {
+			if r.Out == out && slices.Contains(families(&r.Rule), v) {
+				heads[r.Head] = true
+			}
+		}
+	})
+	for k, l := range s.groups { // map order: one is enough
+		if k.dir == dirOf(out) && k.side == v && len(l.rules) > 0 && !heads[k.name] {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *ruleset) flush(o *Op) {
@@ -386,12 +423,15 @@ type RuleInfo struct {
 	States      int64
 }
 
-// Rules are the rules of a list in order, those of a group behind its head.
+// Rules are the rules of a list in order, those of a group behind its head; groups without
+// one come last.
 func (f *Filter) Rules(set Set, out, v6 bool) (all []RuleInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var walk func(l *list)
+	seen := map[*list]bool{}
 	walk = func(l *list) {
+		seen[l] = true
 		for n, r := range l.rules {
 			all = append(all, RuleInfo{r.Rule, n + 1, r.Hits.Load(), r.Bytes.Load(), r.live.Load()})
 			if m := l.members[n]; m != nil {
@@ -399,6 +439,19 @@ func (f *Filter) Rules(set Set, out, v6 bool) (all []RuleInfo) {
 			}
 		}
 	}
-	walk(f.sets[set].main[dirOf(out)][side(v6)])
+	s := f.sets[set]
+	walk(s.main[dirOf(out)][side(v6)])
+	var others []string          // that only group-maps lead to
+	for k, l := range s.groups { // map order: they are sorted
+		if k.dir == dirOf(out) && k.side == side(v6) && !seen[l] {
+			others = append(others, k.name)
+		}
+	}
+	slices.Sort(others)
+	for _, name := range others {
+		if l := s.groups[groupKey{dirOf(out), side(v6), name}]; !seen[l] {
+			walk(l)
+		}
+	}
 	return all
 }

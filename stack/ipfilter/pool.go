@@ -22,8 +22,9 @@ type pools struct {
 // pool is one table, immutable but for its counters.
 type pool struct {
 	ipl.Pool
-	tree bart.Table[bool] // whether what falls there is in
-	hits atomic.Uint64
+	tree   bart.Table[bool]   // whether what falls there is in
+	chosen bart.Table[string] // of a group-map: the group of what falls there
+	hits   atomic.Uint64
 }
 
 // maxPoolEntries bounds a pool.
@@ -36,7 +37,7 @@ func (p *pools) has(name string, ip netip.Addr) bool {
 		return false
 	}
 	t := (*m)[name]
-	if t == nil {
+	if t == nil || t.Kind == ipl.PoolGroupMap {
 		return false
 	}
 	ip, _ = packet.Unscoped(ip)
@@ -45,6 +46,24 @@ func (p *pools) has(name string, ip netip.Addr) bool {
 		t.hits.Add(1)
 	}
 	return ok && in
+}
+
+// group is the group that a group-map of that direction chooses for ip; "": none.
+func (p *pools) group(name string, out bool, ip netip.Addr) string {
+	m := p.p.Load()
+	if m == nil {
+		return ""
+	}
+	t := (*m)[name]
+	if t == nil || t.Kind != ipl.PoolGroupMap || t.Out != out {
+		return ""
+	}
+	ip, _ = packet.Unscoped(ip)
+	g, ok := t.chosen.Lookup(ip)
+	if ok {
+		t.hits.Add(1)
+	}
+	return g
 }
 
 func (p *pools) edit(f func(m map[string]*pool) error) error {
@@ -69,6 +88,14 @@ func newPool(c ipl.Pool) (*pool, error) {
 	}
 	n := &pool{Pool: c}
 	for _, e := range c.Entries {
+		if c.Kind == ipl.PoolGroupMap {
+			g := e.Group
+			if g == "" {
+				g = c.Group
+			}
+			n.chosen.Insert(e.Prefix, g)
+			continue
+		}
 		n.tree.Insert(e.Prefix, !e.Not)
 	}
 	return n, nil
