@@ -13,7 +13,7 @@ const (
 	StepRemove      = 2 // the rule that reads the same, of NAT with its sessions if Arg is 1; the pool of that name
 	StepFlush       = 3 // rules of the filter: those that Arg says; of NAT, pools: all
 	StepSwap        = 4 // the filter's active and inactive set change places
-	StepZero        = 5 // the filter's counters
+	StepZero        = 5 // the counters of a rule of the filter; without a text of all, and of packets
 	StepFlushStates = 6 // of the filter: Arg 1 all, 0 those of no established connection; of NAT: all sessions
 	StepEnable      = 7 // Arg 1: packets are asked about; 0: all pass, untranslated
 	StepJoin        = 8 // the entries of a pool are put into the one of its name, which is there

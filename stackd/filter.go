@@ -195,6 +195,12 @@ func (s *server) changeFilter(f *ipfilter.Filter, steps []protocol.RuleStep) ([]
 			o.Kind = ipfilter.Swap
 		case protocol.StepZero:
 			o.Kind = ipfilter.Zero
+			if st.Text != "" {
+				var err error
+				if o.Rule, err = one(ipl.Parse, st.Text); err != nil {
+					return nil, stepError(i, err)
+				}
+			}
 		case protocol.StepFlushStates:
 			after = append(after, func() { took[i] = f.FlushStates(st.Arg != 0) })
 			continue

@@ -111,6 +111,7 @@ func TestChangesOfTheFilter(t *testing.T) {
 	}{
 		{2, unix.EEXIST, "", append([]protocol.RuleStep{{Kind: protocol.StepFlush, Arg: all}}, adds("pass in all", "pass in all")...)},
 		{1, unix.ESRCH, "", []protocol.RuleStep{{Kind: protocol.StepZero}, {Kind: protocol.StepRemove, Text: "pass in all"}}},
+		{1, unix.ESRCH, "", []protocol.RuleStep{{Kind: protocol.StepZero, Text: "block in all"}, {Kind: protocol.StepZero, Arg: protocol.StepInactive, Text: "block in all"}}},
 		{0, unix.EINVAL, "1:18", adds("pass in on proto tcp all")},
 		{0, unix.EINVAL, "not 2", adds("pass in all\nblock out all")},
 		{1, unix.ESRCH, "group 9", adds("pass in quick all", "pass in all group 9")},

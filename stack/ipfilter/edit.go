@@ -24,7 +24,7 @@ const (
 	Remove                   // the rule that is Rule but for its place; ESRCH
 	Flush                    // every rule of the direction and version
 	Swap                     // active and inactive change places
-	Zero                     // counters of rules of both sets, and of packets
+	Zero                     // the counters of Rule; if that has no action, of all rules of both sets and of packets
 )
 
 // Op is one step of an edit.
@@ -271,15 +271,24 @@ func (s *ruleset) leads(from groupKey, to string, seen map[string]bool) bool {
 	})
 }
 
+// find is where a rule stands; ESRCH.
+func (s *ruleset) find(r *ipl.Rule, v int) (*list, int, error) {
+	l, at := s.of(r, v), -1
+	if l != nil {
+		text := textOf(*r)
+		at = slices.IndexFunc(l.rules, func(o *rule) bool { return o.text == text })
+	}
+	if at < 0 {
+		return nil, 0, syscall.ESRCH
+	}
+	return l, at, nil
+}
+
 func (s *ruleset) remove(r *ipl.Rule) error {
 	for _, v := range families(r) {
-		l, at := s.of(r, v), -1
-		if l != nil {
-			text := textOf(*r)
-			at = slices.IndexFunc(l.rules, func(o *rule) bool { return o.text == text })
-		}
-		if at < 0 {
-			return syscall.ESRCH
+		l, at, err := s.find(r, v)
+		if err != nil {
+			return err
 		}
 		if k := (groupKey{dirOf(r.Out), v, r.Head}); r.Head != "" && s.groups[k] != nil && len(s.groups[k].rules) > 0 {
 			return fmt.Errorf("group %s still has rules: %w", r.Head, syscall.EBUSY)
@@ -352,6 +361,7 @@ func (f *Filter) Edit(ops []Op) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	sets := [2]*ruleset{f.sets[0].clone(), f.sets[1].clone()}
+	var zeroed []*rule
 	zero, swapped, added, sizes := false, false, 0, max(sets[0].size(), sets[1].size())
 	for n := range ops {
 		o := &ops[n]
@@ -370,7 +380,18 @@ func (f *Filter) Edit(ops []Op) error {
 			sets[0], sets[1] = sets[1], sets[0]
 			swapped = !swapped
 		case Zero:
-			zero = true
+			if o.Rule.Action == 0 {
+				zero = true
+				break
+			}
+			for _, v := range families(&o.Rule) {
+				var l *list
+				var at int
+				if l, at, err = s.find(&o.Rule, v); err != nil {
+					break
+				}
+				zeroed = append(zeroed, l.rules[at])
+			}
 		default:
 			err = syscall.EINVAL
 		}
@@ -388,6 +409,9 @@ func (f *Filter) Edit(ops []Op) error {
 	if swapped {
 		f.env.MIB.Put(nodeActive, 1-f.env.MIB.Int(nodeActive))
 	}
+	for _, r := range zeroed {
+		r.zero()
+	}
 	if zero {
 		f.zero()
 	}
@@ -399,12 +423,16 @@ func (s *ruleset) size() (n int) {
 	return n
 }
 
+func (r *rule) zero() {
+	r.Hits.Store(0)
+	r.Bytes.Store(0)
+}
+
 func (f *Filter) zero() {
 	for _, s := range f.sets {
 		s.each(func(l *list) {
 			for _, r := range l.rules {
-				r.Hits.Store(0)
-				r.Bytes.Store(0)
+				r.zero()
 			}
 		})
 	}

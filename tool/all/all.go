@@ -11,6 +11,7 @@ import (
 	"ionet/tool/ifconfig"
 	"ionet/tool/ifmcstat"
 	"ionet/tool/ip6addrctl"
+	"ionet/tool/ipf"
 	"ionet/tool/ipnat"
 	"ionet/tool/logs"
 	"ionet/tool/mount"
@@ -46,6 +47,7 @@ var Commands = []*cli.Command{
 	&ip6addrctl.Command,
 	&gifconfig.Command,
 	&ifmcstat.Command,
+	&ipf.Command,
 	&ipnat.Command,
 	&sysctl.Command,
 	&nicinfo.Command,

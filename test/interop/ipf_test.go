@@ -1,0 +1,126 @@
+package interop
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ionet/test/play"
+)
+
+// filtered are two stacks on a wire, 10.0.0.1 and 10.0.0.2, of which the second has a
+// packet filter. write puts a file of rules into the second one's folder.
+func filtered(t *testing.T) (peer, u *play.User, write func(name, rules string)) {
+	t.Helper()
+	all := play.NewUser(t)
+	wire := filepath.Join(all.Dir, "w")
+	stack := func(n string) *play.User {
+		prefix := filepath.Join(all.Dir, "s"+n)
+		all.Ionet(prefix, "-d", "wire", "path="+wire, "-ptcpip", "prefix="+prefix)
+		u := all.At(prefix)
+		u.Must("sysctl", "-w", "net.inet6.ip6.dad_count=0")
+		u.Must("ifconfig", "en0", "10.0.0."+n+"/24")
+		u.Must("ifconfig", "en0", "inet6", "2001:db8::"+n+"/64")
+		return u
+	}
+	peer, u = stack("1"), stack("2")
+	if r := u.Try("ipf", "-Fa"); r.Status != 1 || !strings.Contains(r.Err, "mount -Ttcpip lsm-ipfilter.so") {
+		t.Errorf("ipf without a filter: status %d, %q", r.Status, r.Err)
+	}
+	u.Must("mount", "-Ttcpip", "lsm-ipfilter.so")
+	return peer, u, func(name, rules string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(all.Dir, name), []byte(rules), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// reaches wants a ping to be answered, or not to be.
+func reaches(t *testing.T, u *play.User, command, to string, want bool) {
+	t.Helper()
+	args := []string{"-n", "-c", "1", to}
+	if command == "ping" {
+		args = append([]string{"-w", "1"}, args...)
+	}
+	if r := u.Try(command, args...); (r.Status == 0) != want {
+		t.Errorf("%s %s: answered %v, want %v\n%s%s", command, to, r.Status == 0, want, r.Out, r.Err)
+	}
+}
+
+// TestRulesAct: what ipf loads decides, all of a command line or nothing.
+func TestRulesAct(t *testing.T) {
+	peer, u, write := filtered(t)
+	reaches(t, peer, "ping", "10.0.0.2", true)
+	write("no.conf", "block in proto icmp from any to any icmp-type echo\n")
+	write("yes.conf", "# one host is well known\nblock in all\npass in quick proto icmp from 10.0.0.1 to any\n")
+	write("bad.conf", "pass in all\nblock in from any port = 7 to any\nblok in all\n")
+	write("twice.conf", "pass in all\npass out all\npass in all\n")
+
+	u.Must("ipf", "-f", "no.conf")
+	reaches(t, peer, "ping", "10.0.0.2", false)
+	reaches(t, peer, "ping6", "2001:db8::2", true)
+
+	// Files with faults, and rules that are refused, change nothing.
+	r := u.Try("ipf", "-Fa", "-f", "yes.conf", "-f", "bad.conf")
+	play.WantLines(t, "ipf", r.Err, "bad.conf:2:19: ", "bad.conf:3:1: ", "nothing was changed")
+	if r.Status != 1 {
+		t.Errorf("status %d", r.Status)
+	}
+	r = u.Try("ipf", "-Fa", "-f", "twice.conf")
+	if r.Status != 1 || r.Err != "twice.conf:3: pass in all: there is such a rule already\nipf: nothing was changed\n" {
+		t.Errorf("status %d, %q", r.Status, r.Err)
+	}
+	reaches(t, peer, "ping", "10.0.0.2", false)
+
+	u.Must("ipf", "-Fa", "-f", "yes.conf")
+	reaches(t, peer, "ping", "10.0.0.2", true)
+	if got, want := u.Must("ipf", "-z", "-f", "yes.conf"), "hits 1 bytes 84 block in all\nhits 1 bytes 84 pass in quick proto icmp from 10.0.0.1/32 to any\n"; got != want {
+		t.Errorf("ipf -z: %q, want %q", got, want)
+	}
+	if got, want := u.Must("ipf", "-z", "-f", "yes.conf"), "hits 0 bytes 0 block in all\nhits 0 bytes 0 pass in quick proto icmp from 10.0.0.1/32 to any\n"; got != want {
+		t.Errorf("ipf -z once more: %q, want %q", got, want)
+	}
+
+	// Another set is made ready, comes into force, and goes again.
+	u.Must("ipf", "-I", "-f", "no.conf")
+	reaches(t, peer, "ping", "10.0.0.2", true)
+	u.Must("ipf", "-s")
+	reaches(t, peer, "ping", "10.0.0.2", false)
+	u.Must("ipf", "-s")
+	reaches(t, peer, "ping", "10.0.0.2", true)
+
+	// Rules of IPv6 beside them.
+	write("six.conf", "block in all\npass in proto ipv6-icmp from any to any icmp-type neighborsol\npass in proto ipv6-icmp from any to any icmp-type neighadvert\n")
+	u.Must("ipf", "-6", "-f", "six.conf")
+	reaches(t, peer, "ping6", "2001:db8::2", false)
+	u.Must("ipf", "-6", "-Fa")
+	reaches(t, peer, "ping6", "2001:db8::2", true)
+
+	u.Must("ipf", "-Fa", "-f", "no.conf")
+	u.Must("ipf", "-D")
+	reaches(t, peer, "ping", "10.0.0.2", true)
+	play.WantLines(t, "ipf -V", u.Must("ipf", "-V"), "Running: no\n", "Default: pass all")
+	u.Must("ipf", "-E")
+	reaches(t, peer, "ping", "10.0.0.2", false)
+	u.Must("ipf", "-rf", "no.conf")
+	reaches(t, peer, "ping", "10.0.0.2", true)
+	u.Must("ipf", "-T", "fr_pass=0")
+	reaches(t, peer, "ping", "10.0.0.2", false)
+}
+
+// TestRulesAreChecked: ipf -n needs no stack.
+func TestRulesAreChecked(t *testing.T) {
+	u := play.NewUser(t)
+	if err := os.WriteFile(filepath.Join(u.Dir, "bad.conf"), []byte("pass in all\nblok in all\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := u.Try("ipf", "-n", "-f", "bad.conf", "-f", "absent.conf")
+	if want := "bad.conf:2:1: \"blok\" where an action is expected; did you mean \"block\"?\nipf: absent.conf: No such file or directory\n"; r.Status != 1 || r.Err != want {
+		t.Errorf("status %d, %q, want %q", r.Status, r.Err, want)
+	}
+	if r := u.Try("ipf", "-f", "bad.conf"); r.Status != 1 {
+		t.Errorf("status %d", r.Status)
+	}
+}
