@@ -218,7 +218,8 @@ type StateRow struct {
 	Dst      string    `json:"destination"`
 	SrcPort  int       `json:"source_port"` // of an echo both are its identifier
 	DstPort  int       `json:"destination_port"`
-	TCP      [2]int    `json:"tcp"` // states of both sides, in IPFilter's numbers
+	ICMPType int       `json:"icmp_type,omitempty"` // of the request
+	TCP      [2]int    `json:"tcp"`                 // states of both sides, in IPFilter's numbers
 	Rule     string    `json:"rule"`
 	If       [4]string `json:"interfaces"`
 	Packets  [4]uint64 `json:"packets"`
@@ -289,6 +290,20 @@ type NATSessionRow struct {
 	Tag         string `json:"tag,omitempty"`
 }
 
+// What the record of a packet may be with: what its rule keeps, and properties of
+// the packet in the words of rules.
+const (
+	WithState     = "keep-state"
+	WithFrags     = "keep-frags"
+	WithShort     = "short"
+	WithLowTTL    = "lowttl"
+	WithOOW       = "oow"
+	WithBad       = "bad"
+	WithNAT       = "nat"
+	WithMulticast = "multicast"
+	WithBroadcast = "bcast"
+)
+
 // LogRow is one record of a log.
 type LogRow struct {
 	Log       string         `json:"log"`  // "packets", "states", "nat"
@@ -297,9 +312,11 @@ type LogRow struct {
 	Direction string         `json:"direction,omitempty"` // of a packet: "in", "out"
 	Interface string         `json:"interface,omitempty"`
 	Group     string         `json:"group,omitempty"`
-	Rule      int            `json:"rule,omitempty"` // its number in its group; 0: none
+	Rule      int            `json:"rule,omitempty"` // its number in its group, of NAT in the list; 0: none
 	Level     string         `json:"level,omitempty"`
 	Tag       int            `json:"tag,omitempty"`
+	Anyway    bool           `json:"anyway,omitempty"` // logged by net.inet.ipf.fr_flags, not by its rule
+	With      []string       `json:"with,omitempty"`   // WithState and the like
 	Length    int            `json:"length,omitempty"` // of the packet
 	Packet    []byte         `json:"packet,omitempty"` // its headers, and with `log body` what follows
 	State     *StateRow      `json:"state,omitempty"`

@@ -225,6 +225,7 @@ func TestLogsByTheDoor(t *testing.T) {
 		t.Fatalf("%+v", h)
 	}
 	r := h.rows[0]
+	same(t, r.With, []string{protocol.WithState})
 	if r.Event != "pass" || r.Direction != "out" || r.Interface != "lo0" || r.Rule != 1 || r.Length != 39 || !strings.HasSuffix(string(r.Packet), "hello there") {
 		t.Errorf("%+v", r)
 	}

@@ -9,6 +9,7 @@ import (
 	"ionet/protocol"
 	"ionet/stack/ipfilter"
 	"ionet/stack/ipnat"
+	"ionet/stack/pfil"
 )
 
 // logHub hands the records of the filter's logs to who waits for them: each
@@ -168,7 +169,7 @@ func (l *logHub) read(which uint8) (rows []protocol.LogRow, lost uint64) {
 		recs, lost := l.nat.ReadLog(logBatch)
 		for _, r := range recs {
 			session := sessionRow(r.SessionInfo)
-			rows = append(rows, protocol.LogRow{Log: "nat", Time: wall(r.Time), Event: r.Event.String(), Session: &session})
+			rows = append(rows, protocol.LogRow{Log: "nat", Time: wall(r.Time), Event: r.Event.String(), Rule: l.nat.Number(r.Rule), Session: &session})
 		}
 		return rows, lost
 	case protocol.LogStates:
@@ -182,13 +183,29 @@ func (l *logHub) read(which uint8) (rows []protocol.LogRow, lost uint64) {
 	recs, lost := l.filter.ReadLog(ipfilter.PacketLog, logBatch)
 	for _, r := range recs {
 		rows = append(rows, protocol.LogRow{Log: "packets", Time: wall(r.Time), Event: logEvents[r.Event], Direction: direction(r.Out),
-			Interface: r.If, Group: r.Group, Rule: r.Rule, Level: r.Level, Tag: r.Tag, Length: r.Len, Packet: r.Packet})
+			Interface: r.If, Group: r.Group, Rule: r.Rule, Level: r.Level, Tag: r.Tag, Anyway: r.Anyway, With: logWith(r), Length: r.Len, Packet: r.Packet})
 	}
 	return rows, lost
 }
 
 var logEvents = map[ipfilter.LogEvent]string{ipfilter.LogPass: "pass", ipfilter.LogBlock: "block", ipfilter.LogOnly: "log", ipfilter.LogNoMatch: "nomatch",
 	ipfilter.LogNew: "NEW", ipfilter.LogExpired: "EXPIRE", ipfilter.LogRemoved: "REMOVE"}
+
+func logWith(r ipfilter.Record) (with []string) {
+	for _, w := range []struct {
+		on   bool
+		word string
+	}{
+		{r.Keeps[0], protocol.WithState}, {r.Keeps[1], protocol.WithFrags}, {r.Is&pfil.Short != 0, protocol.WithShort}, {r.Is&pfil.LowTTL != 0, protocol.WithLowTTL},
+		{r.Is&pfil.OutOfWindow != 0, protocol.WithOOW}, {r.Is&pfil.Bad != 0, protocol.WithBad}, {r.Is&pfil.NATed != 0, protocol.WithNAT},
+		{r.Is&pfil.Multicast != 0, protocol.WithMulticast}, {r.Is&pfil.Broadcast != 0, protocol.WithBroadcast},
+	} {
+		if w.on {
+			with = append(with, w.word)
+		}
+	}
+	return with
+}
 
 func direction(out bool) string {
 	if out {

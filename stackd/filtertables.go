@@ -188,7 +188,7 @@ func wholeSeconds(ns int64) int64 { return max(0, (ns+1e9-1)/1e9) }
 
 func stateRow(i ipfilter.StateInfo) protocol.StateRow {
 	return protocol.StateRow{Family: familyName(i.V6), Protocol: int(i.Proto), Src: i.Src.String(), Dst: i.Dst.String(), SrcPort: int(i.Sport),
-		DstPort: int(i.Dport), TCP: [2]int{int(i.TCP[0]), int(i.TCP[1])}, Rule: i.Rule, If: i.If, Packets: i.Packets, Bytes: i.Bytes,
+		DstPort: int(i.Dport), ICMPType: int(i.ICMP), TCP: [2]int{int(i.TCP[0]), int(i.TCP[1])}, Rule: i.Rule, If: i.If, Packets: i.Packets, Bytes: i.Bytes,
 		Age: i.Age / 1e9, TTL: wholeSeconds(i.TTL)}
 }
 

@@ -3,6 +3,7 @@ package ipfilter
 import (
 	"sync"
 
+	"ionet/ipl"
 	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -51,8 +52,11 @@ type Record struct {
 	Rule   int // its line in its list as it was loaded; 0: none
 	Level  string
 	Tag    int
-	Len    int    // of the packet
-	Packet []byte // its headers, and with log body what follows
+	Len    int     // of the packet
+	Is     uint32  // the packet's pfil.Info.Is
+	Keeps  [2]bool // its rule keeps state, fragments
+	Anyway bool    // by fr_flags: its rule does not ask for it
+	Packet []byte  // its headers, and with log body what follows
 	State  StateInfo
 }
 
@@ -130,12 +134,13 @@ func (f *Filter) Waiting(which int) int {
 
 // logPacket writes down a packet and what r, which may be nil, does with it; false: the log is full.
 func (f *Filter) logPacket(w *netif.Work, i *pfil.Info, r *rule, e LogEvent) bool {
-	rec := Record{Time: w.Now, Event: e, Out: i.Out, If: i.If.Name, Tag: -1, Len: i.Pkt.Len()}
+	rec := Record{Time: w.Now, Event: e, Out: i.Out, If: i.If.Name, Tag: -1, Len: i.Pkt.Len(), Is: i.Is, Anyway: true}
 	b := i.Pkt.Bytes()
 	n := i.L4 + headersOf(i)
 	body := f.env.MIB.On(nodeLogAll)
 	if r != nil {
 		rec.Group, rec.Rule, rec.Tag = r.Group, int(r.number.Load()), r.LogTag
+		rec.Keeps, rec.Anyway = [2]bool{r.KeepState != nil, r.KeepFrags}, r.Log == nil && r.Action != ipl.Log
 		if r.Log != nil {
 			rec.Level, body = r.Log.Level, body || r.Log.Body
 		}

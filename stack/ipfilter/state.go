@@ -595,6 +595,7 @@ type StateInfo struct {
 	Sport, Dport uint16
 	Proto        uint8
 	V6           bool
+	ICMP         uint8    // type of the request, of both versions
 	TCP          [2]uint8 // states of the two sides, in IPFilter's numbers
 	Rule         string   // that let it begin, as ipfstat prints it
 	If           [4]string
@@ -615,7 +616,7 @@ func (f *Filter) States(skip, limit int) (some []StateInfo) {
 }
 
 func (s *state) info(now int64) StateInfo {
-	i := StateInfo{Sport: s.sport, Dport: s.dport, Proto: s.proto, V6: s.v6, Age: now - s.born, TTL: s.expire.Load() - now, Rule: s.rule.text}
+	i := StateInfo{Sport: s.sport, Dport: s.dport, Proto: s.proto, V6: s.v6, ICMP: s.icmp, Age: now - s.born, TTL: s.expire.Load() - now, Rule: s.rule.text}
 	i.Src, i.Dst = addrOf(s.v6, s.srcHi, s.srcLo), addrOf(s.v6, s.dstHi, s.dstLo)
 	s.mu.Lock()
 	i.TCP = s.tcp.phases()

@@ -401,3 +401,8 @@ func (n *NAT) Rules() (all []RuleInfo) {
 	}
 	return all
 }
+
+// Number is the place of the rule that reads so, from 1; 0: there is none.
+func (n *NAT) Number(text string) int {
+	return 1 + slices.IndexFunc(n.rules.Load().all, func(r *rule) bool { return r.text == text })
+}

@@ -12,6 +12,7 @@ import (
 	"ionet/tool/ifmcstat"
 	"ionet/tool/ip6addrctl"
 	"ionet/tool/ipf"
+	"ionet/tool/ipmon"
 	"ionet/tool/ipnat"
 	"ionet/tool/logs"
 	"ionet/tool/mount"
@@ -49,6 +50,7 @@ var Commands = []*cli.Command{
 	&ifmcstat.Command,
 	&ipf.Command,
 	&ipnat.Command,
+	&ipmon.Command,
 	&sysctl.Command,
 	&nicinfo.Command,
 	&mount.Command,

@@ -40,12 +40,13 @@ Every other command line is handed to the mount of the system, as it was typed.`
 // UmountCommand is umount.
 var UmountCommand = cli.Command{
 	Name:  "umount",
-	Short: "take an interface away from a running stack",
+	Short: "take an interface, or the packet filter, away from a running stack",
 	Synopsis: []string{
 		"[-v] [-f] /dev/io-net/en0 ...",
+		"[-v] [-f] ipfilter0",
 		"... (anything else is the system's umount)",
 	},
-	Long: `umount takes a driver and its interface out of a running stack. The path is that of its file, with or without the stack's prefix. TCP/IP itself cannot be unmounted.
+	Long: `umount takes a driver and its interface out of a running stack. The path is that of its file, with or without the stack's prefix. ipfilter0 is the packet filter, with its rules and states. TCP/IP itself cannot be unmounted.
 
 Every other command line is handed to the umount of the system, as it was typed.`,
 	Options: []cli.Opt{

@@ -40,7 +40,7 @@ func TestOutput(t *testing.T) {
 		"mount -T io-net devn-wire.so -o lan=1 -o verbose", "mount -T io-net1 devn-none.so", "mount -T io-net nfm-nothing.so", "mount -Ttcpip lsm-ipfilter.so",
 		"mount -T io-net", "mount -T io-net a b", "mount -T io-net -x devn-wire.so", "mount", "mount -t tmpfs none /mnt", "mount -o bind,ro /a /b", "mount -o loop --bind x y", "mount -t",
 		"umount /dev/io-net/en0", "umount -v /alt/dev/io-net1/en0 /dev/io-net/en9", "umount -f /dev/socket", "umount /alt/dev/socket/2", "umount /dev/io-net/ip_en",
-		"umount npm-tcpip-v6.so", "umount /mnt", "umount -l /mnt", "umount /mnt /dev/io-net/en0", "umount -l /dev/io-net/en0", "umount -a", "umount",
+		"umount npm-tcpip-v6.so", "umount ipfilter0", "umount /mnt/ipfilter0", "umount /mnt", "umount -l /mnt", "umount /mnt /dev/io-net/en0", "umount -l /dev/io-net/en0", "umount -a", "umount",
 	} {
 		f := &fake{}
 		fmt.Fprintf(&all, "$ %s\n", line)

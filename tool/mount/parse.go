@@ -124,7 +124,7 @@ type pathKind int
 
 const (
 	foreign  pathKind = iota // not ours
-	driver                   // dev/io-net/en0
+	driver                   // dev/io-net/en0, ipfilter0
 	protocol                 // TCP/IP itself, which stays
 )
 
@@ -139,6 +139,8 @@ func kind(p string) pathKind {
 		if strings.HasPrefix(name, "ip_") || strings.HasPrefix(name, "tcpip") {
 			return protocol
 		}
+		return driver
+	case clean == "ipfilter0": // the packet filter, which has no path
 		return driver
 	}
 	return foreign
