@@ -170,6 +170,13 @@ type FilterDirection struct {
 	BadFrags   uint64 `json:"bad_fragments"`
 	Replies    uint64 `json:"replies"` // ICMP errors sent
 	RSTs       uint64 `json:"rsts"`
+	IPv6       uint64 `json:"ipv6"`    // of passed and blocked
+	Counted    uint64 `json:"counted"` // that rules of accounting are about
+	Short      uint64 `json:"short"`
+	Bad        uint64 `json:"bad"`
+	// Of logged; the others are those that rules only log.
+	LoggedPassed  uint64 `json:"logged_passed"`
+	LoggedBlocked uint64 `json:"logged_blocked"`
 }
 
 // FilterStates counts states.
@@ -184,6 +191,9 @@ type FilterStates struct {
 	OutOfWindow uint64 `json:"out_of_window"`
 	Hits        uint64 `json:"hits"`
 	Misses      uint64 `json:"misses"`
+	TCP         uint64 `json:"tcp"` // of added
+	UDP         uint64 `json:"udp"`
+	ICMP        uint64 `json:"icmp"`
 }
 
 // FilterFragments counts datagrams in fragments.

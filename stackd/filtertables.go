@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -162,8 +163,10 @@ func (s *server) filterRow(f *ipfilter.Filter, nat *ipnat.NAT) protocol.FilterRo
 	sysctl := func(name string) string { v, _ := s.eng.Engine().Env.MIB.Get(name); return v }
 	r := protocol.FilterRow{Enabled: s.eng.Engine().FilterEnabled(), Default: "pass", In: filterDirection(st.In), Out: filterDirection(st.Out),
 		States: protocol.FilterStates{Active: st.States.Active, Added: st.States.Added, Expired: st.States.Expired, Removed: st.States.Removed,
-			Full: st.States.Full, Evicted: st.States.Evicted, OutOfWindow: st.States.OutOfWindow, Hits: st.States.Hits, Misses: st.States.Misses},
+			Full: st.States.Full, Evicted: st.States.Evicted, OutOfWindow: st.States.OutOfWindow, Hits: st.States.Hits, Misses: st.States.Misses,
+			TCP: st.States.TCP, UDP: st.States.UDP, ICMP: st.States.ICMP},
 		Frags: protocol.FilterFragments(st.Frags), Logs: [3]int{f.Waiting(ipfilter.PacketLog), f.Waiting(ipfilter.StateLog), nat.Waiting()}}
+	r.States.Max, _ = strconv.ParseInt(sysctl("net.inet.ipf.fr_statemax"), 10, 64) // a number, or 0 without the node
 	if sysctl("net.inet.ipf.fr_pass") == "0" {
 		r.Default = "block"
 	}
@@ -180,7 +183,8 @@ func (s *server) filterRow(f *ipfilter.Filter, nat *ipnat.NAT) protocol.FilterRo
 
 func filterDirection(d ipfilter.DirStats) protocol.FilterDirection {
 	return protocol.FilterDirection{Passed: d.Passed, Blocked: d.Blocked, NoMatch: d.NoMatch, Logged: d.Logged, LogFailed: d.LogFailed,
-		NewStates: d.NewStates, BadStates: d.BadStates, KnownFrags: d.KnownFrags, NewFrags: d.NewFrags, BadFrags: d.BadFrags, Replies: d.Replies, RSTs: d.RSTs}
+		NewStates: d.NewStates, BadStates: d.BadStates, KnownFrags: d.KnownFrags, NewFrags: d.NewFrags, BadFrags: d.BadFrags, Replies: d.Replies, RSTs: d.RSTs,
+		IPv6: d.IPv6, Counted: d.Counted, Short: d.Short, Bad: d.Bad, LoggedPassed: d.LoggedPassed, LoggedBlocked: d.LoggedBlocked}
 }
 
 // wholeSeconds counts what has begun.

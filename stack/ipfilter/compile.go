@@ -262,6 +262,7 @@ type verdict struct {
 	stateless bool
 	hit       []*rule
 	trace     bool // fill in the two
+	matched   bool // whether any rule did
 	calls     int  // groups that group-maps have chosen
 }
 
@@ -285,6 +286,9 @@ func (f *Filter) scan(w *netif.Work, i *pfil.Info, a aside, v *verdict) {
 func (f *Filter) account(w *netif.Work, i *pfil.Info) {
 	var v verdict
 	f.scan(w, i, counting, &v)
+	if v.matched {
+		f.stat(i).Counted.Add(1)
+	}
 }
 
 func (li *list) scan(w *netif.Work, l *look, a aside, v *verdict) {
@@ -310,7 +314,7 @@ func (li *list) scan(w *netif.Work, l *look, a aside, v *verdict) {
 		}
 		was := v.rule
 		if r.aside == a {
-			if v.trace {
+			if v.matched = true; v.trace {
 				v.hit = append(v.hit, r)
 			} else {
 				r.Hits.Add(1)

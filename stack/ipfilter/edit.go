@@ -437,8 +437,10 @@ func (f *Filter) zero() {
 		})
 	}
 	for d := range f.stats {
-		for _, c := range f.stats[d].all() {
-			c.Store(0)
+		for v := range f.stats[d] {
+			for _, c := range f.stats[d][v].all() {
+				c.Store(0)
+			}
 		}
 	}
 }

@@ -99,7 +99,7 @@ func (t *frags) add(w *netif.Work, i *pfil.Info, r *rule, s *state) {
 	}
 	x.expire = w.Now + t.f.env.MIB.Int(nodeFragTTL)*second
 	t.push(&x)
-	t.f.stats[dirOf(i.Out)].NewFrags.Add(1)
+	t.f.stat(i).NewFrags.Add(1)
 }
 
 func (t *frags) push(x *frag) {
@@ -136,12 +136,12 @@ func (t *frags) known(w *netif.Work, i *pfil.Info) fate {
 	n := len(i.Pkt.Bytes()) - i.L4
 	if i.Is&pfil.Bad != 0 || i.FragOff < x.header || x.rule.FragsStrict && i.FragOff != x.next {
 		t.refused.Add(1)
-		t.f.stats[dirOf(i.Out)].BadFrags.Add(1)
+		t.f.stat(i).BadFrags.Add(1)
 		return overlaps
 	}
 	x.next = i.FragOff + n
 	t.hits.Add(1)
-	t.f.stats[dirOf(i.Out)].KnownFrags.Add(1)
+	t.f.stat(i).KnownFrags.Add(1)
 	if x.state != nil {
 		i.Is |= isState
 		x.state.last.Store(w.Now)

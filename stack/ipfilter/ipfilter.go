@@ -65,7 +65,7 @@ type Filter struct {
 	states states
 	frags  frags
 	log    Log
-	stats  [2]dirStats // in, out
+	stats  [2][2]dirStats // in, out; of IPv4, IPv6
 
 	mu   sync.Mutex // one edit at a time
 	sets [2]*ruleset
@@ -116,7 +116,7 @@ func (f *Filter) In(w *netif.Work, ifp *netif.Interface, pkt *packet.Buf) *packe
 		case pfil.Taken:
 			return nil
 		case pfil.Refused:
-			f.stats[0].Blocked.Add(1)
+			f.stat(i).Blocked.Add(1)
 			f.untranslated(w, i)
 			return nil
 		case pfil.Translated:
@@ -168,9 +168,17 @@ func (f *Filter) untranslated(w *netif.Work, i *pfil.Info) {
 
 // check asks states and rules about a packet; false: it has gone.
 func (f *Filter) check(w *netif.Work, i *pfil.Info) bool {
-	d := &f.stats[dirOf(i.Out)]
+	d := f.stat(i)
 	if i.Type == packet.ICMPUnreach && i.Proto == packet.ProtoICMP && f.tinyMTU(i) {
 		i.Is |= pfil.Bad
+	}
+	if i.Is&(pfil.Bad|pfil.Short) != 0 {
+		if i.Is&pfil.Bad != 0 {
+			d.Bad.Add(1)
+		}
+		if i.Is&pfil.Short != 0 {
+			d.Short.Add(1)
+		}
 	}
 	fate, s, back := f.known(w, i)
 	if !i.Out { // what goes out is accounted for if it passes

@@ -149,12 +149,18 @@ func (f *Filter) logPacket(w *netif.Work, i *pfil.Info, r *rule, e LogEvent) boo
 		n += logBody
 	}
 	rec.Packet = append([]byte(nil), b[:min(n, len(b))]...)
-	d := &f.stats[dirOf(i.Out)]
+	d := f.stat(i)
 	if !f.log.put(PacketLog, rec) {
 		d.LogFailed.Add(1)
 		return false
 	}
 	d.Logged.Add(1)
+	switch e {
+	case LogPass:
+		d.LoggedPassed.Add(1)
+	case LogBlock:
+		d.LoggedBlocked.Add(1)
+	}
 	return true
 }
 

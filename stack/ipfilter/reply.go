@@ -34,7 +34,7 @@ func (f *Filter) reply(w *netif.Work, i *pfil.Info, r *rule) {
 	if n == nil || r.Reply == ipl.NoReply || i.Is&(pfil.Multicast|pfil.Broadcast|pfil.FragBody) != 0 {
 		return
 	}
-	d := &f.stats[dirOf(i.Out)]
+	d := f.stat(i)
 	if r.Reply == ipl.ReplyRST {
 		if i.Proto == packet.ProtoTCP && i.Flags&packet.TCPRst == 0 && i.Is&pfil.Short == 0 {
 			d.RSTs.Add(1)

@@ -87,18 +87,42 @@ type states struct {
 	mu     sync.Mutex
 	queues [classes]state // heads of lists, the longest idle first but for who has been heard since
 
-	added, expired, removed, full, evicted, bad, hits, missed atomic.Uint64
+	added                                              [other + 1]atomic.Uint64 // by kind
+	expired, removed, full, evicted, bad, hits, missed atomic.Uint64
 }
 
 // StateStats are counters of the table.
 type StateStats struct {
 	Active                                                            uint64
 	Added, Expired, Removed, Full, Evicted, OutOfWindow, Hits, Misses uint64
+	TCP, UDP, ICMP                                                    uint64 // of Added
+}
+
+// Kinds of states.
+const (
+	ofTCP = iota
+	ofUDP
+	ofICMP
+	other
+)
+
+func kindOf(proto uint8) int {
+	switch proto {
+	case packet.ProtoTCP:
+		return ofTCP
+	case packet.ProtoUDP:
+		return ofUDP
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		return ofICMP
+	}
+	return other
 }
 
 func (t *states) read() StateStats {
-	return StateStats{Active: uint64(t.byID.Len()), Added: t.added.Load(), Expired: t.expired.Load(), Removed: t.removed.Load(),
+	s := StateStats{Active: uint64(t.byID.Len()), TCP: t.added[ofTCP].Load(), UDP: t.added[ofUDP].Load(), ICMP: t.added[ofICMP].Load(), Expired: t.expired.Load(), Removed: t.removed.Load(),
 		Full: t.full.Load(), Evicted: t.evicted.Load(), OutOfWindow: t.bad.Load(), Hits: t.hits.Load(), Misses: t.missed.Load()}
+	s.Added = s.TCP + s.UDP + s.ICMP + t.added[other].Load()
+	return s
 }
 
 func (t *states) init(f *Filter) {
@@ -441,7 +465,7 @@ func (t *states) add(w *netif.Work, i *pfil.Info, r *rule) bool {
 	}
 	s.count(way, 1, uint64(i.Pkt.Len()))
 	if t.enter(s) { // otherwise the two ends spoke at once
-		t.f.stats[dirOf(i.Out)].NewStates.Add(1)
+		t.f.stat(i).NewStates.Add(1)
 		t.f.logState(w.Now, s, LogNew)
 	}
 	return true
@@ -456,7 +480,7 @@ func (t *states) enter(s *state) bool {
 		return false
 	}
 	s.rule.live.Add(1)
-	t.added.Add(1)
+	t.added[kindOf(s.proto)].Add(1)
 	t.push(s)
 	s.arm(s.expire.Load())
 	return true

@@ -14,6 +14,8 @@ type tracker struct {
 	back   bool
 	hits   [2][]*rule // the rules that count its packets, in and out; without a state all that match
 	noRule [2]bool
+	counts [2]bool // rules of accounting are among them
+	v6     bool
 	flow   pfil.Flow // without a state
 	hash   uint64
 	then   pfil.Tracker // the translator's; nil: none
@@ -24,7 +26,7 @@ func (f *Filter) Track(w *netif.Work, in, out *netif.Interface, first *pfil.Flow
 	if v := f.env.MIB; v.Int(nodeFlags)&(logPassed|logNoMatch) != 0 || !first.V6 && v.On(nodeUpdateID) {
 		return nil, false // each packet is written down, or numbered
 	}
-	t := &tracker{f: f}
+	t := &tracker{f: f, v6: first.V6}
 	if f.nat != nil {
 		var ok bool
 		if t.then, ok = f.nat.Track(w, in, out, first, pkt); !ok {
@@ -65,7 +67,7 @@ func (f *Filter) Track(w *netif.Work, in, out *netif.Interface, first *pfil.Flow
 		if !v.stateless || !count.stateless || v.rule != nil && v.rule.Action != ipl.Pass || v.rule == nil && !f.env.MIB.On(nodeDefault) {
 			return nil, false
 		}
-		t.hits[d], t.noRule[d] = append(v.hit, count.hit...), v.rule == nil
+		t.hits[d], t.noRule[d], t.counts[d] = append(v.hit, count.hit...), v.rule == nil, count.matched
 	}
 	return t, true
 }
@@ -86,7 +88,7 @@ func (f *Filter) counts(w *netif.Work, t *tracker, in, out *netif.Interface, flo
 		if !v.stateless {
 			return false
 		}
-		t.hits[d] = v.hit
+		t.hits[d], t.counts[d] = v.hit, v.matched
 	}
 	return true
 }
@@ -143,15 +145,18 @@ func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
 // Passed is pfil.Tracker.
 func (t *tracker) Passed(packets, octets uint64) {
 	f := t.f
-	f.stats[0].Passed.Add(packets)
-	f.stats[1].Passed.Add(packets)
 	for d := range t.hits {
+		c := &f.stats[d][side(t.v6)]
+		c.Passed.Add(packets)
+		if t.counts[d] {
+			c.Counted.Add(packets)
+		}
 		for _, r := range t.hits[d] {
 			r.Hits.Add(packets)
 			r.Bytes.Add(octets)
 		}
 		if t.noRule[d] {
-			f.stats[d].NoMatch.Add(packets)
+			c.NoMatch.Add(packets)
 		}
 	}
 	if s := t.state; s != nil {
