@@ -318,3 +318,67 @@ func TestTranslationTurnsAround(t *testing.T) {
 		t.Errorf("%d of 8 packets took the fast path", got)
 	}
 }
+
+// The data connections that a control connection announces pass the filter because that has a state, and no
+// other connection does.
+func TestFTPAndFilter(t *testing.T) {
+	r := rig.New(t)
+	r.Sysctl("net.inet.ip.forwarding", "1")
+	across("10.0.0.2", "10.0.1.2", 1)(r)
+	if err := r.AddNeighbour(r.If, netip.MustParseAddr("10.0.0.2"), rig.Peer, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	en1 := r.Env.Ifs.ByName("en1")
+	load(r, "block in all\nblock out all\npass in quick on en0 proto tcp from any to any port = 21 flags S keep state")
+	translate(r, "map en1 10.0.0.0/24 -> 0/32 proxy port 21 ftp/tcp")
+	// says sends a segment and answers what becomes of it.
+	says := func(out bool, sport, dport uint16, seq, ack uint32, flags uint8, data string) string {
+		src, dst, ifp, to, from := "10.0.0.2", "10.0.1.2", r.If, rig.Me, rig.Peer
+		if !out {
+			src, dst, ifp, to, from = "10.0.1.2", "10.0.1.1", en1, rig.Me1, rig.Peer1
+		}
+		r.Sent()
+		r.SendOn(ifp, ftpSegment(src, dst, sport, dport, seq, ack, flags, data).FrameTo(to, from))
+		got := ""
+		for _, f := range r.Sent() {
+			h := packet.IPv4(f[packet.EtherLen:])
+			if d := h.Payload(); packet.Fold(packet.Sum(packet.HeaderPseudoSum(h, packet.ProtoTCP, len(d)), d)) != 0xffff {
+				t.Errorf("bad checksum in % x", h)
+			}
+			x := packet.TCP(h.Payload())
+			got += fmt.Sprintf("%s:%d > %s:%d %d %d %q", h.Src(), x.SrcPort(), h.Dst(), x.DstPort(), x.Seq(), x.Ack(), x.Payload())
+		}
+		return got
+	}
+	for n, s := range []struct {
+		out          bool
+		sport, dport uint16
+		seq, ack     uint32
+		flags        uint8
+		data, want   string
+	}{
+		{false, 20, 5001, 1, 0, packet.TCPSyn, "", ""},
+		{true, 1025, 21, 99, 0, packet.TCPSyn, "", `10.0.1.1:1025 > 10.0.1.2:21 99 0 ""`},
+		{false, 21, 1025, 499, 100, packet.TCPSyn | packet.TCPAck, "", `10.0.1.2:21 > 10.0.0.2:1025 499 100 ""`},
+		{true, 1025, 21, 100, 500, packet.TCPAck, "PORT 10,0,0,2,19,137\r\n", `10.0.1.1:1025 > 10.0.1.2:21 100 500 "PORT 10,0,1,1,19,137\r\n"`},
+		{true, 1025, 21, 122, 500, packet.TCPAck, "EPRT |1|10.0.0.2|65000|\r\n", `10.0.1.1:1025 > 10.0.1.2:21 122 500 "EPRT |1|10.0.1.1|65000|\r\n"`},
+		{false, 21, 1025, 500, 147, packet.TCPAck, "200\r\n", `10.0.1.2:21 > 10.0.0.2:1025 500 147 "200\r\n"`},
+		{true, 1025, 21, 147, 505, packet.TCPAck, "PASV\r\n", `10.0.1.1:1025 > 10.0.1.2:21 147 505 "PASV\r\n"`},
+		{false, 21, 1025, 505, 153, packet.TCPAck, "227 10,0,1,2,19,138\r\n", `10.0.1.2:21 > 10.0.0.2:1025 505 153 "227 10,0,1,2,19,138\r\n"`},
+		{false, 20, 5002, 1, 0, packet.TCPSyn, "", ""},
+		{false, 20, 5001, 1, 0, packet.TCPAck, "", ""},
+		{false, 20, 5001, 1, 0, packet.TCPSyn, "", `10.0.1.2:20 > 10.0.0.2:5001 1 0 ""`},
+		{true, 5001, 20, 7, 2, packet.TCPSyn | packet.TCPAck, "", `10.0.1.1:5001 > 10.0.1.2:20 7 2 ""`},
+		{true, 1026, 5003, 1, 0, packet.TCPSyn, "", ""},
+		{true, 1026, 5002, 1, 0, packet.TCPSyn, "", `10.0.1.1:1026 > 10.0.1.2:5002 1 0 ""`},
+		{false, 5002, 1026, 9, 2, packet.TCPSyn | packet.TCPAck, "", `10.0.1.2:5002 > 10.0.0.2:1026 9 2 ""`},
+	} {
+		if got := says(s.out, s.sport, s.dport, s.seq, s.ack, s.flags, s.data); got != s.want {
+			t.Errorf("%d: %q becomes %s, want %s", n, s.data, got, s.want)
+		}
+	}
+	r.Filter().FlushStates(true)
+	if got := says(false, 20, 65000, 1, 0, packet.TCPSyn, ""); got != "" {
+		t.Errorf("the control connection has no state, and its data connection passes: %s", got)
+	}
+}

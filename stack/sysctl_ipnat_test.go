@@ -1,10 +1,13 @@
 package stack_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"time"
 
+	"ionet/ipl"
+	"ionet/stack/ipnat"
 	"ionet/stack/packet"
 	rig "ionet/stack/stacktest"
 )
@@ -102,10 +105,45 @@ var natEffects = map[string]effect{
 		natSegment(true, packet.TCPSyn|packet.TCPAck, 200, 101), natSegment(false, packet.TCPAck, 101, 201)), "7440 s", "7 s"},
 	"net.inet.ipf.ipf_nattable_max": {"1", "net.inet.ip.forwarding=1", natThree(func(r *rig.Rig) string { return fmt.Sprint(r.NAT().Stats().InUse, " sessions") }),
 		"3 sessions", "1 sessions"},
-	"net.inet.ipf.ipnat_logging": {"0", "net.inet.ip.forwarding=1", natThree(natLogged), "3 records", "0 records"},
-	"net.inet.ipf.ipnat_logsize": {"2", "net.inet.ip.forwarding=1", natThree(natLogged), "3 records", "2 records"},
-	"net.inet.ipf.ipnat_fragmax": {"0", "net.inet.ip.forwarding=1", natFragments(0), "2 fragments", "1 fragments"},
-	"net.inet.ipf.ipnat_fragttl": {"1", "net.inet.ip.forwarding=1", natFragments(3 * time.Second), "2 fragments", "1 fragments"},
+	"net.inet.ipf.ipnat_logging":   {"0", "net.inet.ip.forwarding=1", natThree(natLogged), "3 records", "0 records"},
+	"net.inet.ipf.ipnat_logsize":   {"2", "net.inet.ip.forwarding=1", natThree(natLogged), "3 records", "2 records"},
+	"net.inet.ipf.ipnat_expectage": {"7", "net.inet.ip.forwarding=1", natExpected, "1 came in", "0 came in"},
+	"net.inet.ipf.ipnat_fragmax":   {"0", "net.inet.ip.forwarding=1", natFragments(0), "2 fragments", "1 fragments"},
+	"net.inet.ipf.ipnat_fragttl":   {"1", "net.inet.ip.forwarding=1", natFragments(3 * time.Second), "2 fragments", "1 fragments"},
+}
+
+// natExpected is how many data connections come in that an FTP client has announced 10 seconds before.
+func natExpected(r *rig.Rig) string {
+	natRouter(r)
+	ops, err := ipl.ParseNAT("test", []byte("map en1 10.0.0.0/24 -> 10.0.1.1/32 proxy port 21 ftp/tcp"), ipl.Options{})
+	if err != nil {
+		r.Fatal(err)
+	}
+	if err := r.NAT().Edit([]ipnat.Op{{Kind: ipnat.FlushRules}, {Kind: ipnat.Add, Rule: ops[0]}}); err != nil {
+		r.Fatal(err)
+	}
+	r.SendWire(ftpSegment("10.0.0.2", "10.0.1.2", 1025, 21, 100, 500, packet.TCPAck, "PORT 10,0,0,2,19,137\r\n").FrameTo(rig.Me, rig.Peer))
+	r.Pass(10 * time.Second)
+	r.Sent()
+	r.SendOn(r.Env.Ifs.ByName("en1"), ftpSegment("10.0.1.2", "10.0.1.1", 20, 5001, 1, 0, packet.TCPSyn, "").FrameTo(rig.Me1, rig.Peer1))
+	n := 0
+	for _, f := range r.Sent() {
+		if h := packet.IPv4(f[packet.EtherLen:]); f[12] == 8 && f[13] == 0 && h.Dst() == netip.MustParseAddr("10.0.0.2") {
+			n++
+		}
+	}
+	return fmt.Sprint(n, " came in")
+}
+
+// ftpSegment is a segment with its checksum.
+func ftpSegment(src, dst string, sport, dport uint16, seq, ack uint32, flags uint8, data string) rig.IP {
+	b := make([]byte, packet.TCPLen+len(data))
+	packet.PutTCP(b, sport, dport, seq, ack, packet.TCPLen, flags, 1000, 0, 0)
+	copy(b[packet.TCPLen:], data)
+	h := make([]byte, packet.IPv4Len)
+	packet.PutIPv4(h, 0, len(h)+len(b), 1, 0, 64, packet.ProtoTCP, netip.MustParseAddr(src), netip.MustParseAddr(dst), nil)
+	binary.BigEndian.PutUint16(b[packet.TCPCsumOffset:], ^packet.Fold(packet.Sum(packet.HeaderPseudoSum(h, packet.ProtoTCP, len(b)), b)))
+	return rig.IP{Src: src, Dst: dst, Proto: packet.ProtoTCP, Data: b}
 }
 
 func natLogged(r *rig.Rig) string {

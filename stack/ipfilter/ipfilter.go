@@ -259,6 +259,10 @@ const (
 func (f *Filter) decide(w *netif.Work, i *pfil.Info, v *verdict, d *dirStats) bool {
 	r := v.rule
 	pass := r == nil && f.env.MIB.On(nodeDefault) || r != nil && r.Action == ipl.Pass
+	if !pass && f.announced(w, i) {
+		d.Passed.Add(1)
+		return true
+	}
 	if r == nil {
 		d.NoMatch.Add(1)
 		f.logAnyway(w, i, nil, pass, false)
@@ -291,4 +295,20 @@ func (f *Filter) decide(w *netif.Work, i *pfil.Info, v *verdict, d *dirStats) bo
 	f.reply(w, i, r)
 	w.Drop(i.Pkt, cntBlocked)
 	return false
+}
+
+// announced reports whether a packet that rules would block begins a connection that one with
+// a state has announced (FTP's data connection), and has a state begin for it by the
+// same rule, as IPFilter's proxy does.
+func (f *Filter) announced(w *netif.Work, i *pfil.Info) bool {
+	e, ok := f.nat.(pfil.Expecter)
+	if !ok || i.Proto != packet.ProtoTCP {
+		return false
+	}
+	control, ok := e.Expected(i)
+	if !ok {
+		return false
+	}
+	s, _ := f.states.of(&control, f.states.hashOf(&control))
+	return s != nil && !s.dead.Load() && s.rule.KeepState != nil && f.states.add(w, i, s.rule)
 }

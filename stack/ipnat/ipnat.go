@@ -12,6 +12,8 @@
 //	1 fragment   a later one goes the way of the first        frag.go
 //	2 error      an ICMP error is about a session             icmp.go
 //	3 find       the session, by the ends that are seen here  session.go
+//	  read       a proxy reads and changes what a control connection says,
+//	             and has the connections expected that it announces   ftp.go, stream.go, expect.go
 //	4 begin      or the first rule that matches, an outer end
 //	             that is free, a new session                  rules.go, ports.go, mapping.go;
 //	             between two inside hosts                      hairpin.go
@@ -48,16 +50,17 @@ type Config struct {
 
 // NAT is one stack's translator. It is a [pfil.Translator].
 type NAT struct {
-	env   *netif.Env
-	pool  func(string, netip.Addr) bool
-	inUse func(uint8, netip.AddrPort, netip.AddrPort) bool
-	gen   atomic.Uint64
-	rules atomic.Pointer[ruleset]
-	table table
-	frags frags
-	told  told
-	log   natLog
-	count counters
+	env     *netif.Env
+	pool    func(string, netip.Addr) bool
+	inUse   func(uint8, netip.AddrPort, netip.AddrPort) bool
+	gen     atomic.Uint64
+	rules   atomic.Pointer[ruleset]
+	table   table
+	frags   frags
+	expects expects
+	told    told
+	log     natLog
+	count   counters
 
 	mu sync.Mutex // one edit at a time
 }
@@ -69,6 +72,7 @@ func New(env *netif.Env, c Config) *NAT {
 	n.rules.Store(compile(nil))
 	n.table.init(n)
 	n.frags.init(n)
+	n.expects.init(n)
 	n.log.n = n
 	env.MIB.OnChange(nodeEIM, func(_, _ int64) error { n.gen.Add(1); return nil })
 	return n
@@ -111,6 +115,14 @@ func (n *NAT) translate(w *netif.Work, i *pfil.Info) pfil.Verdict {
 		return n.headless(rs, i)
 	}
 	s := n.table.find(&p, i.If, i.Out)
+	if s == nil && opens(i) {
+		if e := n.expects.find(p, i.Out); e != nil && e.c.s.at(i.If) {
+			if s = n.arrived(w, e, i, &p); s == nil {
+				n.count.bad.Add(1)
+				return pfil.Refused
+			}
+		}
+	}
 	if s == nil {
 		r := rs.match(n, i)
 		var o *session
@@ -131,6 +143,9 @@ func (n *NAT) translate(w *netif.Work, i *pfil.Info) pfil.Verdict {
 			w.Count(cntBad)
 			return pfil.Refused
 		}
+	}
+	if s.ftp != nil && !s.ftp.segment(w, i) {
+		return pfil.Refused
 	}
 	if i.Is&pfil.Fragment != 0 {
 		n.frags.add(w, i, s)

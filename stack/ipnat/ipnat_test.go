@@ -290,6 +290,23 @@ func TestNoAllocation(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations a packet that no rule is about", n)
 	}
+	g := seg{src: inner, dst: server, seq: 1, data: "NOOP\r\n"}.bytes()
+	q := r.buf(g, 20)
+	defer q.Free()
+	r.load(ftpMap)
+	ops := r.Rules()
+	if err := r.Edit([]Op{{Kind: Remove, Rule: ops[0].Rule}}); err != nil {
+		t.Fatal(err)
+	}
+	again := func() {
+		copy(q.Bytes(), g)
+		i.Parse(q, r.out0, true)
+		r.Out(r.w, i)
+	}
+	again()
+	if n := testing.AllocsPerRun(100, again); n != 0 || r.Sessions(0, 0)[1].PacketsOut != 102 {
+		t.Errorf("%v allocations a segment of a control connection", n)
+	}
 }
 
 // Whatever octets come: no panic, the books balance.
@@ -298,6 +315,7 @@ func FuzzHooks(f *testing.F) {
 	f.Add(unreachable("203.0.113.1", "192.0.2.1", udp("192.0.2.1", 40000, "198.51.100.1", 53)), false)
 	f.Add(unreachable("2001:db8::2", "2001:db8:1::9", udp("2001:db8:1::9", 1, "2001:db8::2", 53)), false)
 	f.Add(tcp("10.0.0.1", 7, "198.51.100.1", 80, packet.TCPSyn, 2, 4, 5, 180), true)
+	f.Add(seg{src: inner, dst: server, seq: 1, data: "PORT 10,0,0,1,19,137\r\n"}.bytes(), true)
 	f.Fuzz(func(t *testing.T, b []byte, out bool) {
 		if len(b) < 20 {
 			return
@@ -312,7 +330,7 @@ func FuzzHooks(f *testing.F) {
 			return
 		}
 		b = b[:n]
-		r := newRig(t, "map out0 10.0.0.0/8 -> 0/32 portmap tcp/udp 40000:40999 mssclamp 1000", "map out0 0/0 -> 0/32 icmpidmap icmp 1:999",
+		r := newRig(t, ftpMap, "map out0 10.0.0.0/8 -> 0/32 portmap tcp/udp 40000:40999 mssclamp 1000", "map out0 0/0 -> 0/32 icmpidmap icmp 1:999",
 			"rdr out0 0/0 -> 10.0.0.1 ip", "nptv6 out0 fd00::/48 -> 2001:db8:1::/48", "map out0 ::/0 -> ::/128")
 		r.env.MIB.Put(nodeEIM, 1)
 		r.hook(true, udp("10.0.0.1", 5, "198.51.100.1", 53))

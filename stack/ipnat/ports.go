@@ -110,6 +110,10 @@ func (n *NAT) atAddr(r *rule, i *pfil.Info, s *session) bool {
 		if (!i.Echo() || !n.table.others(s) && !n.local(s)) && n.table.add(s) {
 			return true
 		}
+		if r.Proxy != nil { // clients choose their ports without knowing of each other
+			lo, hi := r.tcpPorts()
+			return n.inRange(r, s, lo, hi)
+		}
 		if !i.Echo() {
 			return false
 		}

@@ -88,12 +88,13 @@ func (r *rig) buf(b []byte, l4 int) *packet.Buf {
 
 // hook asks the translator about a packet and answers what became of it.
 func (r *rig) hook(out bool, b []byte) ([]byte, pfil.Verdict) {
-	p := r.buf(b, 20)
+	p, v := r.hookBuf(out, r.buf(b, 20))
 	defer p.Free()
-	return r.hookBuf(out, p)
+	return append([]byte(nil), p.Bytes()...), v
 }
 
-func (r *rig) hookBuf(out bool, p *packet.Buf) ([]byte, pfil.Verdict) {
+// hookBuf answers the packet that goes on, which is another one if the translator says so.
+func (r *rig) hookBuf(out bool, p *packet.Buf) (*packet.Buf, pfil.Verdict) {
 	r.w.Start(r.now)
 	defer r.w.Finish()
 	i := pfil.Scratch(r.w)
@@ -107,7 +108,7 @@ func (r *rig) hookBuf(out bool, p *packet.Buf) ([]byte, pfil.Verdict) {
 		f = r.NAT.Out
 	}
 	v := f(r.w, i)
-	return append([]byte(nil), p.Bytes()...), v
+	return i.Pkt, v
 }
 
 // says has a packet looked at and compares what it is afterwards.

@@ -195,6 +195,9 @@ func (r *rule) matches(n *NAT, i *pfil.Info) bool {
 	if r.To.Addr().Is4() == i.V6 || !n.holds(r.Src, i.Src, i.If) || !n.holds(r.Dst, i.Dst, i.If) {
 		return false
 	}
+	if r.Proxy != nil && (i.Proto != packet.ProtoTCP || body || i.Dport != r.Proxy.Port) {
+		return false
+	}
 	switch {
 	case r.PortMap != nil || r.ICMPIDs != nil:
 		if !(r.PortMap != nil && protoIs(r.PortMap.Proto, i.Proto) || r.ICMPIDs != nil && (i.Echo() || body && protoIs(r.ICMPIDs.Proto, i.Proto))) {
@@ -363,8 +366,10 @@ func (n *NAT) check(x ipl.NATRule) (*rule, error) {
 	switch {
 	case x.If == "":
 		return nil, fmt.Errorf("%s: a rule is about an interface, or \"*\"", r.text)
-	case x.Proxy != nil:
-		return nil, fmt.Errorf("%s: no proxy is built in", r.text)
+	case x.Proxy != nil && x.Proxy.Name != "ftp":
+		return nil, fmt.Errorf("%s: there is no proxy %q", r.text, x.Proxy.Name)
+	case x.Proxy != nil && x.Kind == ipl.Rdr && x.Ports == [2]uint16{}:
+		return nil, fmt.Errorf("%s: a proxy reads the connections of a port, and there is none", r.text)
 	case x.Kind == ipl.Rdr && len(x.Targets) == 0:
 		return nil, fmt.Errorf("%s: rdr without an address", r.text)
 	case x.Kind == ipl.Map && !x.To.IsValid():

@@ -42,6 +42,9 @@ func (n *NAT) Save() ([]byte, error) {
 	t.mu.Lock()
 	for c := range t.queues {
 		for s := t.queues[c].next; s != &t.queues[c]; s = s.next {
+			if s.ftp != nil && s.ftp.edited.Load() { // whoever goes on with it must know by how much
+				continue
+			}
 			f.Sessions = append(f.Sessions, savedSession{s.rule.text, s.ifp.Name, s.proto, s.began, s.in.addrPort(s.v6),
 				s.out.addrPort(s.v6), s.rem.addrPort(s.v6), s.tcp.Load(), max(s.expire.Load()-now, 1)})
 		}

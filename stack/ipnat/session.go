@@ -104,8 +104,10 @@ type session struct {
 	v6           bool
 	began        bool // by what went out
 	ifp          *netif.Interface
-	inHash       uint64 // of what Out sees
-	outHash      uint64 // of what In sees
+	ftp          *control // it is a control connection; immutable
+	control      *control // that has announced it; immutable
+	inHash       uint64   // of what Out sees
+	outHash      uint64   // of what In sees
 
 	dead        atomic.Bool
 	born        int64
@@ -208,6 +210,9 @@ func (t *table) add(s *session) bool {
 		return false
 	}
 	s.inHash, s.outHash = in.hash(t.key), out.hash(t.key)
+	if s.control == nil && s.rule.controls(s) {
+		s.ftp = &control{s: s}
+	}
 	t.push(s)
 	t.arm(s)
 	t.active.Add(1)
@@ -276,6 +281,9 @@ func (t *table) endLocked(s *session, why LogEvent) {
 	t.active.Add(-1)
 	t.n.env.Wheel.Stop(&s.timer)
 	s.rule.live.Add(-1)
+	if s.ftp != nil {
+		t.n.expects.drop(s.ftp)
+	}
 	t.n.gen.Add(1)
 	t.n.log.put(s, why)
 }
@@ -424,13 +432,19 @@ func (s *session) segment(out bool, flags uint8) {
 	}
 }
 
-// begin makes the session of a packet that r matches, or that comes to the outer end of o; nil: it
-// cannot be.
-func (n *NAT) begin(w *netif.Work, r *rule, i *pfil.Info, p *pair, o *session) *session {
+// newSession is a session that the packet i begins, without our ends.
+func (n *NAT) newSession(w *netif.Work, r *rule, i *pfil.Info, p *pair) *session {
 	s := &session{n: n, rule: r, rem: p.rem, proto: p.proto, v6: p.v6, began: i.Out, ifp: i.If, born: w.Now}
 	s.timer.Fn = s.tick
 	s.last.Store(w.Now)
 	s.expire.Store(w.Now + s.timeout(i.Out))
+	return s
+}
+
+// begin makes the session of a packet that r matches, or that comes to the outer end of o; nil: it
+// cannot be.
+func (n *NAT) begin(w *netif.Work, r *rule, i *pfil.Info, p *pair, o *session) *session {
+	s := n.newSession(w, r, i, p)
 	t := &n.table
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -15,6 +15,8 @@ type counters struct {
 	added, expired, evicted, bad, exhausted atomic.Uint64
 	icmp, badICMP, frags, badFrag, fragFull atomic.Uint64
 	orphaned                                atomic.Uint64
+	expected, ftpEdits                      atomic.Uint64
+	ftpRefused, ftpDropped                  atomic.Uint64
 }
 
 // Stats is what ipnat -s shows.
@@ -29,6 +31,10 @@ type Stats struct {
 	ICMP, BadICMP       uint64 // errors translated; refused
 	Frags, BadFrags     uint64 // later fragments translated; that came before the first
 	FragFull            uint64 // datagrams whose fragments could not be remembered
+	Expected            uint64 // connections that a proxy has read of
+	FTPEdits            uint64 // lines changed
+	FTPRefused          uint64 // that announce another host, or a port of servers: not followed
+	FTPDropped          uint64 // segments of control connections: not the next one, broken, or too many changes not acknowledged
 	InUse, Rules        int
 }
 
@@ -37,7 +43,8 @@ func (n *NAT) Stats() Stats {
 	c := &n.count
 	return Stats{MappedIn: c.mapped[0].Load(), MappedOut: c.mapped[1].Load(), Added: c.added.Load(), Expired: c.expired.Load(),
 		Evicted: c.evicted.Load(), Orphaned: c.orphaned.Load(), Bad: c.bad.Load(), Exhausted: c.exhausted.Load(), ICMP: c.icmp.Load(), BadICMP: c.badICMP.Load(),
-		Frags: c.frags.Load(), BadFrags: c.badFrag.Load(), FragFull: c.fragFull.Load(), InUse: n.table.len(), Rules: len(n.rules.Load().all)}
+		Frags: c.frags.Load(), BadFrags: c.badFrag.Load(), FragFull: c.fragFull.Load(), Expected: c.expected.Load(), FTPEdits: c.ftpEdits.Load(),
+		FTPRefused: c.ftpRefused.Load(), FTPDropped: c.ftpDropped.Load(), InUse: n.table.len(), Rules: len(n.rules.Load().all)}
 }
 
 // SessionInfo describes a session, as ipnat -l shows it.

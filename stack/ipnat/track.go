@@ -81,6 +81,9 @@ func (n *NAT) Track(_ *netif.Work, in, out *netif.Interface, first *pfil.Flow, _
 	if t.in == nil && t.out == nil {
 		return nil, true
 	}
+	if t.in != nil && t.in.ftp != nil || t.out != nil && t.out.ftp != nil { // a proxy reads each packet
+		return nil, false
+	}
 	return t, true
 }
 

@@ -28,3 +28,11 @@ type Translator interface {
 	// refuses by itself: sessions end all the time.
 	Generation() uint64
 }
+
+// Expecter is a [Translator] that knows of connections to come, as a proxy that reads what
+// another one says.
+type Expecter interface {
+	// Expected reports whether i, whose addresses are inner ones, begins a connection that has been
+	// announced by another one, and which that is.
+	Expected(i *Info) (control Flow, ok bool)
+}
