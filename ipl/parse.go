@@ -52,6 +52,7 @@ var (
 		"preauth":     "no program answers for packets here",
 		"bpf-v4":      "rules are not programs",
 		"bpf-v6":      "rules are not programs",
+		"sync":        "states are not told to another machine; ipfs saves and restores them",
 		"pps":         "a rule does not measure rates",
 		"match-tag":   "packets carry no tags",
 		"decapsulate": "tunnels are interfaces of their own: gif",
@@ -588,12 +589,10 @@ func (p *ruleParser) stateOptions(k *KeepState) {
 			k.NewISN, p.keepOpt = true, t
 		case "no-icmp-err":
 			k.NoICMPErr = true
-		case "sync":
-			k.Sync = true
 		case "age":
 			k.Age = p.age()
 		default:
-			p.unknown(t, "an option of keep state", "limit", "strict", "newisn", "no-icmp-err", "sync", "age")
+			p.unknown(t, "an option of keep state", "limit", "strict", "newisn", "no-icmp-err", "age")
 		}
 		if p.accept(")") {
 			return

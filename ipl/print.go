@@ -64,7 +64,7 @@ func (k KeepState) String() string {
 	for _, f := range []struct {
 		on   bool
 		word string
-	}{{k.Strict, "strict"}, {k.NewISN, "newisn"}, {k.NoICMPErr, "no-icmp-err"}, {k.Sync, "sync"}} {
+	}{{k.Strict, "strict"}, {k.NewISN, "newisn"}, {k.NoICMPErr, "no-icmp-err"}} {
 		if f.on {
 			o = append(o, f.word)
 		}

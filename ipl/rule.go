@@ -196,6 +196,5 @@ type KeepState struct {
 	Strict    bool // segments in order only
 	NewISN    bool
 	NoICMPErr bool
-	Sync      bool
 	Age       [2]int // seconds, of the sender's and of the answerer's side; 0: the default
 }

@@ -131,7 +131,7 @@ func TestRulesArePrinted(t *testing.T) {
 		{"block in all with not opt nop and opt sec-class topsecret,sec", "block in from any to any with not opt nop and opt sec-class topsecret,sec"},
 		{"block in all with v6hdr dstopts,frag and not v6hdrs esp", "block in from any to any with v6hdrs dstopts,frag and not v6hdrs esp"},
 		{"pass in all keep state", "pass in all keep state"},
-		{"pass in proto tcp all keep state (limit 10, strict, newisn, no-icmp-err, sync, age 60/30) keep frags", "pass in proto tcp from any to any keep state (limit 10,strict,newisn,no-icmp-err,sync,age 60/30) keep frags"},
+		{"pass in proto tcp all keep state (limit 10, strict, newisn, no-icmp-err, age 60/30) keep frags", "pass in proto tcp from any to any keep state (limit 10,strict,newisn,no-icmp-err,age 60/30) keep frags"},
 		{"pass in all keep state(age 5)", "pass in all keep state (age 5/5)"},
 		{"pass in all keep frag (strict) keep state", "pass in all keep state keep frags (strict)"},
 		{"block in all head 100", "block in all head 100"},
@@ -251,6 +251,7 @@ func TestWhatIsWrongWithRules(t *testing.T) {
 		{"pass in all keep state (limit 0)", `1:31: 0 where a limit, from 1 to 2147483647, is expected`},
 		{"pass in all keep state (limit 1", `1:32: the end of the line where "," is expected`},
 		{"pass in proto udp all keep state (strict)", `1:35: strict is about TCP; the rule is about udp`},
+		{"pass in all keep state (sync)", `1:25: sync is refused: states are not told to another machine; ipfs saves and restores them`},
 		{"pass in all head 0", `1:18: group 0 is the list itself`},
 		{"pass in all set-tag(nat=x)", `1:21: set-tag(nat=…) is refused: packets carry no tags`},
 		{"pass in log level loca0.info all", `1:19: no facility is called "loca0"; did you mean "local0"?`},
@@ -407,7 +408,7 @@ func drawRule(t *rapid.T) Rule {
 		r.With = append([]With{w}, r.With...)
 	}
 	if flip("state") {
-		r.KeepState = &KeepState{Limit: rapid.IntRange(0, 9).Draw(t, "limit"), NoICMPErr: flip("err"), Sync: flip("sync")}
+		r.KeepState = &KeepState{Limit: rapid.IntRange(0, 9).Draw(t, "limit"), NoICMPErr: flip("err")}
 		if r.Proto == protoTCP {
 			r.KeepState.Strict, r.KeepState.NewISN = flip("strict"), flip("isn")
 		}

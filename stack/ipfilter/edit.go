@@ -223,8 +223,8 @@ func (l *list) index() map[string]bool {
 }
 
 func (s *ruleset) add(f *Filter, r *rule) error {
-	if k := r.KeepState; k != nil && k.NewISN {
-		return fmt.Errorf("newisn: sequence numbers are not rewritten: %w", syscall.EOPNOTSUPP)
+	if k := r.KeepState; k != nil && k.NewISN && (r.Fast || r.To != (ipl.Target{}) || r.ReplyTo != (ipl.Target{})) {
+		return fmt.Errorf("newisn: what goes its own way passes one hook only, and would be numbered there alone: %w", syscall.EOPNOTSUPP)
 	}
 	for _, v := range families(&r.Rule) {
 		l := s.of(&r.Rule, v)

@@ -45,24 +45,35 @@ func (f *Filter) aboutState(i *pfil.Info) (v fate, is bool) {
 	if s == nil || s.dead.Load() || s.rule.KeepState != nil && s.rule.KeepState.NoICMPErr {
 		return unknown, false
 	}
+	shift := s.shift()
+	if !i.Out {
+		q.seq -= shift[sideOf(back)]
+	}
 	// It goes to who sent the packet that it quotes.
 	if i.DstHi != q.SrcHi || i.DstLo != q.SrcLo || q.Proto == packet.ProtoTCP && !s.sent(q.seq, back) || !s.asked(&q, back) {
 		t.bad.Add(1)
 		return forged, true
+	}
+	if shift[0] != 0 {
+		renumberQuote(i, q.at, sideOf(back), shift)
 	}
 	i.Is |= isState
 	t.hits.Add(1)
 	return passed, true
 }
 
+// shift is how far the numbers of both sides are moved.
+func (s *state) shift() [2]uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tcp.shift
+}
+
 // sent reports whether the side can have sent an octet of that number.
 func (s *state) sent(seq uint32, back bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	if back {
-		n = 1
-	}
+	n := sideOf(back)
 	p := &s.tcp.side[n]
 	return !p.seen || atLeast(p.end, seq) && after(seq, p.end-2*max(s.tcp.side[1-n].window, maxSkew))
 }
@@ -83,6 +94,7 @@ type quote struct {
 	pfil.Flow
 	seq  uint32
 	icmp uint8 // type
+	at   int   // where its transport header begins, octets from that of the error
 }
 
 // quoted is the packet that an ICMP error quotes, as far as states know it.
@@ -92,14 +104,13 @@ func quoted(i *pfil.Info) (q quote, ok bool) {
 		return q, false
 	}
 	b = b[packet.ICMPLen:]
-	var l4 []byte
 	if !i.V6 {
 		h, ok := packet.CheckIPv4(b)
 		if !ok || h.FragOff() != 0 || len(b) < h.HeaderLen()+8 {
 			return q, false
 		}
 		q.SrcLo, q.DstLo = uint64(binary.BigEndian.Uint32(h[12:])), uint64(binary.BigEndian.Uint32(h[16:]))
-		q.Proto, l4 = h.Proto(), b[h.HeaderLen():]
+		q.Proto, q.at = h.Proto(), h.HeaderLen()
 	} else {
 		h, ok := packet.CheckIPv6(b)
 		if !ok || len(b) < packet.IPv6Len+8 {
@@ -108,12 +119,12 @@ func quoted(i *pfil.Info) (q quote, ok bool) {
 		q.V6 = true
 		q.SrcHi, q.SrcLo = binary.BigEndian.Uint64(h[8:]), binary.BigEndian.Uint64(h[16:])
 		q.DstHi, q.DstLo = binary.BigEndian.Uint64(h[24:]), binary.BigEndian.Uint64(h[32:])
-		n := 0
-		if q.Proto, n, ok = pfil.Transport6(h); !ok || len(b) < n+8 {
+		if q.Proto, q.at, ok = pfil.Transport6(h); !ok || len(b) < q.at+8 {
 			return q, false
 		}
-		l4 = b[n:]
 	}
+	l4 := b[q.at:]
+	q.at += packet.ICMPLen
 	switch q.Proto {
 	case packet.ProtoTCP, packet.ProtoUDP:
 		q.Sport, q.Dport = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])

@@ -61,6 +61,9 @@ func (f *Filter) reset(w *netif.Work, i *pfil.Info, n Net) {
 	seq, ack, flags := uint32(0), g.end, uint8(packet.TCPRst|packet.TCPAck)
 	if g.flags&packet.TCPAck != 0 {
 		seq, ack, flags = g.ack, 0, packet.TCPRst
+		if s, back := f.states.find(i); s != nil && i.Out { // in the numbers that its receiver knows
+			seq += s.shift()[1-sideOf(back)]
+		}
 	}
 	hlen := packet.IPv4Len
 	if i.V6 {

@@ -225,7 +225,7 @@ func TestEditRefuses(t *testing.T) {
 		x    ipl.Rule
 		want error
 	}{
-		"newisn":                   {aRule(ipl.Pass, false, tcp, func(x *ipl.Rule) { x.KeepState = &ipl.KeepState{NewISN: true} }), syscall.EOPNOTSUPP},
+		"newisn with a way":        {aRule(ipl.Pass, false, tcp, func(x *ipl.Rule) { x.KeepState, x.To.If = &ipl.KeepState{NewISN: true}, "en1" }), syscall.EOPNOTSUPP},
 		"a rule that is there":     {one, syscall.EEXIST},
 		"a group in itself":        {aRule(ipl.Pass, false, func(x *ipl.Rule) { x.Group, x.Head = "1", "1" }), syscall.ELOOP},
 		"a group that has no head": {aRule(ipl.Pass, false, func(x *ipl.Rule) { x.Group = "7" }), syscall.ESRCH},

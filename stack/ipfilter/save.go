@@ -19,8 +19,8 @@ import (
 //
 // Times are nanoseconds before or after the moment of saving.
 const (
-	saveMagic = "ipfstat\x01"
-	savedLen  = 186
+	saveMagic = "ipfstat\x02"
+	savedLen  = 194
 )
 
 // maxAge bounds the times of a state that is restored: 34 years.
@@ -99,6 +99,7 @@ func (e *saver) state(s *state, now int64) {
 		u32(p.end)
 		u32(p.limit)
 		u32(p.window)
+		u32(tcp.shift[n])
 		e.out = append(e.out, p.scale, bit(p.scaled)|bit(p.seen)<<1|bit(p.guess)<<2, tcp.phase[n])
 	}
 }
@@ -276,6 +277,7 @@ func (d *restorer) state() *state {
 		p := &s.tcp.side[n]
 		p.end, p.limit = d.u32(), d.u32()
 		p.window = uint32(d.upTo("window", uint64(d.u32()), midWindow))
+		s.tcp.shift[n] = d.u32()
 		p.scale = uint8(d.upTo("window scale", uint64(d.u8()), 14))
 		is := d.bits("marks of a side", 7)
 		p.scaled, p.seen, p.guess = is&1 != 0, is&2 != 0, is&4 != 0

@@ -74,7 +74,7 @@ func TestRestoreRefuses(t *testing.T) {
 	}{
 		"nothing":           {nil, "8 are expected"},
 		"another file":      {[]byte("#!/bin/sh and so on"), "is expected"},
-		"another version":   {append([]byte("ipfstat\x02"), saved[8:]...), "is expected"},
+		"another version":   {append([]byte("ipfstat\x01"), saved[8:]...), "is expected"},
 		"a file cut off":    {saved[:len(saved)-1], "number of states 3: at most 2"},
 		"one too long":      {append(slices.Clone(saved), 0), "1 octets behind"},
 		"a rule of nothing": {bytes.Replace(saved, []byte("pass in"), []byte("pass on"), 1), `"in" or "out"`},

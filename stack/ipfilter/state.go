@@ -464,9 +464,14 @@ func (t *states) add(w *netif.Work, i *pfil.Info, r *rule) bool {
 		s.expire.Store(w.Now + s.timeout(false))
 	}
 	s.count(way, 1, uint64(i.Pkt.Len()))
-	if t.enter(s) { // otherwise the two ends spoke at once
-		t.f.stat(i).NewStates.Add(1)
-		t.f.logState(w.Now, s, LogNew)
+	shift := s.tcp.shift
+	if !t.enter(s) { // the two ends spoke at once
+		return shift[0] == 0
+	}
+	t.f.stat(i).NewStates.Add(1)
+	t.f.logState(w.Now, s, LogNew)
+	if shift[0] != 0 && i.Out {
+		renumber(i, 0, shift)
 	}
 	return true
 }

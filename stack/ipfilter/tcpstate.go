@@ -16,6 +16,7 @@ import (
 type track struct {
 	side  [2]peer // who began, who answered
 	phase [2]uint8
+	shift [2]uint32 // with newisn: what is added to the numbers of a side as they go out
 }
 
 // peer is what is known of one side.
@@ -95,6 +96,9 @@ func (s *state) beginTCP(w *netif.Work, i *pfil.Info) {
 	me.scale, me.scaled = g.scale, g.scaled
 	me.limit = g.end + 1
 	s.tcp.phase[0] = tcpSynSent
+	if s.rule.KeepState.NewISN && g.flags&(packet.TCPSyn|packet.TCPAck) == packet.TCPSyn {
+		s.tcp.shift[0] = s.shiftOf(w.Now, 0, g.seq)
+	}
 	if g.flags&packet.TCPSyn == 0 { // somewhere in the middle, scales unknown: as wide as can be
 		you.seen, you.guess, you.end, you.window = true, true, g.ack, midWindow
 		me.limit, me.window = g.end+midWindow, midWindow
@@ -110,12 +114,24 @@ func (s *state) admitTCP(w *netif.Work, i *pfil.Info, back bool) bool {
 	if !ok {
 		return false
 	}
+	n := sideOf(back)
 	s.mu.Lock()
+	first, shift := !s.tcp.side[n].seen, s.tcp.shift
+	if !i.Out && acknowledges(g.flags, g.ack) {
+		g.ack -= shift[1-n]
+	}
 	c, ok := s.tcp.take(&g, back, s.rule.KeepState != nil && s.rule.KeepState.Strict)
+	if ok && first && shift[0] != 0 && g.flags&packet.TCPSyn != 0 {
+		s.tcp.shift[n] = s.shiftOf(w.Now, n, g.seq)
+		shift = s.tcp.shift
+	}
 	timeout := s.tcpTimeout(back)
 	s.mu.Unlock()
 	if !ok {
 		return false
+	}
+	if shift[0] != 0 {
+		renumber(i, n, shift)
 	}
 	s.last.Store(w.Now)
 	s.setExpiry(w.Now + timeout)
@@ -144,12 +160,17 @@ func (s *state) tcpTimeout(back bool) int64 {
 	return s.f.env.MIB.Int(node) * second
 }
 
+// sideOf is the number of the side that sends.
+func sideOf(back bool) int {
+	if back {
+		return 1
+	}
+	return 0
+}
+
 // take asks whether a segment fits, and notes it.
 func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
-	n := 0
-	if back {
-		n = 1
-	}
+	n := sideOf(back)
 	me, you := &t.side[n], &t.side[1-n]
 	syn, ack := g.flags&packet.TCPSyn != 0, g.flags&packet.TCPAck != 0
 	if !me.seen { // the answer to the first

@@ -99,7 +99,7 @@ func (f *Filter) trackState(t *tracker, in, out *netif.Interface, flow *pfil.Flo
 	if s == nil || s.dead.Load() || s.ifs[wayOf(back, false)].Load() != in || s.ifs[wayOf(back, true)].Load() != out {
 		return false // only one of the hooks knows it: the rules of the other are asked
 	}
-	if s.rule.follows || s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6 { // types are to be looked at
+	if s.rule.follows || s.tcp.shift[0] != 0 || s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6 { // types are to be looked at
 		return false
 	}
 	t.state, t.back = s, back
