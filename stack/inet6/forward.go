@@ -1,9 +1,7 @@
 package inet6
 
 import (
-	"errors"
 	"net/netip"
-	"syscall"
 
 	"ionet/stack/mib"
 	"ionet/stack/netif"
@@ -55,8 +53,8 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 	rc := &f.Route
 	if err != nil {
 		code := uint8(packet.ICMP6UnreachNoRoute)
-		if errors.Is(err, syscall.EHOSTUNREACH) {
-			code = packet.ICMP6UnreachAddr
+		if hop, _ := in.routes.Lookup(dst); hop != nil && hop.Flags&route.FlagReject != 0 {
+			code = packet.ICMP6UnreachReject
 		}
 		in.sendError(w, p, packet.ICMP6Unreach, code, 0)
 		w.Drop(p, cntCantFwd)

@@ -282,7 +282,7 @@ func (in *Inet6) errorInput(w *netif.Work, m packet.ICMP6, rcvif uint32) {
 		switch m.Code() {
 		case packet.ICMP6UnreachNoRoute:
 			c.Err = syscall.ENETUNREACH
-		case packet.ICMP6UnreachAdmin, 5, 6:
+		case packet.ICMP6UnreachAdmin, packet.ICMP6UnreachPolicy, packet.ICMP6UnreachReject:
 			c.Err = syscall.EACCES
 		case packet.ICMP6UnreachScope, packet.ICMP6UnreachAddr:
 			c.Err = syscall.EHOSTUNREACH

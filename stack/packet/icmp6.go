@@ -33,6 +33,8 @@ const (
 	ICMP6UnreachScope   = 2
 	ICMP6UnreachAddr    = 3
 	ICMP6UnreachPort    = 4
+	ICMP6UnreachPolicy  = 5 // the source failed ingress or egress policy
+	ICMP6UnreachReject  = 6 // a route that rejects
 
 	ICMP6TimeTransit    = 0
 	ICMP6TimeReassembly = 1
