@@ -27,10 +27,16 @@ func (e *RuleStepError) Unwrap() error { return e.Err }
 // with a [RuleStepError], none. took is how many rules, entries or sessions
 // each step took away; nil of a change with very many steps. ENODEV: the stack has no packet filter.
 func (s *Stack) EditRules(language uint8, steps []protocol.RuleStep) (took []int, err error) {
+	return s.EditRulesTold(language, steps, func(int) {})
+}
+
+// EditRulesTold is EditRules that says, while a long change goes out, how many of its
+// steps have been sent.
+func (s *Stack) EditRulesTold(language uint8, steps []protocol.RuleStep, sent func(n int)) (took []int, err error) {
 	q := protocol.RulesRequest{Language: language}
 	b := protocol.AppendRulesRequest(nil, q)
 	head := len(b)
-	for _, st := range steps {
+	for i, st := range steps {
 		step := protocol.AppendRuleStep(nil, st)
 		if len(b)+len(step) > protocol.MaxPayload && len(b) > head {
 			b[1] = 1 // more
@@ -38,9 +44,11 @@ func (s *Stack) EditRules(language uint8, steps []protocol.RuleStep) (took []int
 				return nil, stepError(err)
 			}
 			b = protocol.AppendRulesRequest(b[:0], q)
+			sent(i)
 		}
 		b = append(b, step...)
 	}
+	sent(len(steps))
 	b, err = s.do(protocol.TypeRules, 0, b)
 	if err != nil {
 		return nil, stepError(err)

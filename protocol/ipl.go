@@ -240,12 +240,15 @@ type StateRow struct {
 
 // PoolRow is one pool.
 type PoolRow struct {
-	Name    string `json:"name"`
-	Kind    string `json:"kind"` // "tree", "hash", "group-map"
-	Role    string `json:"role"`
-	Group   string `json:"group,omitempty"`
-	Entries int    `json:"entries"`
-	Hits    uint64 `json:"hits"`
+	Name      string `json:"name"`
+	Kind      string `json:"kind"` // "tree", "hash", "group-map"
+	Role      string `json:"role"`
+	Direction string `json:"direction,omitempty"` // of a group-map: "in", "out"
+	Group     string `json:"group,omitempty"`
+	Size      int    `json:"size,omitempty"` // of a hash
+	Seed      int    `json:"seed,omitempty"`
+	Entries   int    `json:"entries"`
+	Hits      uint64 `json:"hits"`
 }
 
 // PoolEntryRow is one address or network of a pool, with ! before one that is not in it.

@@ -2,8 +2,9 @@ package stackd
 
 import (
 	"errors"
-	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -307,18 +308,15 @@ func changePools(f *ipfilter.Filter, steps []protocol.RuleStep) ([]int, error) {
 			return nil, stepError(i, errf(unix.EINVAL, "no step %d in pools", st.Kind))
 		}
 	}
-	for name, e := range now { // map order: pools are apart
+	var set []ipl.Pool
+	for name, e := range now {
 		if e.changed {
-			if err := f.SetPool(e.Pool); err != nil {
-				return nil, fmt.Errorf("pool %s: %w", name, err)
-			}
+			set = append(set, e.Pool)
 		}
 		delete(was, name)
 	}
-	for name := range was { // map order: pools are apart
-		if err := f.DeletePool(name); err != nil {
-			return nil, fmt.Errorf("pool %s: %w", name, err)
-		}
+	if err := f.EditPools(set, slices.Collect(maps.Keys(was))); err != nil {
+		return nil, err
 	}
 	return took, nil
 }

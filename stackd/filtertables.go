@@ -109,7 +109,11 @@ func (s *server) filterRows(f *ipfilter.Filter, nat *ipnat.NAT, name, arg string
 		}
 	case protocol.TablePools:
 		for _, p := range sortedPools(f) {
-			rows = append(rows, protocol.PoolRow{Name: p.Name, Kind: poolKind(p.Kind), Role: p.Role, Group: p.Group, Entries: len(p.Entries), Hits: p.Hits})
+			r := protocol.PoolRow{Name: p.Name, Kind: poolKind(p.Kind), Role: p.Role, Group: p.Group, Size: p.Size, Seed: p.Seed, Entries: len(p.Entries), Hits: p.Hits}
+			if p.Kind == ipl.PoolGroupMap {
+				r.Direction = direction(p.Out)
+			}
+			rows = append(rows, r)
 		}
 	case protocol.TablePoolEntries:
 		for _, p := range f.Pools() {

@@ -128,7 +128,7 @@ func TestCompiledIsTheList(tt *testing.T) {
 		six := rapid.Bool().Draw(t, "six")
 		r := newRig(tt)
 		pool := ipl.Pool{Kind: ipl.PoolTree, Name: "7", Entries: []ipl.PoolEntry{{Prefix: netip.MustParsePrefix("10.0.0.0/24")}, {Prefix: netip.MustParsePrefix("10.0.0.2/32"), Not: true}, {Prefix: netip.MustParsePrefix("2001:db8::/64")}}}
-		if err := r.SetPool(pool); err != nil {
+		if err := r.EditPools([]ipl.Pool{pool}, nil); err != nil {
 			t.Fatal(err)
 		}
 		var rules []ipl.Rule

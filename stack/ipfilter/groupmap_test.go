@@ -17,7 +17,7 @@ func (r *rig) setPools(text string) {
 		r.Fatal(err)
 	}
 	for _, p := range pools {
-		if err := r.SetPool(p); err != nil {
+		if err := r.EditPools([]ipl.Pool{p}, nil); err != nil {
 			r.Fatal(err)
 		}
 	}

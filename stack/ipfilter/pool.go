@@ -2,6 +2,7 @@ package ipfilter
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -66,22 +67,6 @@ func (p *pools) group(name string, out bool, ip netip.Addr) string {
 	return g
 }
 
-func (p *pools) edit(f func(m map[string]*pool) error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	m := map[string]*pool{}
-	if old := p.p.Load(); old != nil {
-		for k, v := range *old { // map order: into another map
-			m[k] = v
-		}
-	}
-	if err := f(m); err != nil {
-		return err
-	}
-	p.p.Store(&m)
-	return nil
-}
-
 func newPool(c ipl.Pool) (*pool, error) {
 	if len(c.Entries) > maxPoolEntries {
 		return nil, fmt.Errorf("pool %s: more than %d entries: %w", c.Name, maxPoolEntries, syscall.ENOSPC)
@@ -104,34 +89,39 @@ func newPool(c ipl.Pool) (*pool, error) {
 // InPool reports whether the pool of that name holds an address; there may be none.
 func (f *Filter) InPool(name string, ip netip.Addr) bool { return f.pools.has(name, ip) }
 
-// SetPool makes or replaces a pool. ENOSPC: too many entries.
-func (f *Filter) SetPool(c ipl.Pool) error {
-	n, err := newPool(c)
-	if err != nil {
-		return err
-	}
-	err = f.pools.edit(func(m map[string]*pool) error {
-		if old := m[c.Name]; old != nil {
-			n.hits.Store(old.hits.Load())
+// EditPools makes or replaces pools, and removes those named by gone: rules that name
+// these match nothing. Packets see all of it or none. Errors change nothing. ENOSPC: too
+// many entries; ESRCH: no pool to remove.
+func (f *Filter) EditPools(set []ipl.Pool, gone []string) error {
+	made := make([]*pool, len(set))
+	for i, c := range set {
+		n, err := newPool(c)
+		if err != nil {
+			return err
 		}
-		m[c.Name] = n
-		return nil
-	})
-	f.gen.Add(1)
-	return err
-}
-
-// DeletePool removes a pool: rules that name it match nothing. ESRCH: there is none.
-func (f *Filter) DeletePool(name string) error {
-	err := f.pools.edit(func(m map[string]*pool) error {
+		made[i] = n
+	}
+	f.pools.mu.Lock()
+	defer f.pools.mu.Unlock()
+	m := map[string]*pool{}
+	if old := f.pools.p.Load(); old != nil {
+		maps.Copy(m, *old)
+	}
+	for _, name := range gone {
 		if m[name] == nil {
-			return syscall.ESRCH
+			return fmt.Errorf("pool %s: %w", name, syscall.ESRCH)
 		}
 		delete(m, name)
-		return nil
-	})
+	}
+	for _, n := range made {
+		if old := m[n.Name]; old != nil {
+			n.hits.Store(old.hits.Load())
+		}
+		m[n.Name] = n
+	}
+	f.pools.p.Store(&m)
 	f.gen.Add(1)
-	return err
+	return nil
 }
 
 // PoolInfo is a pool as ippool shows it.

@@ -270,7 +270,7 @@ func TestPoolsFollowEdits(t *testing.T) {
 	in := func(src string) bool { return r.send(r.en0, false, datagram(src, outer, 1, 2)) }
 	set := func(entries ...ipl.PoolEntry) {
 		t.Helper()
-		if err := r.SetPool(ipl.Pool{Kind: ipl.PoolTree, Name: "7", Entries: entries}); err != nil {
+		if err := r.EditPools([]ipl.Pool{{Kind: ipl.PoolTree, Name: "7", Entries: entries}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -289,10 +289,17 @@ func TestPoolsFollowEdits(t *testing.T) {
 	}
 	set()
 	r.want("one that is no longer there", in(inner), true)
-	if err := r.DeletePool("7"); err != nil {
+	if err := r.EditPools(nil, []string{"7"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.DeletePool("7"); err == nil {
-		t.Error("a pool was deleted twice")
+	if err := r.EditPools([]ipl.Pool{{Kind: ipl.PoolTree, Name: "8"}}, []string{"7"}); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("a pool was deleted twice: %v", err)
+	}
+	great := ipl.Pool{Kind: ipl.PoolTree, Name: "9", Entries: make([]ipl.PoolEntry, maxPoolEntries+1)}
+	if err := r.EditPools([]ipl.Pool{{Kind: ipl.PoolTree, Name: "8"}, great}, nil); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a pool that is too great: %v", err)
+	}
+	if p := r.Pools(); len(p) != 0 {
+		t.Errorf("a change that failed left %+v", p)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"ionet/tool/ipf"
 	"ionet/tool/ipmon"
 	"ionet/tool/ipnat"
+	"ionet/tool/ippool"
 	"ionet/tool/logs"
 	"ionet/tool/mount"
 	"ionet/tool/nc"
@@ -51,6 +52,7 @@ var Commands = []*cli.Command{
 	&ipf.Command,
 	&ipnat.Command,
 	&ipmon.Command,
+	&ippool.Command,
 	&sysctl.Command,
 	&nicinfo.Command,
 	&mount.Command,
