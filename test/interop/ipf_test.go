@@ -3,8 +3,11 @@ package interop
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"ionet/test/play"
 )
@@ -58,9 +61,16 @@ func TestRulesAct(t *testing.T) {
 	write("bad.conf", "pass in all\nblock in from any port = 7 to any\nblok in all\n")
 	write("twice.conf", "pass in all\npass out all\npass in all\n")
 
+	if r := u.Try("ipfstat", "-io"); r.Status != 0 || r.Out != "" || r.Err != "empty list for ipfilter(out)\nempty list for ipfilter(in)\n" {
+		t.Errorf("ipfstat -io without rules: %+v", r)
+	}
 	u.Must("ipf", "-f", "no.conf")
 	reaches(t, peer, "ping", "10.0.0.2", false)
 	reaches(t, peer, "ping6", "2001:db8::2", true)
+	before := u.Must("ipfstat", "-hion")
+	if want := "1 @1 block in proto icmp from any to any icmp-type echo\n"; before != want {
+		t.Errorf("ipfstat -hion: %q, want %q", before, want)
+	}
 
 	// Files with faults, and rules that are refused, change nothing.
 	r := u.Try("ipf", "-Fa", "-f", "yes.conf", "-f", "bad.conf")
@@ -72,7 +82,11 @@ func TestRulesAct(t *testing.T) {
 	if r.Status != 1 || r.Err != "twice.conf:3: pass in all: there is such a rule already\nipf: nothing was changed\n" {
 		t.Errorf("status %d, %q", r.Status, r.Err)
 	}
+	if after := u.Must("ipfstat", "-hion"); after != before {
+		t.Errorf("ipfstat -hion behind changes that were refused:\n%sbefore them:\n%s", after, before)
+	}
 	reaches(t, peer, "ping", "10.0.0.2", false)
+	play.WantLines(t, "ipfstat", u.Must("ipfstat"), " input packets:\t\tblocked 2 passed ", "output packets:\t\tblocked 0 passed ")
 
 	u.Must("ipf", "-Fa", "-f", "yes.conf")
 	reaches(t, peer, "ping", "10.0.0.2", true)
@@ -88,6 +102,11 @@ func TestRulesAct(t *testing.T) {
 	reaches(t, peer, "ping", "10.0.0.2", true)
 	u.Must("ipf", "-s")
 	reaches(t, peer, "ping", "10.0.0.2", false)
+	no, yes := "block in proto icmp from any to any icmp-type echo\n", "block in all\npass in quick proto icmp from 10.0.0.1/32 to any\n"
+	if active, inactive := u.Must("ipfstat", "-i"), u.Must("ipfstat", "-Ii"); active != no || inactive != yes {
+		t.Errorf("the sets are %q and %q, want %q and %q", active, inactive, no, yes)
+	}
+	play.WantLines(t, "ipf -V", u.Must("ipf", "-V"), "Running: yes\n", "Active list: 1\n")
 	u.Must("ipf", "-s")
 	reaches(t, peer, "ping", "10.0.0.2", true)
 
@@ -108,6 +127,45 @@ func TestRulesAct(t *testing.T) {
 	reaches(t, peer, "ping", "10.0.0.2", true)
 	u.Must("ipf", "-T", "fr_pass=0")
 	reaches(t, peer, "ping", "10.0.0.2", false)
+}
+
+// TestStatesAreShown: what ipfstat has of states, in text and on a terminal.
+func TestStatesAreShown(t *testing.T) {
+	peer, u, write := filtered(t)
+	write("ipf.conf", "block in all\npass in quick proto icmp from any to any icmp-type echo keep state\npass in quick proto ipv6-icmp from any to any keep state\n")
+	u.Must("ipf", "-f", "ipf.conf")
+	reaches(t, peer, "ping", "10.0.0.2", true)
+	reaches(t, peer, "ping6", "2001:db8::2", true)
+	play.WantLines(t, "ipfstat -s", u.Must("ipfstat", "-s"), "IP states added:\n\t0 TCP\n\t0 UDP\n", "\t0 evicted\n")
+	play.WantLines(t, "ipfstat -sl", u.Must("ipfstat", "-sl"), "10.0.0.1 -> 10.0.0.2 ttl ", "\tforward: pkts in 1 bytes in 84 pkts out 0 bytes out 0\n",
+		"\tbackward: pkts in 0 bytes in 0 pkts out 1 bytes out 84\n", "\tpass in quick proto icmp from any to any icmp-type echo keep state\n", "\tinterfaces: in en0,- out -,en0\n", "2001:db8::1 -> 2001:db8::2 ")
+	page := u.Must("ipfstat", "-t", "-P", "icmp")
+	if !regexp.MustCompile(`(?m)^10\.0\.0\.1 +10\.0\.0\.2 +0/0 icmp +1 +84 +0:\d\d$`).MatchString(page) {
+		t.Errorf("ipfstat -t:\n%s", page)
+	}
+
+	c := newTerminal(u)
+	if err := unix.IoctlSetWinsize(int(c.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 20, Col: 90}); err != nil {
+		t.Fatal(err)
+	}
+	c.types("ipfstat -t; stty -a; echo en\"\"ded\n")
+	c.says(`state top`)
+	c.says(`Sorted by: # bytes`)
+	c.says(`10\.0\.0\.1 +10\.0\.0\.2 +0/0 icmp +1 +84 +0:\d\d`)
+	c.types("s")
+	c.says(`Sorted by: ttl`)
+	c.types("R")
+	c.says(`Sorted by: ttl \(reverse\)`)
+	if err := unix.IoctlSetWinsize(int(c.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 5, Col: 30}); err != nil {
+		t.Fatal(err)
+	}
+	c.says(`Src: any, Dest: any, Proto: an\x1b`) // cut where the line ends
+	c.types("q")
+	c.says(`(?s)\x1b\[\?1049l.* icanon.*ended`) // the terminal is as it was
+	c.types("ipfstat -t\n")
+	c.says(`(?s)\x1b\[\?1049h.*Src: any`)
+	c.types(keyINT)
+	c.says(`\x1b\[\?1049l`)
 }
 
 // TestRulesAreChecked: ipf -n needs no stack.

@@ -12,6 +12,7 @@ import (
 	"ionet/tool/ifmcstat"
 	"ionet/tool/ip6addrctl"
 	"ionet/tool/ipf"
+	"ionet/tool/ipfstat"
 	"ionet/tool/ipmon"
 	"ionet/tool/ipnat"
 	"ionet/tool/ippool"
@@ -50,6 +51,7 @@ var Commands = []*cli.Command{
 	&gifconfig.Command,
 	&ifmcstat.Command,
 	&ipf.Command,
+	&ipfstat.Command,
 	&ipnat.Command,
 	&ipmon.Command,
 	&ippool.Command,
