@@ -92,6 +92,33 @@ func TestConnection(t *testing.T) {
 	r.want("data after everything", r.back(s(ack, 202, 602, 1)), false)
 }
 
+// Who is asked has an older connection of the same ends still, and says so; the reset that it gets for
+// that is let out, and the connection begins.
+func TestConnectionOverAnOldOne(t *testing.T) {
+	r := newRig(t)
+	stateful(r)
+	c := func(flags uint8, seq, ack uint32) []byte { return seg(inner, outer, 1025, 80, flags, seq, ack, 1000, 0) }
+	s := func(flags uint8, seq, ack uint32, n int) []byte {
+		return seg(outer, inner, 80, 1025, flags, seq, ack, 1000, n)
+	}
+	r.want("SYN", r.forth(c(syn, 100, 0)), true)
+	r.want("a reset of nothing", r.forth(c(rst, 70_000, 0)), false)
+	r.want("data of the old connection", r.back(s(ack, 9000, 70_000, 5)), false)
+	r.want("what it has acknowledged", r.back(s(ack, 9000, 70_000, 0)), true)
+	r.want("a reset of another", r.forth(c(rst, 70_001, 0)), false)
+	r.want("its reset", r.forth(c(rst, 70_000, 0)), true)
+	if got := r.phase(); got != "2/0" {
+		t.Errorf("states %s, want 2/0", got)
+	}
+	r.want("the SYN again", r.forth(c(syn, 100, 0)), true)
+	r.want("SYN|ACK", r.back(s(syn|ack, 200, 101, 0)), true)
+	r.want("a reset of the old connection now", r.forth(c(rst, 70_000, 0)), false)
+	r.want("ACK", r.forth(c(ack, 101, 201)), true)
+	if got := r.phase(); got != "4/4" {
+		t.Errorf("states %s, want 4/4", got)
+	}
+}
+
 func TestDatagramsAndEchoes(t *testing.T) {
 	r := newRig(t)
 	stateful(r)

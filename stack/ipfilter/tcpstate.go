@@ -16,6 +16,7 @@ import (
 type track struct {
 	side  [2]peer // who began, who answered
 	phase [2]uint8
+	old   uint32    // what the answerer acknowledged of an older connection, in place of an answer; 0: nothing
 	shift [2]uint32 // with newisn: what is added to the numbers of a side as they go out
 }
 
@@ -174,6 +175,10 @@ func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 	me, you := &t.side[n], &t.side[1-n]
 	syn, ack := g.flags&packet.TCPSyn != 0, g.flags&packet.TCPAck != 0
 	if !me.seen { // the answer to the first
+		if back && g.flags == packet.TCPAck && g.end == g.seq && g.ack != you.end {
+			t.old = g.ack // RFC 9293 §3.5.1: it has a connection of these ends still; who began will reset that
+			return opening, true
+		}
 		if !back || ack && g.ack != you.end || !ack && !syn {
 			return 0, false
 		}
@@ -196,6 +201,9 @@ func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 			you.limit = g.ack + max(g.window, 1)
 		}
 		t.phase[n] = tcpSynReceived
+		return opening, true
+	}
+	if !you.seen && g.flags == packet.TCPRst && t.old != 0 && g.seq == t.old {
 		return opening, true
 	}
 	seq, end, window := g.seq, g.end, g.window

@@ -1,9 +1,11 @@
 package ipnat
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
+	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/pfil"
 
@@ -248,6 +250,56 @@ func TestFlows(t *testing.T) {
 				t.Fatalf("%x by the fast path, %x by the slow one", p.Bytes(), got)
 			}
 			p.Free()
+		}
+	})
+}
+
+// Prefixes are changed on the fast path as on the slow one, in both directions, whatever
+// the address; who has none that could be had is left to the slow one, which refuses.
+func TestPrefixFlows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		bits := rapid.SampledFrom([]int{48, 56, 64}).Draw(t, "bits")
+		r := newRig(&tb{t: t}, fmt.Sprintf("nptv6 out0 fd01:203:405::/%d -> 2001:db8:1::/%d", bits, bits))
+		defer r.Close()
+		word := rapid.SampledFrom([]int{0, 1, 0x1234, 0xfffe, 0xffff})
+		inside := fmt.Sprintf("fd01:203:405:%x:%x:%x:%x:%x", word.Draw(t, "subnet")*max(0, min(1, 49-bits)), word.Draw(t, "4"), word.Draw(t, "5"), word.Draw(t, "6"), word.Draw(t, "7"))
+		const remote = "2001:db8:ffff::1"
+		fast := func(b []byte, from, to *netif.Interface) []byte {
+			var f pfil.Flow
+			f.Flow6(b, from.Index)
+			k, ok := r.Track(r.w, from, to, &f, nil)
+			if !ok {
+				return nil
+			}
+			if k == nil {
+				t.Fatalf("%s is nobody's", describe(b))
+			}
+			p := r.buf(b, packet.IPv6Len)
+			defer p.Free()
+			if !k.Track(r.w, p) {
+				t.Fatal("not taken")
+			}
+			k.Passed(1, uint64(p.Len()))
+			return append([]byte(nil), p.Bytes()...)
+		}
+		b := udp(inside, 5, remote, 53)
+		got, v := r.hook(out, b)
+		if v == pfil.Refused {
+			if x := fast(b, r.in0, r.out0); x != nil {
+				t.Fatalf("%s became %s", describe(b), describe(x))
+			}
+			return
+		}
+		if x := fast(b, r.in0, r.out0); v != pfil.Translated || !bytes.Equal(x, got) || sums(got) != nil {
+			t.Fatalf("%s by the fast path, %s by the slow one, %v", describe(x), describe(got), sums(got))
+		}
+		outer := packet.IPv6(got).Src().String()
+		back := udp(remote, 53, outer, 5)
+		if x, want := fast(back, r.out0, r.in0), udp(remote, 53, inside, 5); !bytes.Equal(x, want) {
+			t.Fatalf("%s came back as %s", describe(back), describe(x))
+		}
+		if h := r.Rules()[0].Hits; h != 3 {
+			t.Fatalf("%d packets are counted", h)
 		}
 	})
 }

@@ -33,6 +33,8 @@ type ruleset struct {
 	ifs   map[string]*lists // by the interface's name
 	other *lists            // of interfaces that no rule names
 	open  []string          // interfaces at which rules let somebody in who has no session
+
+	stateless bool // there are rules without sessions
 }
 
 // lists are the rules of an interface: what is asked when a packet comes in, by
@@ -49,6 +51,7 @@ type index struct {
 func compile(all []*rule) *ruleset {
 	rs := &ruleset{all: all, ifs: map[string]*lists{}}
 	for _, r := range all {
+		rs.stateless = rs.stateless || r.stateless()
 		for _, name := range []string{r.If, r.If2} {
 			if name != "" && name != "*" && rs.ifs[name] == nil {
 				rs.ifs[name] = compileFor(all, name)

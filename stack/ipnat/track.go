@@ -1,6 +1,7 @@
 package ipnat
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 
 	"ionet/stack/netif"
@@ -32,7 +33,14 @@ func (t *told) either(a, b uint64) bool {
 type tracker struct {
 	n       *NAT
 	in, out *session // at either hook; nil: nobody there
+	prefix  [2]prefixed
 	flow    pfil.Flow
+}
+
+// prefixed is the other address that a rule of nptv6 gives the packets of a flow.
+type prefixed struct {
+	rule   *rule // nil: none does
+	hi, lo uint64
 }
 
 // Inner is the flow between the hooks, as the filter's rules see it.
@@ -64,27 +72,60 @@ func (n *NAT) Track(_ *netif.Work, in, out *netif.Interface, first *pfil.Flow, _
 			t.flow.Dport = t.in.in.port
 		}
 	}
+	rs, ok := n.rules.Load(), true
+	if t.in == nil {
+		if t.prefix[0], ok = rs.prefixed(n, &t.flow, in, false); !ok {
+			return nil, false
+		}
+		if x := &t.prefix[0]; x.rule != nil {
+			t.flow.DstHi, t.flow.DstLo = x.hi, x.lo
+		}
+	}
 	p = seen(&t.flow, true)
 	n.told.add(p.hash(n.table.key))
-	t.out = n.table.find(&p, out, true)
-	rs := n.rules.Load()
-	for _, r := range rs.all {
-		if r.stateless() && first.V6 { // has no session that could be found
+	if t.out = n.table.find(&p, out, true); t.out == nil {
+		if t.prefix[1], ok = rs.prefixed(n, &t.flow, out, true); !ok {
 			return nil, false
 		}
 	}
-	if p = seen(first, false); t.in == nil {
+	if p = seen(first, false); t.in == nil && t.prefix[0].rule == nil {
 		if o := n.turns(&p, in); o != nil {
 			return t, n.trackHairpin(t, o, &p, out)
 		}
 	}
-	if t.in == nil && t.out == nil {
+	if t.in == nil && t.out == nil && t.prefix[0].rule == nil && t.prefix[1].rule == nil {
 		return nil, true
 	}
 	if t.in != nil && t.in.ftp != nil || t.out != nil && t.out.ftp != nil { // a proxy reads each packet
 		return nil, false
 	}
 	return t, true
+}
+
+// prefixed is what rules without sessions make of a flow's address at a hook; false: they
+// refuse it.
+func (rs *ruleset) prefixed(n *NAT, f *pfil.Flow, ifp *netif.Interface, out bool) (x prefixed, ok bool) {
+	if !f.V6 || !rs.stateless {
+		return x, true
+	}
+	src, dst := end{f.SrcHi, f.SrcLo, f.Sport}, end{f.DstHi, f.DstLo, f.Dport}
+	i := pfil.Info{If: ifp, Out: out, V6: true, Src: src.addrPort(true).Addr(), Dst: dst.addrPort(true).Addr(),
+		SrcHi: f.SrcHi, SrcLo: f.SrcLo, DstHi: f.DstHi, DstLo: f.DstLo, Proto: f.Proto, Sport: f.Sport, Dport: f.Dport}
+	r := rs.match(n, &i)
+	if r == nil || !r.stateless() {
+		return x, true
+	}
+	if p := seen(f, false); !out && n.connected(&p) {
+		return x, true
+	}
+	a := i.Dst.As16()
+	if out {
+		a = i.Src.As16()
+	}
+	if !r.otherPrefix(a[:], out) {
+		return x, false
+	}
+	return prefixed{r, binary.BigEndian.Uint64(a[:]), binary.BigEndian.Uint64(a[8:])}, true
 }
 
 func hasPorts(proto uint8) bool { return proto == packet.ProtoTCP || proto == packet.ProtoUDP }
@@ -111,6 +152,13 @@ func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
 	if t.in != nil && t.in.dead.Load() || t.out != nil && t.out.dead.Load() {
 		return false
 	}
+	for d := range t.prefix { // no checksum changes
+		if x := &t.prefix[d]; x.rule != nil {
+			at := 24 - 16*d
+			binary.BigEndian.PutUint64(b[at:], x.hi)
+			binary.BigEndian.PutUint64(b[at+8:], x.lo)
+		}
+	}
 	c := change{destination, end{}, true, pkt.Csum == packet.CsumPartial}
 	if s := t.in; s != nil {
 		s.seen(w.Now, false, proto == packet.ProtoTCP, flags)
@@ -130,6 +178,10 @@ func (t *tracker) Passed(packets, octets uint64) {
 	for d, s := range [...]*session{t.in, t.out} {
 		if s != nil {
 			s.counted(d == 1, packets, octets)
+			t.n.count.mapped[d].Add(packets)
+		}
+		if r := t.prefix[d].rule; r != nil {
+			r.hits.Add(packets)
 			t.n.count.mapped[d].Add(packets)
 		}
 	}

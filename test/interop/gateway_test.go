@@ -89,42 +89,28 @@ func TestGatewayPathMTU(t *testing.T) {
 }
 
 func TestGatewayTraceroute(t *testing.T) {
+	bySide(t, func(t *testing.T, v family, g *gateway) { g.traces(t, v) })
+}
+
+// traces has A find its way to the host outside.
+func (g *gateway) traces(t *testing.T, v family) {
 	theirs := need.Command(t, "traceroute", "traceroute")
-	bySide(t, func(t *testing.T, v family, g *gateway) {
-		a, o := g.hosts[insideA], g.hosts[outside]
-		for _, how := range []string{"-U", "-I"} {
-			out := a.Must(theirs, "-n", "-w", "5,9999,9999", how, o.own(v))
-			if !through(a.router(v), o.own(v)).MatchString(out) {
-				t.Errorf("traceroute %s:\n%s", how, out)
-			}
+	a, o := g.hosts[insideA], g.hosts[outside]
+	for _, how := range []string{"-U", "-I"} {
+		out := a.Must(theirs, "-n", "-w", "5,9999,9999", how, o.own(v))
+		if !through(a.router(v), o.own(v)).MatchString(out) {
+			t.Errorf("traceroute %s:\n%s", how, out)
 		}
-	})
+	}
 }
 
 func TestGatewayIperf3(t *testing.T) {
-	iperf3 := need.Command(t, "iperf3", "iperf3")
 	bySide(t, func(t *testing.T, v family, g *gateway) {
-		a, o := g.hosts[insideA], g.hosts[outside]
-		o.serveMeasures()
-		for _, more := range [][]string{nil, {"-R"}, {"-P", "4"}} {
-			out := a.Must(iperf3, append([]string{"-c", o.own(v), "-p", "5201", "-J", "-n", "64M"}, more...)...)
-			var r struct {
-				End struct {
-					Received struct {
-						Bytes float64
-						Rate  float64 `json:"bits_per_second"`
-					} `json:"sum_received"`
-				}
-				Error string
-			}
-			if err := json.Unmarshal([]byte(out), &r); err != nil || r.Error != "" || r.End.Received.Bytes < 16<<20 { // it ends when all is sent
-				t.Errorf("iperf3 %q: %v %s, %.0f octets received", more, err, r.Error, r.End.Received.Bytes)
-			}
-			t.Logf("iperf3 %q: %.2f Gbit/s", more, r.End.Received.Rate/1e9)
-		}
+		g.measures(t, v)
 		// What the kernels leave to their devices to cut crosses whole.
+		o := g.hosts[outside]
 		lines := o.watch("tcp and greater 3000", func() {
-			a.Must(iperf3, "-c", o.own(v), "-p", "5201", "-n", "8M")
+			g.hosts[insideA].Must("iperf3", "-c", o.own(v), "-p", "5201", "-n", "8M")
 		})
 		if len(lines) == 0 {
 			t.Error("no super-packet arrives outside")
@@ -132,26 +118,60 @@ func TestGatewayIperf3(t *testing.T) {
 	})
 }
 
+// measures has A send to the host outside, and it to A.
+func (g *gateway) measures(t *testing.T, v family) {
+	iperf3 := need.Command(t, "iperf3", "iperf3")
+	a, o := g.hosts[insideA], g.hosts[outside]
+	o.serveMeasures()
+	for _, more := range [][]string{nil, {"-R"}, {"-P", "4"}} {
+		out := a.Must(iperf3, append([]string{"-c", o.own(v), "-p", "5201", "-J", "-n", "64M"}, more...)...)
+		var r struct {
+			End struct {
+				Received struct {
+					Bytes float64
+					Rate  float64 `json:"bits_per_second"`
+				} `json:"sum_received"`
+			}
+			Error string
+		}
+		if err := json.Unmarshal([]byte(out), &r); err != nil || r.Error != "" || r.End.Received.Bytes < 16<<20 { // it ends when all is sent
+			t.Errorf("iperf3 %q: %v %s, %.0f octets received", more, err, r.Error, r.End.Received.Bytes)
+		}
+		t.Logf("iperf3 %q: %.2f Gbit/s", more, r.End.Received.Rate/1e9)
+	}
+}
+
 func TestGatewayCurlAndSSH(t *testing.T) {
-	curl := need.Command(t, "curl", "curl")
-	ssh := need.Command(t, "ssh", "openssh-client")
 	bySide(t, func(t *testing.T, v family, g *gateway) {
-		a, o := g.hosts[insideA], g.hosts[outside]
-		page := bytes.Repeat(pattern, 10<<20/len(pattern)+1)
-		o.Write("large", string(page), 0o644)
-		o.serveFiles()
-		a.Must(curl, "-sS", "--max-time", "50", "-o", "got", "http://"+at(o.own(v), 8080)+"/large")
-		got, err := os.ReadFile(filepath.Join(a.Dir, "got"))
-		if err != nil || sha256.Sum256(got) != sha256.Sum256(page) {
-			t.Errorf("curl: %d octets that are not the %d of the file, %v", len(got), len(page), err)
-		}
-		key := o.serveShell()
-		out := a.Must(ssh, "-F", "none", "-p", "2222", "-l", "root", "-i", key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
-			"-o", "UserKnownHostsFile=/dev/null", o.own(v), "echo $SSH_CONNECTION")
-		if want := a.own(v) + " "; !strings.HasPrefix(out, want) || !strings.Contains(out, " "+o.own(v)+" 2222") {
-			t.Errorf("ssh: %q, want a connection of %s with %s", out, a.own(v), o.own(v))
-		}
+		g.fetches(t, v)
+		g.logsIn(t, v, g.hosts[insideA].own(v)+" ")
 	})
+}
+
+// fetches has A get a large file from the host outside.
+func (g *gateway) fetches(t *testing.T, v family) {
+	curl := need.Command(t, "curl", "curl")
+	a, o := g.hosts[insideA], g.hosts[outside]
+	page := bytes.Repeat(pattern, 10<<20/len(pattern)+1)
+	o.Write("large", string(page), 0o644)
+	o.serveFiles()
+	a.Must(curl, "-sS", "--max-time", "50", "-o", "got", "http://"+at(o.own(v), 8080)+"/large")
+	got, err := os.ReadFile(filepath.Join(a.Dir, "got"))
+	if err != nil || sha256.Sum256(got) != sha256.Sum256(page) {
+		t.Errorf("curl: %d octets that are not the %d of the file, %v", len(got), len(page), err)
+	}
+}
+
+// logsIn has A use a shell of the host outside, which sees as its client who begins with client.
+func (g *gateway) logsIn(t *testing.T, v family, client string) {
+	ssh := need.Command(t, "ssh", "openssh-client")
+	a, o := g.hosts[insideA], g.hosts[outside]
+	key := o.serveShell()
+	out := a.Must(ssh, "-F", "none", "-p", "2222", "-l", "root", "-i", key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+		"-o", "UserKnownHostsFile=/dev/null", o.own(v), "echo $SSH_CONNECTION")
+	if !strings.HasPrefix(out, client) || !strings.Contains(out, " "+o.own(v)+" 2222") {
+		t.Errorf("ssh: %q, want a connection of %s with %s", out, client, o.own(v))
+	}
 }
 
 // Routes that refuse answer, those that swallow do not.
