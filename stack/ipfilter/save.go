@@ -6,21 +6,16 @@ import (
 	"math"
 
 	"ionet/ipl"
+	"ionet/ipl/saved"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 )
 
-// What [Filter.Save] writes, big-endian:
-//
-//	8 octets     saveMagic, the last one the version of the form
-//	uint32 n     rules, each: uint16 length, text
-//	uint32 n     interfaces, each: uint16 length, name
-//	uint32 n     states, of savedLen octets each ([saver.state])
-//
-// Times are nanoseconds before or after the moment of saving.
+// What [Filter.Save] writes is a [saved.States], whose states have savedLen octets each
+// ([saver.state]), big-endian. Times are nanoseconds before or after the moment of saving.
 const (
-	saveMagic = "ipfstat\x02"
-	savedLen  = 194
+	saveVersion = 2
+	savedLen    = 194
 )
 
 // maxAge bounds the times of a state that is restored: 34 years.
@@ -56,16 +51,8 @@ func (f *Filter) Save() []byte {
 		e.state(s, now)
 		return true
 	})
-	b := []byte(saveMagic)
-	for _, names := range e.names {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(names)))
-		for _, s := range names {
-			b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
-			b = append(b, s...)
-		}
-	}
-	b = binary.BigEndian.AppendUint32(b, count)
-	return append(b, e.out...)
+	rest := append(binary.BigEndian.AppendUint32(nil, count), e.out...)
+	return saved.States{Version: saveVersion, Rules: e.names[0], Interfaces: e.names[1], Rest: rest}.Append(nil)
 }
 
 func (e *saver) state(s *state, now int64) {
@@ -173,18 +160,21 @@ func (d *restorer) count(what string, least int) int {
 // whose hosts have a state already, and none that make the table greater than
 // fr_statemax. An error says what is wrong with b and where; then no state has come.
 func (f *Filter) Restore(b []byte) (n int, err error) {
-	d := restorer{f: f, now: f.env.Now(), in: b}
-	if magic := d.take(len(saveMagic)); d.err == nil && string(magic) != saveMagic {
-		return 0, fmt.Errorf("saved states begin with %q: %q is expected", magic, saveMagic)
+	file, err := saved.ParseStates(b)
+	if err != nil {
+		return 0, err
 	}
-	for range d.count("rules", 2) {
-		d.rule = append(d.rule, d.aRule(string(d.take(int(d.u16())))))
-		if d.err != nil {
+	if file.Version != saveVersion {
+		return 0, fmt.Errorf("saved states of version %d; %d is expected", file.Version, saveVersion)
+	}
+	d := restorer{f: f, now: f.env.Now(), in: b, at: len(b) - len(file.Rest)}
+	for _, text := range file.Rules {
+		if d.rule = append(d.rule, d.aRule(text)); d.err != nil {
 			return 0, d.err
 		}
 	}
-	for range d.count("interfaces", 2) {
-		d.ifp = append(d.ifp, f.env.Ifs.ByName(string(d.take(int(d.u16())))))
+	for _, name := range file.Interfaces {
+		d.ifp = append(d.ifp, f.env.Ifs.ByName(name))
 	}
 	var all []*state
 	for range d.count("states", savedLen) {

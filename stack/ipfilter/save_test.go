@@ -72,9 +72,11 @@ func TestRestoreRefuses(t *testing.T) {
 		b    []byte
 		want string
 	}{
-		"nothing":           {nil, "8 are expected"},
-		"another file":      {[]byte("#!/bin/sh and so on"), "is expected"},
+		"nothing":           {nil, "a version are expected"},
+		"another file":      {[]byte("#!/bin/sh and so on"), "are expected"},
 		"another version":   {append([]byte("ipfstat\x01"), saved[8:]...), "is expected"},
+		"half a head":       {saved[:30], "where"},
+		"too many rules":    {append(slices.Clone(saved[:8]), 0xff, 0xff, 0xff, 0xff), "number of rules 4294967295: at most"},
 		"a file cut off":    {saved[:len(saved)-1], "number of states 3: at most 2"},
 		"one too long":      {append(slices.Clone(saved), 0), "1 octets behind"},
 		"a rule of nothing": {bytes.Replace(saved, []byte("pass in"), []byte("pass on"), 1), `"in" or "out"`},
@@ -99,7 +101,7 @@ func FuzzRestore(f *testing.F) {
 	talk(r)
 	saved := r.Save()
 	f.Add(saved)
-	f.Add([]byte(saveMagic))
+	f.Add(saved[:8])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := newRig(t)
 		n, err := r.Restore(b)

@@ -12,6 +12,7 @@ import (
 	"ionet/tool/ifmcstat"
 	"ionet/tool/ip6addrctl"
 	"ionet/tool/ipf"
+	"ionet/tool/ipfs"
 	"ionet/tool/ipfstat"
 	"ionet/tool/ipmon"
 	"ionet/tool/ipnat"
@@ -55,6 +56,7 @@ var Commands = []*cli.Command{
 	&ipnat.Command,
 	&ipmon.Command,
 	&ippool.Command,
+	&ipfs.Command,
 	&sysctl.Command,
 	&nicinfo.Command,
 	&mount.Command,
