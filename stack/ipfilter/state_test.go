@@ -97,7 +97,9 @@ func TestConnection(t *testing.T) {
 func TestConnectionOverAnOldOne(t *testing.T) {
 	r := newRig(t)
 	stateful(r)
-	c := func(flags uint8, seq, ack uint32) []byte { return seg(inner, outer, 1025, 80, flags, seq, ack, 1000, 0) }
+	c := func(flags uint8, seq, ack uint32) []byte {
+		return seg(inner, outer, 1025, 80, flags, seq, ack, 1000, 0)
+	}
 	s := func(flags uint8, seq, ack uint32, n int) []byte {
 		return seg(outer, inner, 80, 1025, flags, seq, ack, 1000, n)
 	}
