@@ -126,6 +126,7 @@ const (
 	TableFilter      = "filter"       // one FilterRow
 	TableFilterRules = "filterrules"  // FilterRuleRow, both sets, both directions
 	TableStates      = "filterstates" // StateRow
+	TableFragments   = "fragments"    // FragmentRow
 	TablePools       = "pools"        // PoolRow
 	TablePoolEntries = "poolentries"  // PoolEntryRow; arg: the pool's name
 	TableNAT         = "nat"          // one NATRow
@@ -236,6 +237,18 @@ type StateRow struct {
 	Bytes    [4]uint64 `json:"bytes"`
 	Age      int64     `json:"age"` // seconds
 	TTL      int64     `json:"ttl"` // seconds; half ones count as whole
+}
+
+// FragmentRow is a datagram of which the first fragment has passed: the others follow it.
+type FragmentRow struct {
+	Family    string `json:"family"`
+	Direction string `json:"direction"` // "in", "out"
+	Protocol  int    `json:"protocol"`
+	Src       string `json:"source"`
+	Dst       string `json:"destination"`
+	ID        uint32 `json:"id"`
+	State     bool   `json:"state"` // it is one of a state
+	TTL       int64  `json:"ttl"`   // seconds; half ones count as whole
 }
 
 // PoolRow is one pool.

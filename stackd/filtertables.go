@@ -27,7 +27,7 @@ const sessionPage = 256
 
 func isFilterTable(name string) bool {
 	switch name {
-	case protocol.TableFilter, protocol.TableFilterRules, protocol.TableStates, protocol.TablePools, protocol.TablePoolEntries,
+	case protocol.TableFilter, protocol.TableFilterRules, protocol.TableStates, protocol.TableFragments, protocol.TablePools, protocol.TablePoolEntries,
 		protocol.TableNAT, protocol.TableNATRules, protocol.TableNATSessions:
 		return true
 	}
@@ -106,6 +106,11 @@ func (s *server) filterRows(f *ipfilter.Filter, nat *ipnat.NAT, name, arg string
 						Number: r.Number, Rule: r.String(), Hits: r.Hits, Bytes: r.Bytes, States: r.States})
 				}
 			}
+		}
+	case protocol.TableFragments:
+		for _, i := range f.Fragments() {
+			rows = append(rows, protocol.FragmentRow{Family: familyName(i.V6), Direction: direction(i.Out), Protocol: int(i.Proto), Src: i.Src.String(),
+				Dst: i.Dst.String(), ID: i.ID, State: i.State, TTL: wholeSeconds(i.TTL)})
 		}
 	case protocol.TablePools:
 		for _, p := range sortedPools(f) {

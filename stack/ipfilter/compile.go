@@ -56,7 +56,7 @@ type list struct {
 	members []*list // of rules with a head, by number; nil: none
 	view    *view   // that it is of
 	c       compiled
-	texts   map[string]bool // while an edit goes on
+	texts   map[string]*rule // while an edit goes on
 }
 
 const (

@@ -61,6 +61,7 @@ type groupKey struct {
 
 // ruleset is one set, immutable once compiled.
 type ruleset struct {
+	n      int         // rules in its lists
 	main   [2][2]*list // by direction and version
 	groups map[groupKey]*list
 	views  [asides]*view
@@ -128,7 +129,7 @@ func (v *view) link(l *list, dir, side int) {
 
 // clone is a set with lists of its own of the same rules.
 func (s *ruleset) clone() *ruleset {
-	n := &ruleset{groups: map[groupKey]*list{}}
+	n := &ruleset{groups: map[groupKey]*list{}, n: s.n}
 	for d := range s.main {
 		for v := range s.main[d] {
 			n.main[d][v] = &list{rules: slices.Clone(s.main[d][v].rules)}
@@ -211,12 +212,12 @@ func textOf(r ipl.Rule) string {
 	return r.String()
 }
 
-// index is the places of rules by what they say, made when it is first asked for.
-func (l *list) index() map[string]bool {
+// index is the rules by what they say, made when it is first asked for.
+func (l *list) index() map[string]*rule {
 	if l.texts == nil {
-		l.texts = make(map[string]bool, len(l.rules))
+		l.texts = make(map[string]*rule, len(l.rules))
 		for _, r := range l.rules {
-			l.texts[r.text] = true
+			l.texts[r.text] = r
 		}
 	}
 	return l.texts
@@ -235,18 +236,19 @@ func (s *ruleset) add(f *Filter, r *rule) error {
 		if l == nil {
 			return fmt.Errorf("group %s: no rule that is in force is its head, and none calls a group-map: %w", r.Group, syscall.ESRCH)
 		}
-		if l.index()[r.text] {
+		if l.index()[r.text] != nil {
 			return syscall.EEXIST
 		}
 		if k := (groupKey{dirOf(r.Out), v, r.Head}); r.Head != "" && s.leads(k, r.Group, map[string]bool{}) {
 			return fmt.Errorf("head %s in group %s: the one leads to the other already: %w", r.Head, r.Group, syscall.ELOOP)
 		}
-		l.texts[r.text] = true
+		l.texts[r.text] = r
 		at := len(l.rules)
 		if r.At >= 0 {
 			at = min(max(r.At-1, 0), at)
 		}
 		l.rules = slices.Insert(l.rules, at, r)
+		s.n++
 		if r.Head != "" {
 			k := groupKey{dirOf(r.Out), v, r.Head}
 			if s.groups[k] == nil {
@@ -271,22 +273,32 @@ func (s *ruleset) leads(from groupKey, to string, seen map[string]bool) bool {
 	})
 }
 
-// find is where a rule stands; ESRCH.
-func (s *ruleset) find(r *ipl.Rule, v int) (*list, int, error) {
-	l, at := s.of(r, v), -1
-	if l != nil {
-		text := textOf(*r)
-		at = slices.IndexFunc(l.rules, func(o *rule) bool { return o.text == text })
+// find is the rule that says the same, and its list; ESRCH.
+func (s *ruleset) find(r *ipl.Rule, v int) (*list, *rule, error) {
+	l := s.of(r, v)
+	if l == nil {
+		return nil, nil, syscall.ESRCH
 	}
-	if at < 0 {
-		return nil, 0, syscall.ESRCH
+	is := l.index()[textOf(*r)]
+	if is == nil {
+		return nil, nil, syscall.ESRCH
 	}
-	return l, at, nil
+	return l, is, nil
+}
+
+// place is where a rule of the list stands: where it stood, or before that when others have gone.
+func (l *list) place(r *rule) int {
+	for at := min(int(r.number.Load()), len(l.rules)) - 1; at >= 0; at-- {
+		if l.rules[at] == r {
+			return at
+		}
+	}
+	return slices.Index(l.rules, r)
 }
 
 func (s *ruleset) remove(r *ipl.Rule) error {
 	for _, v := range families(r) {
-		l, at, err := s.find(r, v)
+		l, is, err := s.find(r, v)
 		if err != nil {
 			return err
 		}
@@ -296,8 +308,10 @@ func (s *ruleset) remove(r *ipl.Rule) error {
 		if r.Action == ipl.Call && s.calls(r.Out, v) == 1 && s.headless(r.Out, v) {
 			return fmt.Errorf("groups that only it leads to still have rules: %w", syscall.EBUSY)
 		}
-		delete(l.index(), l.rules[at].text)
+		delete(l.index(), is.text)
+		at := l.place(is)
 		l.rules = slices.Delete(l.rules, at, at+1)
+		s.n--
 	}
 	return nil
 }
@@ -349,6 +363,7 @@ func (s *ruleset) flush(o *Op) {
 			}
 		}
 	}
+	s.n = s.size()
 }
 
 // maxRules bounds a set.
@@ -362,14 +377,14 @@ func (f *Filter) Edit(ops []Op) error {
 	defer f.mu.Unlock()
 	sets := [2]*ruleset{f.sets[0].clone(), f.sets[1].clone()}
 	var zeroed []*rule
-	zero, swapped, added, sizes := false, false, 0, max(sets[0].size(), sets[1].size())
+	zero, swapped := false, false
 	for n := range ops {
 		o := &ops[n]
 		s, err := sets[o.Set], error(nil)
 		switch o.Kind {
 		case Add:
 			err = s.add(f, newRule(f, o.Rule))
-			if added++; err == nil && sizes+added > maxRules {
+			if err == nil && s.n > maxRules {
 				err = fmt.Errorf("more than %d rules: %w", maxRules, syscall.ENOSPC)
 			}
 		case Remove:
@@ -385,12 +400,11 @@ func (f *Filter) Edit(ops []Op) error {
 				break
 			}
 			for _, v := range families(&o.Rule) {
-				var l *list
-				var at int
-				if l, at, err = s.find(&o.Rule, v); err != nil {
+				var is *rule
+				if _, is, err = s.find(&o.Rule, v); err != nil {
 					break
 				}
-				zeroed = append(zeroed, l.rules[at])
+				zeroed = append(zeroed, is)
 			}
 		default:
 			err = syscall.EINVAL

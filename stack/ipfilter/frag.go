@@ -1,6 +1,7 @@
 package ipfilter
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -58,6 +59,30 @@ func (t *frags) read() FragStats {
 	n := len(t.byID)
 	t.mu.Unlock()
 	return FragStats{Active: uint64(n), Added: t.added.Load(), Expired: t.expired.Load(), Hits: t.hits.Load(), Refused: t.refused.Load(), Full: t.full.Load()}
+}
+
+// FragInfo is a datagram of which the first fragment has passed.
+type FragInfo struct {
+	Src, Dst netip.Addr
+	ID       uint32
+	Proto    uint8
+	V6, Out  bool
+	State    bool  // it is one of a state
+	TTL      int64 // nanoseconds that it is known for
+}
+
+// Fragments are those that are known, the oldest first.
+func (f *Filter) Fragments() (all []FragInfo) {
+	t, now := &f.frags, f.env.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for x := t.head; x != nil; x = x.later {
+		if k := &x.key; x.expire > now {
+			all = append(all, FragInfo{Src: addrOf(k.v6, k.srcHi, k.srcLo), Dst: addrOf(k.v6, k.dstHi, k.dstLo), ID: k.id, Proto: k.proto,
+				V6: k.v6, Out: k.out, State: x.state != nil, TTL: x.expire - now})
+		}
+	}
+	return all
 }
 
 func keyOf(i *pfil.Info) fragKey {

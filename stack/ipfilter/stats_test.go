@@ -1,6 +1,10 @@
 package ipfilter
 
 import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
 	"testing"
 
 	"ionet/ipl"
@@ -48,5 +52,35 @@ log in proto 98 all
 	r.wantHits("all are", false, 0, 0, 0, 0, 0, 0)
 	if in := r.Stats().In; in != (DirStats{}) {
 		t.Errorf("in %+v", in)
+	}
+}
+
+// A set that takes the place of one as large is not both of them, and one that goes goes soon.
+func TestLargeSets(t *testing.T) {
+	r := newRig(t)
+	const n = maxRules - 1
+	ops := make([]Op, 0, 2*n)
+	for i := range n {
+		ops = append(ops, Op{Kind: Add, Rule: aRule(ipl.Block, false, func(x *ipl.Rule) { x.Src = network(fmt.Sprintf("10.%d.%d.%d/32", i>>16, i>>8&255, i&255)) })})
+	}
+	all := Op{Kind: Flush, In: true, Out: true, V4: true, V6: true}
+	for range 2 {
+		if err := r.Edit(append([]Op{all}, ops...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := func(i int) Op { return Op{Kind: Add, Rule: aRule(ipl.Pass, true, func(x *ipl.Rule) { x.TTL = i })} }
+	if err := r.Edit([]Op{one(1), one(2)}); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("one too many: %v", err)
+	}
+	if err := r.Edit([]Op{one(1), {Kind: Remove, Rule: ops[0].Rule}, one(2)}); err != nil {
+		t.Errorf("one more when one has gone: %v", err)
+	}
+	for i := range ops {
+		ops[i].Kind = Remove
+	}
+	slices.Reverse(ops) // as ipf does
+	if err := r.Edit(ops[:n-1]); err != nil || len(r.Rules(Active, false, false)) != 0 || len(r.Rules(Active, true, false)) != 2 {
+		t.Errorf("all have gone: %v", err)
 	}
 }

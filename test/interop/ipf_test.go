@@ -4,9 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"ionet/test/play"
@@ -132,13 +134,15 @@ func TestRulesAct(t *testing.T) {
 // TestStatesAreShown: what ipfstat has of states, in text and on a terminal.
 func TestStatesAreShown(t *testing.T) {
 	peer, u, write := filtered(t)
-	write("ipf.conf", "block in all\npass in quick proto icmp from any to any icmp-type echo keep state\npass in quick proto ipv6-icmp from any to any keep state\n")
+	write("ipf.conf", "block in all\npass in quick proto icmp from any to any icmp-type echo keep state keep frags\npass in quick proto ipv6-icmp from any to any keep state\n")
 	u.Must("ipf", "-f", "ipf.conf")
 	reaches(t, peer, "ping", "10.0.0.2", true)
 	reaches(t, peer, "ping6", "2001:db8::2", true)
+	peer.Must("ping", "-n", "-c", "1", "-s", "3000", "10.0.0.2")
+	play.WantLines(t, "ipfstat -fl", u.Must("ipfstat", "-fl"), "inet 10.0.0.1 -> 10.0.0.2 id ", " pr 1 in")
 	play.WantLines(t, "ipfstat -s", u.Must("ipfstat", "-s"), "IP states added:\n\t0 TCP\n\t0 UDP\n", "\t0 evicted\n")
 	play.WantLines(t, "ipfstat -sl", u.Must("ipfstat", "-sl"), "10.0.0.1 -> 10.0.0.2 ttl ", "\tforward: pkts in 1 bytes in 84 pkts out 0 bytes out 0\n",
-		"\tbackward: pkts in 0 bytes in 0 pkts out 1 bytes out 84\n", "\tpass in quick proto icmp from any to any icmp-type echo keep state\n", "\tinterfaces: in en0,- out -,en0\n", "2001:db8::1 -> 2001:db8::2 ")
+		"\tbackward: pkts in 0 bytes in 0 pkts out 1 bytes out 84\n", "\tpass in quick proto icmp from any to any icmp-type echo keep state keep frags\n", "\tinterfaces: in en0,- out -,en0\n", "2001:db8::1 -> 2001:db8::2 ")
 	page := u.Must("ipfstat", "-t", "-P", "icmp")
 	if !regexp.MustCompile(`(?m)^10\.0\.0\.1 +10\.0\.0\.2 +0/0 icmp +1 +84 +0:\d\d$`).MatchString(page) {
 		t.Errorf("ipfstat -t:\n%s", page)
@@ -166,6 +170,33 @@ func TestStatesAreShown(t *testing.T) {
 	c.says(`(?s)\x1b\[\?1049h.*Src: any`)
 	c.types(keyINT)
 	c.says(`\x1b\[\?1049l`)
+}
+
+// TestRulesAreReadBack: what ipf has loaded ipfstat prints, and ipf takes it out again.
+func TestRulesAreReadBack(t *testing.T) {
+	_, u, write := filtered(t)
+	text, err := os.ReadFile("testdata/rules.ipf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("rules.ipf", string(text))
+	lines := func(text string) []string {
+		all := slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool { return l == "" || l[0] == '#' })
+		slices.Sort(all)
+		return all
+	}
+	for range 2 { // loaded, and loaded anew in one step
+		u.Must("ipf", "-Fa", "-f", "rules.ipf")
+		if d := cmp.Diff(lines(string(text)), lines(u.Must("ipfstat", "-io")+u.Must("ipfstat", "-6io"))); d != "" {
+			t.Errorf("-want +got\n%s", d)
+		}
+	}
+	play.WantLines(t, "ipfstat -in", u.Must("ipfstat", "-in"), "head 100\n# Group 100\n@1 pass in proto tcp from any to any port = 22 group 100\n@2 block in from 10.0.0.0/8 to any head web group 100\n# Group web\n@1 pass")
+	play.WantLines(t, "ipfstat -g", u.Must("ipfstat", "-g"), "Filter groups (active):\n100\t(in, inet)\nweb\t(in, inet)\nsix\t(out, inet6)\nFilter groups (inactive):\n")
+	u.Must("ipf", "-rf", "rules.ipf")
+	if out := u.Must("ipfstat", "-io") + u.Must("ipfstat", "-6io"); out != "" {
+		t.Errorf("rules are left:\n%s", out)
+	}
 }
 
 // TestRulesAreChecked: ipf -n needs no stack.

@@ -41,7 +41,7 @@ var Command = cli.Command{
 		{Flags: "-v", Text: "Print each rule as it was understood, and what else was done."},
 		{Flags: "-d", Text: "Print each step of the change on standard error."},
 		{Flags: "-z", Text: "Of the rules of the files that follow: print their counters and set them to zero."},
-		{Flags: "-Z", Text: "Set the counters of packets and of all rules to zero. States and fragments keep theirs."},
+		{Flags: "-Z", Text: "Print the counters of packets, and set them and those of all rules to zero. States and fragments keep theirs."},
 		{Flags: "-D", Text: "Disable the filter: every packet passes. Rules and states stay."},
 		{Flags: "-E", Text: "Enable it."},
 		{Flags: "-l block|pass|nomatch", Text: "Begin or stop to log every packet that is blocked, that passes, or that no rule matches."},
@@ -54,7 +54,7 @@ var Command = cli.Command{
 		{Flags: "-P", Text: "Refused: no program answers for packets here, and rules of authentication have no meaning."},
 	},
 	JSON: "One object a line. -V: version, stack (whether there is one), filter (whether it is loaded), running, default (\"pass\", \"block\"), log_flags, active (number of the set in force). " +
-		"-T: name, value, doc. -z: rule, hits, bytes. A fault, with or without -n: file, line, column, fault.",
+		"-T: name, value, doc. -z: rule, hits, bytes. -Z: what ipfstat --json prints. A fault, with or without -n: file, line, column, fault.",
 	ExitStatus: []cli.Exit{
 		{Status: 0, Text: "Success."},
 		{Status: 1, Text: "Wrong usage, a fault in a file, no stack or filter, or a change that was refused. Nothing was changed."},

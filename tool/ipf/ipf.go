@@ -12,6 +12,7 @@ import (
 	"ionet/ipl"
 	"ionet/protocol"
 	"ionet/tool/cli"
+	"ionet/tool/ipfstat"
 	"ionet/tool/ruleset"
 )
 
@@ -44,6 +45,10 @@ func (t *tool) do() error {
 			return err
 		}
 	}
+	stats, err := t.stats()
+	if err != nil {
+		return err
+	}
 	before, err := t.counters()
 	if err != nil {
 		return err
@@ -58,7 +63,7 @@ func (t *tool) do() error {
 		undo()
 		return err
 	}
-	return t.tell(took, before)
+	return t.tell(took, stats, before)
 }
 
 // stack opens the stack, once.
@@ -222,6 +227,18 @@ func reason(err error, kind uint8) string {
 	return protocol.Strerror(e)
 }
 
+// stats are what -Z prints; nil: there is none.
+func (t *tool) stats() (*protocol.FilterRow, error) {
+	if !slices.ContainsFunc(t.steps, func(s protocol.RuleStep) bool { return s.Kind == protocol.StepZero && s.Text == "" }) {
+		return nil, nil
+	}
+	row, err := t.s.Filter()
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return &row, nil
+}
+
 // counters are those of the rules that -z is about.
 func (t *tool) counters() (map[string]protocol.FilterRuleRow, error) {
 	if !slices.ContainsFunc(t.actions, func(a action) bool { return a.kind == load && a.counters }) {
@@ -239,7 +256,7 @@ func (t *tool) counters() (map[string]protocol.FilterRuleRow, error) {
 }
 
 // tell prints what was done.
-func (t *tool) tell(took []int, before map[string]protocol.FilterRuleRow) error {
+func (t *tool) tell(took []int, stats *protocol.FilterRow, before map[string]protocol.FilterRuleRow) error {
 	say := func(format string, a ...any) {
 		if t.verbose {
 			fmt.Fprintf(t.out, format+"\n", a...)
@@ -262,7 +279,11 @@ func (t *tool) tell(took []int, before map[string]protocol.FilterRuleRow) error 
 			say("%s: %d states removed", t.of[i].at, n)
 		case protocol.StepZero:
 			if st.Text == "" {
-				say("counters are zero")
+				if t.json {
+					t.row(stats)
+				} else {
+					ipfstat.Write(t.out, *stats, t.number("fr_flags"))
+				}
 				continue
 			}
 			set := "active"

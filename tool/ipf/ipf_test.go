@@ -165,6 +165,8 @@ func TestDialogues(t *testing.T) {
 		{line: "ipf -6 -F all -f ipf6.conf -f -"},
 		{line: "ipf -I -Fi -f ipf6.conf -A -Fout -s"},
 		{line: "ipf -v -Fs -FS -D -E -Z -s -y -oU"},
+		{line: "ipf -Z --json"},
+		{line: "ipf -Z", on: &fake{none: true}},
 		{line: "ipf -rf ipf.conf"},
 		{line: "ipf -z -f ipf6.conf"},
 		{line: "ipf -I -z -f ipf6.conf --json"},

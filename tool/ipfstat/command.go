@@ -60,7 +60,7 @@ var Command = cli.Command{
 		"-i, -o: set, direction, family, group, number, rule, hits, bytes, states. " +
 		"-s: active, max, added, tcp, udp, icmp, expired, removed, full, evicted, out_of_window, hits, misses. " +
 		"-sl, -t: family, protocol, source, destination, source_port, destination_port, tcp (two numbers), rule, interfaces, packets, bytes (forward in, forward out, back in, back out), age, ttl (seconds). " +
-		"-f: active, added, expired, hits, refused, full. -g: set, direction, family, group.",
+		"-f: active, added, expired, hits, refused, full. -fl: family, direction, protocol, source, destination, id, state, ttl. -g: set, direction, family, group.",
 	ExitStatus: []cli.Exit{
 		{Status: 0, Text: "Success."},
 		{Status: 1, Text: "Wrong usage, no stack, no filter in it, or not the rights to look at it."},
@@ -79,6 +79,7 @@ type Stack interface {
 	Filter() (protocol.FilterRow, error)
 	Rules() ([]protocol.FilterRuleRow, error)
 	States() ([]protocol.StateRow, error)
+	Fragments() ([]protocol.FragmentRow, error)
 	Sysctl(name string) (string, error)
 }
 
@@ -102,6 +103,10 @@ func (r remote) Rules() ([]protocol.FilterRuleRow, error) {
 
 func (r remote) States() ([]protocol.StateRow, error) {
 	return client.Table[protocol.StateRow](r.Stack, protocol.TableStates, "")
+}
+
+func (r remote) Fragments() ([]protocol.FragmentRow, error) {
+	return client.Table[protocol.FragmentRow](r.Stack, protocol.TableFragments, "")
 }
 
 func run(ctx *cli.Context, args []string) int {

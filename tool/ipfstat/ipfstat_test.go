@@ -71,6 +71,16 @@ func (f *fake) States() ([]protocol.StateRow, error) {
 	}, nil
 }
 
+func (f *fake) Fragments() ([]protocol.FragmentRow, error) {
+	if f.none {
+		return nil, errNone
+	}
+	return []protocol.FragmentRow{
+		{Family: "inet", Direction: "in", Protocol: 17, Src: "10.0.0.1", Dst: "10.0.0.2", ID: 0xbeef, TTL: 58, State: true},
+		{Family: "inet6", Direction: "out", Protocol: 58, Src: "2001:db8::1", Dst: "2001:db8::2", ID: 0x12345678, TTL: 7},
+	}, nil
+}
+
 func (f *fake) Sysctl(name string) (string, error) {
 	if name != "net.inet.ipf.fr_flags" {
 		return "", &protocol.Error{Errno: syscall.ENOENT}
@@ -110,14 +120,14 @@ func TestDialogues(t *testing.T) {
 		"ipfstat", "ipfstat -v", "ipfstat --json",
 		"ipfstat -io", "ipfstat -hin", "ipfstat -aio", "ipfstat -vo", "ipfstat -6io", "ipfstat -Iion", "ipfstat -6aIi", "ipfstat -do", "ipfstat -i --json",
 		"ipfstat -s", "ipfstat -sv", "ipfstat -s --json", "ipfstat -sl", "ipfstat -6sl", "ipfstat -6dsl", "ipfstat -sl -6 --json",
-		"ipfstat -f", "ipfstat -f --json", "ipfstat -g", "ipfstat -g --json", "ipfstat -A", "ipfstat -A --json",
+		"ipfstat -f", "ipfstat -f --json", "ipfstat -fl", "ipfstat -6fl -d", "ipfstat -lf --json", "ipfstat -g", "ipfstat -g --json", "ipfstat -A", "ipfstat -A --json",
 		"ipfstat -t", "ipfstat -tC", "ipfstat -t -6", "ipfstat -t -P udp -S 10.0.0.1 -D any,53", "ipfstat -t -S 10.0.0.1,1021 -D 10.0.0.2", "ipfstat -t -P icmp -D any,any --json",
 		"ipfstat -s -f", "ipfstat -h", "ipfstat -si -n", "ipfstat -il", "ipfstat -T 2", "ipfstat -t -T 0", "ipfstat -t -S host", "ipfstat -t -D any,http", "ipfstat -t -P frog",
 		"ipfstat -t -P 300", "ipfstat -x", "ipfstat rules",
 	} {
 		all.WriteString(dialogue(command, &fake{}))
 	}
-	for _, command := range []string{"ipfstat", "ipfstat -io", "ipfstat -s", "ipfstat -sl", "ipfstat -g", "ipfstat -A", "ipfstat -f", "ipfstat -t --json"} {
+	for _, command := range []string{"ipfstat", "ipfstat -io", "ipfstat -s", "ipfstat -sl", "ipfstat -g", "ipfstat -A", "ipfstat -f", "ipfstat -fl", "ipfstat -t --json"} {
 		all.WriteString(dialogue(command, &fake{none: true}))
 	}
 	golden.Check(t, "ipfstat", all.String())

@@ -3,6 +3,7 @@ package ipfstat
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,8 +47,7 @@ func (t *tool) more(v any) {
 	}
 }
 
-// stats are the counters, in IPFilter's shape. What has no meaning here is 0: packets
-// lie in one piece, so none is pulled up, and decisions of rules are not cached.
+// stats prints the counters.
 func (t *tool) stats() error {
 	f, err := t.s.Filter()
 	if err != nil {
@@ -57,8 +57,21 @@ func (t *tool) stats() error {
 		t.row(f)
 		return nil
 	}
+	Write(t.out, f, t.logFlags())
+	if t.verbose {
+		r := f.Rules
+		fmt.Fprintf(t.out, "filter:\t%s, what no rule matches: %s\n", map[bool]string{true: "enabled", false: "disabled"}[f.Enabled], f.Default)
+		fmt.Fprintf(t.out, "rules:\tin %d out %d, of IPv6 in %d out %d, inactive %d, of IPv6 %d\n", r.In, r.Out, r.In6, r.Out6, r.Inactive, r.Inactive6)
+		fmt.Fprintf(t.out, "log:\t%d packets, %d states, %d translations wait to be read\n", f.Logs[0], f.Logs[1], f.Logs[2])
+	}
+	return nil
+}
+
+// Write prints counters in IPFilter's shape; flags are net.inet.ipf.fr_flags. What has
+// no meaning here is 0: packets lie in one piece, so none is pulled up.
+func Write(w io.Writer, f protocol.FilterRow, flags uint64) {
 	in, out := &f.In, &f.Out
-	p := func(format string, a ...any) { fmt.Fprintf(t.out, format+"\n", a...) }
+	p := func(format string, a ...any) { fmt.Fprintf(w, format+"\n", a...) }
 	p("bad packets:\t\tin %d\tout %d", in.Bad, out.Bad)
 	p(" IPv6 packets:\t\tin %d out %d", in.IPv6, out.IPv6)
 	for _, d := range []struct {
@@ -78,7 +91,6 @@ func (t *tool) stats() error {
 	p("ICMP replies:\t%d\tTCP RSTs sent:\t%d", in.Replies+out.Replies, in.RSTs+out.RSTs)
 	p("IN Pullups succeeded:\t0\tfailed:\t0")
 	p("OUT Pullups succeeded:\t0\tfailed:\t0")
-	flags := t.logFlags()
 	p("Packet log flags set: (%#x)", flags)
 	for _, l := range []struct {
 		flag uint64
@@ -91,13 +103,6 @@ func (t *tool) stats() error {
 	if flags == 0 {
 		p("\tnone")
 	}
-	if t.verbose {
-		r := f.Rules
-		p("filter:\t%s, what no rule matches: %s", map[bool]string{true: "enabled", false: "disabled"}[f.Enabled], f.Default)
-		p("rules:\tin %d out %d, of IPv6 in %d out %d, inactive %d, of IPv6 %d", r.In, r.Out, r.In6, r.Out6, r.Inactive, r.Inactive6)
-		p("log:\t%d packets, %d states, %d translations wait to be read", f.Logs[0], f.Logs[1], f.Logs[2])
-	}
-	return nil
 }
 
 // logFlags are those of ipf -l; 0 when the stack does not tell.
@@ -325,6 +330,9 @@ func dash(s string) string {
 
 // frags prints what was counted of fragments.
 func (t *tool) frags() error {
+	if t.list {
+		return t.datagrams()
+	}
 	f, err := t.s.Filter()
 	if err != nil {
 		return err
@@ -336,5 +344,28 @@ func (t *tool) frags() error {
 	}
 	fmt.Fprintf(t.out, "IP fragment states:\n\t%d new\n\t%d expired\n\t%d hits\n\t%d no memory\n\t%d refused\n\t%d inuse\n",
 		g.Added, g.Expired, g.Hits, g.Full, g.Refused, g.Active)
+	return nil
+}
+
+// datagrams prints those that are known by their first fragment.
+func (t *tool) datagrams() error {
+	rows, err := t.s.Fragments()
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		switch {
+		case t.v6 && r.Family != "inet6":
+		case t.json:
+			t.row(r)
+		default:
+			fmt.Fprintf(t.out, "%s %s -> %s id %x ttl %d pr %d %s", r.Family, r.Src, r.Dst, r.ID, r.TTL, r.Protocol, r.Direction)
+			if r.State {
+				fmt.Fprint(t.out, " state")
+			}
+			fmt.Fprintln(t.out)
+			t.more(r)
+		}
+	}
 	return nil
 }
