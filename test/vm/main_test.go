@@ -1,0 +1,9 @@
+package vm_test
+
+import (
+	"testing"
+
+	"ionet/test/need"
+)
+
+func TestMain(m *testing.M) { need.Main(m) }
