@@ -111,8 +111,9 @@ func (m *Map[V]) grow(old []slot[V]) []slot[V] {
 		}
 	}
 	for i := range lists {
-		if lists[i] != nil {
-			s[i].p.Store(&lists[i])
+		if lists[i] != nil { // a pointer into lists would keep all of it
+			es := append(make([]entry[V], 0, len(lists[i])), lists[i]...)
+			s[i].p.Store(&es)
 		}
 	}
 	m.slots.Store(&s)

@@ -257,7 +257,7 @@ func TestExhaustion(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / all
 	t.Logf("%d octets a state", each)
-	if each > 450 {
+	if each > 320 {
 		t.Errorf("%d octets a state", each)
 	}
 	for n := range all {

@@ -152,7 +152,7 @@ func (t *frags) known(w *netif.Work, i *pfil.Info) fate {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	x := t.byID[keyOf(i)]
-	if x == nil || x.expire <= w.Now || x.state != nil && x.state.dead.Load() {
+	if x == nil || x.expire <= w.Now || x.state != nil && x.state.dead() {
 		return unknown
 	}
 	if i.Is&pfil.FragBody == 0 {

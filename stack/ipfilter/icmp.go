@@ -42,7 +42,7 @@ func (f *Filter) aboutState(i *pfil.Info) (v fate, is bool) {
 	}
 	t := &f.states
 	s, back := t.of(&q.Flow, t.hashOf(&q.Flow))
-	if s == nil || s.dead.Load() || s.rule.KeepState != nil && s.rule.KeepState.NoICMPErr {
+	if s == nil || s.dead() || s.rule.KeepState != nil && s.rule.KeepState.NoICMPErr {
 		return unknown, false
 	}
 	shift := s.shift()
@@ -66,7 +66,14 @@ func (f *Filter) aboutState(i *pfil.Info) (v fate, is bool) {
 func (s *state) shift() [2]uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.tcp.shift
+	return s.shiftLocked()
+}
+
+func (s *state) shiftLocked() (none [2]uint32) {
+	if s.more == nil {
+		return none
+	}
+	return s.more.shift
 }
 
 // sent reports whether the side can have sent an octet of that number.

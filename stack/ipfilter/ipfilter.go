@@ -310,5 +310,5 @@ func (f *Filter) announced(w *netif.Work, i *pfil.Info) bool {
 		return false
 	}
 	s, _ := f.states.of(&control, f.states.hashOf(&control))
-	return s != nil && !s.dead.Load() && s.rule.KeepState != nil && f.states.add(w, i, s.rule)
+	return s != nil && !s.dead() && s.rule.KeepState != nil && f.states.add(w, i, s.rule)
 }

@@ -26,7 +26,7 @@ func (s *state) shiftOf(now int64, n int, seq uint32) uint32 {
 	if n == 1 {
 		f.SrcHi, f.SrcLo, f.Sport, f.DstHi, f.DstLo, f.Dport = f.DstHi, f.DstLo, f.Dport, f.SrcHi, f.SrcLo, f.Sport
 	}
-	return s.f.states.isn(now, &f) - seq
+	return s.rule.f.states.isn(now, &f) - seq
 }
 
 // acknowledges reports a segment whose acknowledgement says something: resets have 0 there.

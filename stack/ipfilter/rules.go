@@ -17,6 +17,7 @@ import (
 // leave it.
 type rule struct {
 	ipl.Rule
+	f        *Filter
 	src, dst addrTest
 	group    uint32 // number of the group, for the log
 	opts     optTest
@@ -54,7 +55,7 @@ type optTest struct {
 }
 
 func newRule(f *Filter, r ipl.Rule) *rule {
-	n := &rule{Rule: r, text: textOf(r)}
+	n := &rule{Rule: r, f: f, text: textOf(r)}
 	n.follows = r.Log != nil && !r.Log.First || r.Fast || r.To != (ipl.Target{}) || r.DupTo != (ipl.Target{}) || r.ReplyTo != (ipl.Target{})
 	n.src.init(&n.Src)
 	n.dst.init(&n.Dst)

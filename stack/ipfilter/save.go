@@ -7,7 +7,6 @@ import (
 
 	"ionet/ipl"
 	"ionet/ipl/saved"
-	"ionet/stack/netif"
 	"ionet/stack/packet"
 )
 
@@ -44,7 +43,7 @@ func (f *Filter) Save() []byte {
 	e := saver{of: [2]map[string]uint32{{}, {}}}
 	count := uint32(0)
 	f.states.byID.All(func(s *state) bool {
-		if s.dead.Load() || s.expire.Load() <= now {
+		if s.dead() || s.expire() <= now {
 			return true
 		}
 		count++
@@ -57,36 +56,36 @@ func (f *Filter) Save() []byte {
 
 func (e *saver) state(s *state, now int64) {
 	s.mu.Lock()
-	tcp := s.tcp
+	tcp, shift := s.tcp, s.shiftLocked()
 	s.mu.Unlock()
 	u64 := func(v uint64) { e.out = binary.BigEndian.AppendUint64(e.out, v) }
 	u32 := func(v uint32) { e.out = binary.BigEndian.AppendUint32(e.out, v) }
 	u16 := func(v uint16) { e.out = binary.BigEndian.AppendUint16(e.out, v) }
-	e.out = append(e.out, bit(s.v6), s.proto, s.icmp, uint8(s.class.Load()))
-	for _, v := range []uint64{s.srcHi, s.srcLo, s.dstHi, s.dstLo, s.opts} {
+	e.out = append(e.out, bit(s.v6), s.proto, s.icmp, uint8(s.class()))
+	for _, v := range []uint64{s.srcHi, s.srcLo, s.dstHi, s.dstLo, s.opts()} {
 		u64(v)
 	}
 	u16(s.sport)
 	u16(s.dport)
 	u32(e.number(0, s.rule.text))
-	for way := range s.ifs {
+	for way := range s.pkts {
 		n := uint32(0) // none
-		if p := s.ifs[way].Load(); p != nil {
-			n = e.number(1, p.Name) + 1
+		if name := s.rule.f.states.ifs.name(s.ifs.at(way)); name != "" {
+			n = e.number(1, name) + 1
 		}
 		u32(n)
 		u64(s.pkts[way].Load())
 		u64(s.bytes[way].Load())
 	}
-	for _, v := range []int64{now - s.born, now - s.last.Load(), s.expire.Load() - now} {
-		u64(uint64(max(v, 0)))
+	for _, v := range []int64{s.known(now), now - s.last.Load(), s.expire() - now} {
+		u64(uint64(min(max(v, 0), maxAge)))
 	}
 	for n := range tcp.side {
 		p := &tcp.side[n]
 		u32(p.end)
 		u32(p.limit)
 		u32(p.window)
-		u32(tcp.shift[n])
+		u32(shift[n])
 		e.out = append(e.out, p.scale, bit(p.scaled)|bit(p.seen)<<1|bit(p.guess)<<2, tcp.phase[n])
 	}
 }
@@ -106,7 +105,7 @@ type restorer struct {
 	at   int
 	err  error
 	rule []*rule
-	ifp  []*netif.Interface // nil: there is none of that name now
+	ifs  []ifName
 }
 
 func (d *restorer) fail(format string, args ...any) {
@@ -174,7 +173,7 @@ func (f *Filter) Restore(b []byte) (n int, err error) {
 		}
 	}
 	for _, name := range file.Interfaces {
-		d.ifp = append(d.ifp, f.env.Ifs.ByName(name))
+		d.ifs = append(d.ifs, f.states.ifs.called(name))
 	}
 	var all []*state
 	for range d.count("states", savedLen) {
@@ -231,12 +230,16 @@ func (d *restorer) aRule(text string) *rule {
 }
 
 func (d *restorer) state() *state {
-	s := &state{f: d.f}
+	s := &state{}
+	opts := uint64(0)
 	s.v6 = d.bits("version of IP", 1) != 0
 	s.proto, s.icmp = d.u8(), d.u8()
 	c := class(d.upTo("class", uint64(d.u8()), uint64(classes-1)))
-	for _, p := range []*uint64{&s.srcHi, &s.srcLo, &s.dstHi, &s.dstLo, &s.opts} {
+	for _, p := range []*uint64{&s.srcHi, &s.srcLo, &s.dstHi, &s.dstLo, &opts} {
 		*p = d.u64()
+	}
+	if opts != 0 {
+		s.extra().opts = opts
 	}
 	if !s.v6 && (s.srcHi|s.dstHi != 0 || s.srcLo > math.MaxUint32 || s.dstLo > math.MaxUint32) {
 		d.fail("an address of IPv4 that is longer than 4 octets")
@@ -247,11 +250,11 @@ func (d *restorer) state() *state {
 	} else {
 		d.fail("rule %d of %d", n, len(d.rule))
 	}
-	for way := range s.ifs {
-		if n := d.u32(); int(n) > len(d.ifp) {
-			d.fail("interface %d of %d", n, len(d.ifp))
+	for way := range s.pkts {
+		if n := d.u32(); int(n) > len(d.ifs) {
+			d.fail("interface %d of %d", n, len(d.ifs))
 		} else if n > 0 {
-			s.ifs[way].Store(d.ifp[n-1])
+			s.ifs.bind(way, d.ifs[n-1])
 		}
 		s.pkts[way].Store(d.u64())
 		s.bytes[way].Store(d.u64())
@@ -260,14 +263,16 @@ func (d *restorer) state() *state {
 	for n := range times {
 		times[n] = int64(d.upTo("time", d.u64(), uint64(maxAge)))
 	}
-	s.born = d.now - times[0]
+	s.born = d.f.states.grains(d.now - times[0])
 	s.last.Store(d.now - times[1])
-	s.expire.Store(d.now + times[2])
+	s.ttl.Store(uint32((times[1] + times[2] + second - 1) / second))
 	for n := range s.tcp.side {
 		p := &s.tcp.side[n]
 		p.end, p.limit = d.u32(), d.u32()
 		p.window = uint32(d.upTo("window", uint64(d.u32()), midWindow))
-		s.tcp.shift[n] = d.u32()
+		if shift := d.u32(); shift != 0 {
+			s.extra().shift[n] = shift
+		}
 		p.scale = uint8(d.upTo("window scale", uint64(d.u8()), 14))
 		is := d.bits("marks of a side", 7)
 		p.scaled, p.seen, p.guess = is&1 != 0, is&2 != 0, is&4 != 0
@@ -278,7 +283,6 @@ func (d *restorer) state() *state {
 	} else if c == standing {
 		d.fail("protocol %d: an established connection without TCP", s.proto)
 	}
-	s.class.Store(uint32(c))
-	s.hash = d.f.states.hashOf(s.flow())
+	s.mark.Store(uint32(c))
 	return s
 }

@@ -43,46 +43,83 @@ const (
 )
 
 // state is one conversation that a rule has let begin. Its forward direction is the
-// first packet's.
+// first packet's. Its size is what a gateway's memory is made of (TestExhaustion).
 type state struct {
-	f            *Filter
-	hash         uint64
+	rule         *rule
 	srcHi, srcLo uint64
 	dstHi, dstLo uint64
 	sport, dport uint16 // of an echo both are its identifier
 	proto        uint8
 	icmp         uint8 // type of the request
 	v6           bool
-	rule         *rule
-	opts         uint64 // options that its first packet had, of those that matter
+	more         *more // nil: it is as most are
 
-	// By way: forward in, forward out, back in, back out.
-	ifs         [4]atomic.Pointer[netif.Interface] // filled in as packets come
-	pkts, bytes [4]atomic.Uint64
+	ifs         ways
+	pkts, bytes [4]atomic.Uint64 // by way
 
-	dead   atomic.Bool
-	born   int64
-	expire atomic.Int64
-	armed  atomic.Int64 // when the timer goes off: never after expire
-	last   atomic.Int64 // when the last packet came
+	last  atomic.Int64  // when the last packet came
+	ttl   atomic.Uint32 // seconds that it is known from then on
+	armed atomic.Uint32 // when the timer goes off: not later than a [grain] after its end
+	born  uint32        // as grains
 
-	timer callout.Timer[*netif.Work]
+	queued     uint32 // last, when it was put there, as far as it fits; the table's lock
+	prev, next *state // the table's lock
+	timer      callout.Timer[*netif.Work]
 
 	mu  sync.Mutex
 	tcp track
 
-	class atomic.Uint32 // a class; written with the table's lock
-
-	// The table's lock.
-	prev, next *state
-	queued     int64 // last, when it was put there
+	mark atomic.Uint32 // a class, and isDead; written with the table's lock
 }
+
+// more is what few states have.
+type more struct {
+	opts  uint64    // options that its first packet had, of those that matter
+	shift [2]uint32 // with newisn: what is added to the numbers of a side as they go out; state.mu
+}
+
+const isDead = 1 << 31
+
+func (s *state) dead() bool   { return s.mark.Load()&isDead != 0 }
+func (s *state) class() class { return class(s.mark.Load()) }
+
+// opts are the options that packets of the state may have.
+func (s *state) opts() uint64 {
+	if s.more == nil {
+		return 0
+	}
+	return s.more.opts
+}
+
+// extra is for what few states have, before the state is known to anybody else.
+func (s *state) extra() *more {
+	if s.more == nil {
+		s.more = new(more)
+	}
+	return s.more
+}
+
+// grain is how exact times need to be that are kept in 32 bits, since the filter began: 36 years.
+const grain = 1 << 28
+
+func (t *states) grains(at int64) uint32 { return uint32(min((at-t.began)/grain, 1<<32-1)) }
+
+// known is how long the state has been.
+func (s *state) known(now int64) int64 {
+	t := &s.rule.f.states
+	return now - t.began - int64(int32(s.born))*grain
+}
+
+// expire is when it ends, unless a packet comes.
+func (s *state) expire() int64 { return s.last.Load() + int64(s.ttl.Load())*second }
 
 // states is the table.
 type states struct {
-	f    *Filter
-	key  uint64
-	byID cmap.Map[*state]
+	f     *Filter
+	key   uint64
+	began int64
+	ifs   ifNames
+	byID  cmap.Map[*state]
 
 	mu     sync.Mutex
 	queues [classes]state // heads of lists, the longest idle first but for who has been heard since
@@ -128,6 +165,8 @@ func (t *states) read() StateStats {
 func (t *states) init(f *Filter) {
 	t.f = f
 	t.key = uint64(f.env.Rand32())<<32 | uint64(f.env.Rand32())
+	t.began = f.env.Now()
+	t.ifs.init()
 	t.byID.Init()
 	for c := range t.queues {
 		q := &t.queues[c]
@@ -292,21 +331,22 @@ func optsOf(i *pfil.Info) uint64 {
 // admits takes a packet of the state's addresses in, or not: it came by another
 // interface, it is no answer, or it does not fit the connection.
 func (s *state) admits(w *netif.Work, i *pfil.Info, back bool) bool {
-	if s.dead.Load() {
+	if s.dead() {
 		return false
 	}
 	way := wayOf(back, i.Out)
-	p := s.ifs[way].Load()
-	if p != nil && p != i.If && p.Name != i.If.Name { // one that has come back is the same
+	n := s.rule.f.states.ifs.of(i.If)
+	bound := s.ifs.at(way)
+	if bound != 0 && bound != n {
 		return false
 	}
-	if o := optsOf(i); o != 0 && o != s.opts {
+	if o := optsOf(i); o != 0 && o != s.opts() {
 		return false
 	}
 	if s.proto == packet.ProtoTCP {
 		if !s.admitTCP(w, i, back) {
 			i.Is |= pfil.OutOfWindow
-			s.f.states.bad.Add(1)
+			s.rule.f.states.bad.Add(1)
 			return false
 		}
 	} else {
@@ -321,7 +361,7 @@ func (s *state) admits(w *netif.Work, i *pfil.Info, back bool) bool {
 		}
 		s.heard(w, back)
 	}
-	if p != i.If && !s.ifs[way].CompareAndSwap(p, i.If) && s.ifs[way].Load() != i.If {
+	if bound == 0 && !s.ifs.bind(way, n) {
 		return false
 	}
 	s.count(way, 1, uint64(i.Pkt.Len()))
@@ -335,49 +375,44 @@ func (s *state) count(way int, packets, octets uint64) {
 
 // heard is a packet of no connection.
 func (s *state) heard(w *netif.Work, back bool) {
-	s.last.Store(w.Now)
-	s.setExpiry(w.Now + s.timeout(back))
-	if back && class(s.class.Load()) == opening {
+	s.seen(w.Now, s.timeout(back))
+	if back && s.class() == opening {
 		s.become(answered)
 	}
 }
 
-// seen says when the last packet came.
-func (s *state) seen(now int64) {
-	if s.last.Load() != now {
+// seen has the state be known for ttl seconds from now on. The timer moves on by itself
+// ([state.tick]); here it is brought forward.
+func (s *state) seen(now int64, ttl uint32) {
+	if s.last.Load() != now { // the packets of a burst say the same
 		s.last.Store(now)
 	}
-}
-
-// setExpiry has the state end at a time. The timer moves on by itself ([state.tick]);
-// here it is brought forward.
-func (s *state) setExpiry(at int64) {
-	if s.expire.Load() != at { // the packets of a burst say the same
-		s.expire.Store(at)
+	if s.ttl.Load() != ttl {
+		s.ttl.Store(ttl)
 	}
-	if at < s.armed.Load() {
-		t := &s.f.states
+	t := &s.rule.f.states
+	if end := now + int64(ttl)*second; t.grains(end) < s.armed.Load() {
 		t.mu.Lock()
-		if !s.dead.Load() {
-			s.arm(at)
+		if !s.dead() {
+			t.arm(s, end)
 		}
 		t.mu.Unlock()
 	}
 }
 
 // arm sets the timer; the table's lock is held.
-func (s *state) arm(at int64) {
-	s.armed.Store(at)
-	s.f.env.Wheel.Reset(&s.timer, at)
+func (t *states) arm(s *state, at int64) {
+	s.armed.Store(t.grains(at))
+	t.f.env.Wheel.Reset(&s.timer, at)
 }
 
-// timeout is how long the state is known after a packet, unless it is TCP's.
-func (s *state) timeout(back bool) int64 {
+// timeout is how many seconds the state is known after a packet, unless it is TCP's.
+func (s *state) timeout(back bool) uint32 {
 	if n := s.age(back); n != 0 {
 		return n
 	}
 	node := nodeIP
-	heard := back || class(s.class.Load()) == answered
+	heard := back || s.class() == answered
 	switch {
 	case s.proto == packet.ProtoUDP && heard:
 		node = nodeUDPAck
@@ -388,36 +423,36 @@ func (s *state) timeout(back bool) int64 {
 	case s.proto == packet.ProtoICMP, s.proto == packet.ProtoICMPv6:
 		node = nodeICMP
 	}
-	return s.f.env.MIB.Int(node) * second
+	return uint32(s.rule.f.env.MIB.Int(node))
 }
 
 // age is what the rule says of it; 0: nothing.
-func (s *state) age(back bool) int64 {
+func (s *state) age(back bool) uint32 {
 	if k := s.rule.KeepState; k != nil {
 		if back && k.Age[1] != 0 {
-			return int64(k.Age[1]) * second
+			return uint32(k.Age[1])
 		}
-		return int64(k.Age[0]) * second
+		return uint32(k.Age[0])
 	}
 	return 0
 }
 
 // become moves a state to another class.
 func (s *state) become(c class) {
-	t := &s.f.states
+	t := &s.rule.f.states
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s.dead.Load() || s.class.Load() == uint32(c) {
+	if s.dead() || s.class() == c {
 		return
 	}
 	s.unlink()
-	s.class.Store(uint32(c))
+	s.mark.Store(uint32(c))
 	t.push(s)
 }
 
 func (t *states) push(s *state) {
-	q := &t.queues[s.class.Load()]
-	s.queued = s.last.Load()
+	q := &t.queues[s.class()]
+	s.queued = uint32(s.last.Load())
 	s.prev, s.next = q.prev, q
 	q.prev.next, q.prev = s, s
 }
@@ -452,19 +487,21 @@ func (t *states) add(w *netif.Work, i *pfil.Info, r *rule) bool {
 		t.full.Add(1)
 		return false
 	}
-	s := &state{f: t.f, srcHi: i.SrcHi, srcLo: i.SrcLo, dstHi: i.DstHi, dstLo: i.DstLo, sport: sport, dport: dport,
-		proto: i.Proto, icmp: i.Type, v6: i.V6, rule: r, opts: optsOf(i), born: w.Now}
-	s.hash = t.hash(i, sport, dport)
+	s := &state{srcHi: i.SrcHi, srcLo: i.SrcLo, dstHi: i.DstHi, dstLo: i.DstLo, sport: sport, dport: dport,
+		proto: i.Proto, icmp: i.Type, v6: i.V6, rule: r, born: t.grains(w.Now)}
+	if o := optsOf(i); o != 0 {
+		s.extra().opts = o
+	}
 	way := wayOf(false, i.Out)
-	s.ifs[way].Store(i.If)
+	s.ifs.bind(way, t.ifs.of(i.If))
 	s.last.Store(w.Now)
 	if i.Proto == packet.ProtoTCP {
 		s.beginTCP(w, i)
 	} else {
-		s.expire.Store(w.Now + s.timeout(false))
+		s.ttl.Store(s.timeout(false))
 	}
 	s.count(way, 1, uint64(i.Pkt.Len()))
-	shift := s.tcp.shift
+	shift := s.shift()
 	if !t.enter(s) { // the two ends spoke at once
 		return shift[0] == 0
 	}
@@ -481,13 +518,13 @@ func (t *states) enter(s *state) bool {
 	s.timer.Fn = s.tick
 	t.mu.Lock()
 	defer t.mu.Unlock() // who finds the state sees it queued and its timer armed
-	if _, found := t.byID.AddUnless(s.hash, s, func(o *state) bool { return o.same(s) && !o.dead.Load() }); found {
+	if _, found := t.byID.AddUnless(t.hashOf(s.flow()), s, func(o *state) bool { return o.same(s) && !o.dead() }); found {
 		return false
 	}
 	s.rule.live.Add(1)
 	t.added[kindOf(s.proto)].Add(1)
 	t.push(s)
-	s.arm(s.expire.Load())
+	t.arm(s, s.expire())
 	return true
 }
 
@@ -523,7 +560,7 @@ func (t *states) replaced(w *netif.Work, i *pfil.Info) bool {
 // end takes a state out of the table; false: it was out.
 func (t *states) end(now int64, s *state, why LogEvent, count *atomic.Uint64) bool {
 	t.mu.Lock()
-	was := s.dead.Load()
+	was := s.dead()
 	s.endLocked()
 	t.mu.Unlock()
 	if was {
@@ -545,7 +582,7 @@ func (t *states) evict(now int64) bool {
 	for c := opening; c < standing && victim == nil; c++ {
 		q := &t.queues[c]
 		for range maxLooks {
-			if s := q.next; s != q && s.last.Load() != s.queued { // heard since: to the end
+			if s := q.next; s != q && uint32(s.last.Load()) != s.queued { // heard since: to the end
 				s.unlink()
 				t.push(s)
 			}
@@ -568,7 +605,8 @@ func (t *states) evict(now int64) bool {
 
 // endLocked takes a state out of its queue; the table's lock is held.
 func (s *state) endLocked() {
-	if !s.dead.Swap(true) {
+	if m := s.mark.Load(); m&isDead == 0 {
+		s.mark.Store(m | isDead)
 		s.unlink()
 	}
 }
@@ -576,18 +614,18 @@ func (s *state) endLocked() {
 // gone is the rest of an end, without the lock.
 func (t *states) gone(now int64, s *state, why LogEvent) {
 	t.f.env.Wheel.Stop(&s.timer)
-	t.byID.Remove(s.hash, s)
+	t.byID.Remove(t.hashOf(s.flow()), s)
 	s.rule.live.Add(-1)
 	t.f.logState(now, s, why)
 }
 
 // tick is the timer: the state has not been heard for its time, or is moved on.
 func (s *state) tick(w *netif.Work) {
-	t := &s.f.states
-	if s.expire.Load() > w.Now {
+	t := &s.rule.f.states
+	if s.expire() > w.Now {
 		t.mu.Lock()
-		if !s.dead.Load() {
-			s.arm(s.expire.Load())
+		if !s.dead() {
+			t.arm(s, s.expire())
 		}
 		t.mu.Unlock()
 		return
@@ -615,7 +653,7 @@ func (t *states) flush(chosen func(*state) bool) (n int) {
 // FlushStates ends states: all of them, or only those of no established
 // connection (ipf -FS and -Fs).
 func (f *Filter) FlushStates(all bool) int {
-	return f.states.flush(func(s *state) bool { return all || class(s.class.Load()) != standing })
+	return f.states.flush(func(s *state) bool { return all || s.class() != standing })
 }
 
 // StateInfo describes a state.
@@ -645,15 +683,13 @@ func (f *Filter) States(skip, limit int) (some []StateInfo) {
 }
 
 func (s *state) info(now int64) StateInfo {
-	i := StateInfo{Sport: s.sport, Dport: s.dport, Proto: s.proto, V6: s.v6, ICMP: s.icmp, Age: now - s.born, TTL: s.expire.Load() - now, Rule: s.rule.text}
+	i := StateInfo{Sport: s.sport, Dport: s.dport, Proto: s.proto, V6: s.v6, ICMP: s.icmp, Age: s.known(now), TTL: s.expire() - now, Rule: s.rule.text}
 	i.Src, i.Dst = addrOf(s.v6, s.srcHi, s.srcLo), addrOf(s.v6, s.dstHi, s.dstLo)
 	s.mu.Lock()
 	i.TCP = s.tcp.phases()
 	s.mu.Unlock()
-	for w := range s.ifs {
-		if p := s.ifs[w].Load(); p != nil {
-			i.If[w] = p.Name
-		}
+	for w := range i.If {
+		i.If[w] = s.rule.f.states.ifs.name(s.ifs.at(w))
 		i.Packets[w], i.Bytes[w] = s.pkts[w].Load(), s.bytes[w].Load()
 	}
 	return i

@@ -16,13 +16,11 @@ import (
 type track struct {
 	side  [2]peer // who began, who answered
 	phase [2]uint8
-	old   uint32    // what the answerer acknowledged of an older connection, in place of an answer; 0: nothing
-	shift [2]uint32 // with newisn: what is added to the numbers of a side as they go out
 }
 
 // peer is what is known of one side.
 type peer struct {
-	end    uint32 // behind the last octet that it has sent
+	end    uint32 // behind the last octet that it has sent; before its answer: what it has acknowledged of an older connection, or 0
 	limit  uint32 // that it may send up to
 	window uint32 // the largest that it gave
 	scale  uint8
@@ -89,7 +87,7 @@ func segmentOf(i *pfil.Info) (g segment, ok bool) {
 func (s *state) beginTCP(w *netif.Work, i *pfil.Info) {
 	g, ok := segmentOf(i)
 	if !ok {
-		s.expire.Store(w.Now + second)
+		s.ttl.Store(1)
 		return
 	}
 	me, you := &s.tcp.side[0], &s.tcp.side[1]
@@ -98,7 +96,7 @@ func (s *state) beginTCP(w *netif.Work, i *pfil.Info) {
 	me.limit = g.end + 1
 	s.tcp.phase[0] = tcpSynSent
 	if s.rule.KeepState.NewISN && g.flags&(packet.TCPSyn|packet.TCPAck) == packet.TCPSyn {
-		s.tcp.shift[0] = s.shiftOf(w.Now, 0, g.seq)
+		s.extra().shift[0] = s.shiftOf(w.Now, 0, g.seq)
 	}
 	if g.flags&packet.TCPSyn == 0 { // somewhere in the middle, scales unknown: as wide as can be
 		you.seen, you.guess, you.end, you.window = true, true, g.ack, midWindow
@@ -106,7 +104,7 @@ func (s *state) beginTCP(w *netif.Work, i *pfil.Info) {
 		you.limit = g.ack + me.window
 		s.tcp.phase[0] = tcpEstablished // the other side will have to speak before it stands
 	}
-	s.expire.Store(w.Now + s.tcpTimeout(false))
+	s.ttl.Store(s.tcpTimeout(false))
 }
 
 // admitTCP reports whether a segment fits the connection, which is then brought forward.
@@ -117,16 +115,16 @@ func (s *state) admitTCP(w *netif.Work, i *pfil.Info, back bool) bool {
 	}
 	n := sideOf(back)
 	s.mu.Lock()
-	first, shift := !s.tcp.side[n].seen, s.tcp.shift
+	first, shift := !s.tcp.side[n].seen, s.shiftLocked()
 	if !i.Out && acknowledges(g.flags, g.ack) {
 		g.ack -= shift[1-n]
 	}
 	c, ok := s.tcp.take(&g, back, s.rule.KeepState != nil && s.rule.KeepState.Strict)
 	if ok && first && shift[0] != 0 && g.flags&packet.TCPSyn != 0 {
-		s.tcp.shift[n] = s.shiftOf(w.Now, n, g.seq)
-		shift = s.tcp.shift
+		s.more.shift[n] = s.shiftOf(w.Now, n, g.seq)
+		shift = s.more.shift
 	}
-	timeout := s.tcpTimeout(back)
+	ttl := s.tcpTimeout(back)
 	s.mu.Unlock()
 	if !ok {
 		return false
@@ -134,16 +132,15 @@ func (s *state) admitTCP(w *netif.Work, i *pfil.Info, back bool) bool {
 	if shift[0] != 0 {
 		renumber(i, n, shift)
 	}
-	s.last.Store(w.Now)
-	s.setExpiry(w.Now + timeout)
-	if c != class(s.class.Load()) {
+	s.seen(w.Now, ttl)
+	if c != s.class() {
 		s.become(c)
 	}
 	return true
 }
 
-// tcpTimeout is by what the two sides have come to; s.mu is held.
-func (s *state) tcpTimeout(back bool) int64 {
+// tcpTimeout is by what the two sides have come to, in seconds; s.mu is held.
+func (s *state) tcpTimeout(back bool) uint32 {
 	if n := s.age(back); n != 0 {
 		return n
 	}
@@ -158,7 +155,7 @@ func (s *state) tcpTimeout(back bool) int64 {
 	case a == tcpEstablished && b == tcpEstablished:
 		node = nodeTCPIdle
 	}
-	return s.f.env.MIB.Int(node) * second
+	return uint32(s.rule.f.env.MIB.Int(node))
 }
 
 // sideOf is the number of the side that sends.
@@ -176,7 +173,7 @@ func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 	syn, ack := g.flags&packet.TCPSyn != 0, g.flags&packet.TCPAck != 0
 	if !me.seen { // the answer to the first
 		if back && g.flags == packet.TCPAck && g.end == g.seq && g.ack != you.end {
-			t.old = g.ack // RFC 9293 §3.5.1: it has a connection of these ends still; who began will reset that
+			me.end = g.ack // RFC 9293 §3.5.1: it has a connection of these ends still; who began will reset that
 			return opening, true
 		}
 		if !back || ack && g.ack != you.end || !ack && !syn {
@@ -203,7 +200,7 @@ func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 		t.phase[n] = tcpSynReceived
 		return opening, true
 	}
-	if !you.seen && g.flags == packet.TCPRst && t.old != 0 && g.seq == t.old {
+	if !you.seen && g.flags == packet.TCPRst && you.end != 0 && g.seq == you.end {
 		return opening, true
 	}
 	seq, end, window := g.seq, g.end, g.window

@@ -96,10 +96,10 @@ func (f *Filter) counts(w *netif.Work, t *tracker, in, out *netif.Interface, flo
 // trackState finds the state of a flow between the hooks; false: there is none for the fast path.
 func (f *Filter) trackState(t *tracker, in, out *netif.Interface, flow *pfil.Flow) bool {
 	s, back := f.states.of(flow, f.states.hashOf(flow))
-	if s == nil || s.dead.Load() || s.ifs[wayOf(back, false)].Load() != in || s.ifs[wayOf(back, true)].Load() != out {
+	if s == nil || s.dead() || s.ifs.at(wayOf(back, false)) != f.states.ifs.of(in) || s.ifs.at(wayOf(back, true)) != f.states.ifs.of(out) {
 		return false // only one of the hooks knows it: the rules of the other are asked
 	}
-	if s.rule.follows || s.tcp.shift[0] != 0 || s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6 { // types are to be looked at
+	if s.rule.follows || s.shift()[0] != 0 || s.proto == packet.ProtoICMP || s.proto == packet.ProtoICMPv6 { // types are to be looked at
 		return false
 	}
 	t.state, t.back = s, back
@@ -122,7 +122,7 @@ func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
 		}
 		return true
 	}
-	if s.dead.Load() {
+	if s.dead() {
 		return false
 	}
 	if s.proto == packet.ProtoTCP {
@@ -130,14 +130,13 @@ func (t *tracker) Track(w *netif.Work, pkt *packet.Buf) bool {
 			return false
 		}
 	} else {
-		if len(pkt.L4()) < packet.UDPLen || t.back && class(s.class.Load()) == opening {
+		if len(pkt.L4()) < packet.UDPLen || t.back && s.class() == opening {
 			return false // too short, or an answer: the class is to change
 		}
 		if t.then != nil && !t.then.Track(w, pkt) {
 			return false
 		}
-		s.seen(w.Now)
-		s.setExpiry(w.Now + s.timeout(t.back))
+		s.seen(w.Now, s.timeout(t.back))
 	}
 	return true
 }
@@ -173,7 +172,7 @@ func (t *tracker) Passed(packets, octets uint64) {
 func (t *tracker) tcp(w *netif.Work, pkt *packet.Buf) bool {
 	s := t.state
 	h, ok := packet.CheckTCP(pkt.L4())
-	if !ok || h.Flags()&plainTCP != packet.TCPAck || class(s.class.Load()) != standing {
+	if !ok || h.Flags()&plainTCP != packet.TCPAck || s.class() != standing {
 		return false
 	}
 	g := segment{seq: h.Seq(), ack: h.Ack(), window: uint32(h.Window()), flags: h.Flags()}
@@ -184,7 +183,7 @@ func (t *tracker) tcp(w *netif.Work, pkt *packet.Buf) bool {
 	if ok && s.tcp.phase != was.phase {
 		s.tcp, ok = was, false
 	}
-	timeout := s.tcpTimeout(t.back)
+	ttl := s.tcpTimeout(t.back)
 	s.mu.Unlock()
 	if !ok {
 		return false
@@ -192,7 +191,6 @@ func (t *tracker) tcp(w *netif.Work, pkt *packet.Buf) bool {
 	if t.then != nil && !t.then.Track(w, pkt) {
 		return false // the slow path takes the segment in again, which changes nothing
 	}
-	s.seen(w.Now)
-	s.setExpiry(w.Now + timeout)
+	s.seen(w.Now, ttl)
 	return true
 }

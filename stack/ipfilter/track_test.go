@@ -146,3 +146,38 @@ func TestFastIsSlow(tt *testing.T) {
 	}
 	tt.Logf("%d packets took the fast path", took)
 }
+
+// BenchmarkState is a segment of a known connection: on the fast path, and at both hooks.
+func BenchmarkState(b *testing.B) {
+	r := &cache{rig: newRig(b)}
+	stateful(r.rig)
+	r.connect()
+	data := c2s(ack, 101, 201, 0)
+	p := r.env.Pool.Get(len(data))
+	copy(p.Append(len(data)), data)
+	defer p.Free()
+	p.MarkL3(0)
+	p.MarkL4(packet.IPv4Len)
+	p.RcvIf = r.en0.Index
+	p.Came.Flow4(packet.IPv4(data), r.en0.Index)
+	r.w.Start(r.now)
+	defer r.w.Finish()
+	k, ok := r.Track(r.w, r.en0, r.en1, &p.Came, p)
+	if !ok {
+		b.Fatal("the connection is not tracked")
+	}
+	b.Run("fast", func(b *testing.B) {
+		for b.Loop() {
+			if !k.Track(r.w, p) {
+				b.Fatal("a segment is not tracked")
+			}
+		}
+	})
+	b.Run("hooks", func(b *testing.B) {
+		for b.Loop() {
+			if r.In(r.w, r.en0, p) == nil || r.Out(r.w, r.en1, p) == nil {
+				b.Fatal("a segment is blocked")
+			}
+		}
+	})
+}
