@@ -68,6 +68,7 @@ var plan = map[string][]string{
 	"ionet/stack/autoconf":  protocolRoom("ionet/stack/neigh", "ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/bpf":       protocolRoom(),
 	"ionet/stack/bridge":    protocolRoom(),
+	"ionet/stack/crypt":     {},
 	"ionet/stack/ether":     protocolRoom(),
 	"ionet/stack/gif":       protocolRoom("ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/inet":      protocolRoom("ionet/stack/ipflow", "ionet/stack/membership", "ionet/stack/mroute", "ionet/stack/pfil", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
