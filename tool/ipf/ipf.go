@@ -227,8 +227,14 @@ func reason(err error, kind uint8) string {
 	return protocol.Strerror(e)
 }
 
-// stats are what -Z prints; nil: there is none.
-func (t *tool) stats() (*protocol.FilterRow, error) {
+// counted is what -Z prints.
+type counted struct {
+	protocol.FilterRow
+	flags uint64
+}
+
+// stats are the counters before the change; nil: nobody asks.
+func (t *tool) stats() (*counted, error) {
 	if !slices.ContainsFunc(t.steps, func(s protocol.RuleStep) bool { return s.Kind == protocol.StepZero && s.Text == "" }) {
 		return nil, nil
 	}
@@ -236,7 +242,7 @@ func (t *tool) stats() (*protocol.FilterRow, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
-	return &row, nil
+	return &counted{row, t.number("fr_flags")}, nil
 }
 
 // counters are those of the rules that -z is about.
@@ -256,7 +262,7 @@ func (t *tool) counters() (map[string]protocol.FilterRuleRow, error) {
 }
 
 // tell prints what was done.
-func (t *tool) tell(took []int, stats *protocol.FilterRow, before map[string]protocol.FilterRuleRow) error {
+func (t *tool) tell(took []int, stats *counted, before map[string]protocol.FilterRuleRow) error {
 	say := func(format string, a ...any) {
 		if t.verbose {
 			fmt.Fprintf(t.out, format+"\n", a...)
@@ -282,7 +288,7 @@ func (t *tool) tell(took []int, stats *protocol.FilterRow, before map[string]pro
 				if t.json {
 					t.row(stats)
 				} else {
-					ipfstat.Write(t.out, *stats, t.number("fr_flags"))
+					ipfstat.Write(t.out, stats.FilterRow, stats.flags)
 				}
 				continue
 			}
