@@ -22,7 +22,11 @@ func (s *Stack) LoadFilter() (*ipfilter.Filter, error) {
 		return nil, syscall.EEXIST
 	}
 	var f *ipfilter.Filter
-	nat := ipnat.New(s.Env, ipnat.Config{Pool: func(name string, ip netip.Addr) bool { return f.InPool(name, ip) }, InUse: s.inUse})
+	nc := ipnat.Config{Pool: func(name string, ip netip.Addr) bool { return f.InPool(name, ip) }, InUse: s.inUse, Net4: s.Inet}
+	if s.Inet6 != nil {
+		nc.Net6 = s.Inet6
+	}
+	nat := ipnat.New(s.Env, nc)
 	c := ipfilter.Config{Translator: nat}
 	c.Nets[0] = s.Inet
 	if s.Inet6 != nil {

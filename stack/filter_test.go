@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"ionet/ipl"
 	"ionet/stack"
@@ -381,4 +382,118 @@ func TestFTPAndFilter(t *testing.T) {
 	if got := says(false, 20, 65000, 1, 0, packet.TCPSyn, ""); got != "" {
 		t.Errorf("the control connection has no state, and its data connection passes: %s", got)
 	}
+}
+
+// A host of IPv6 and one of IPv4, with a filter that sees IPv6 alone; what is wrong on the way is said in
+// the language of who sent it.
+func TestNAT64(t *testing.T) {
+	r := rig.New(t, rig.Dual)
+	r.Sysctl("net.inet6.ip6.forwarding", "1")
+	en1 := r.AddIf("en1", rig.Me1, "10.0.1.1/24")
+	r.Addr(r.If, "2001:db8::1/64")
+	r.Addr(en1, "2001:db8:1::1/64")
+	r.Pass(5 * time.Second)
+	host, far := netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("10.0.1.2")
+	for _, n := range []struct {
+		ifp *netif.Interface
+		ip  netip.Addr
+		mac netif.MAC
+	}{{r.If, host, rig.Peer}, {en1, far, rig.Peer1}, {en1, netip.MustParseAddr("2001:db8:1::2"), rig.Peer1}} {
+		if err := r.AddNeighbour(n.ifp, n.ip, n.mac, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, err := range r.Routes.Update([]route.Op{{Kind: route.Add, Spec: route.Spec{Dst: netip.MustParsePrefix("2001:db8:64::/96"),
+		Gateway: netip.MustParseAddr("2001:db8:1::2"), Flags: route.FlagUp | route.FlagGateway}}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	load(r, "block in family inet all\nblock out family inet all\nblock in family inet6 all\nblock out family inet6 all\npass in quick on en0 proto udp from any to 2001:db8:64::/96 keep state\npass out quick family inet6 proto ipv6-icmp all\npass in quick family inet6 proto ipv6-icmp all")
+	translate(r, "nat64 en1 2001:db8:64::/96 -> 0/32 portmap udp 40000:40000")
+	there := netip.MustParseAddr("2001:db8:64::a00:102")
+	ask := func(hops uint8, n int) []byte {
+		d := make([]byte, packet.UDPLen+n)
+		packet.PutUDP(d, 1025, 53, len(d), 0)
+		f := make([]byte, packet.EtherLen+packet.IPv6Len+len(d))
+		packet.PutEther(f, rig.Me, rig.Peer, packet.EtherIPv6)
+		h := packet.PutIPv6(f[packet.EtherLen:], 0, 0, len(d), packet.ProtoUDP, hops, host, there)
+		binary.BigEndian.PutUint16(d[6:], ^packet.Fold(packet.Sum(packet.HeaderPseudoSum(h, packet.ProtoUDP, len(d)), d)))
+		copy(f[packet.EtherLen+packet.IPv6Len:], d)
+		return f
+	}
+	answer := func(ttl uint8, n int, frag uint16) []byte {
+		return rig.IP{Src: "10.0.1.2", Dst: "10.0.1.1", Proto: packet.ProtoUDP, TTL: ttl, Frag: frag,
+			Data: rig.Datagram("10.0.1.2", "10.0.1.1", 53, 40000, strings.Repeat("x", n))}.FrameTo(rig.Me1, rig.Peer1)
+	}
+	// said is what was sent: the frames of IP, in words.
+	said := func() (all []string) {
+		for _, f := range r.Sent() {
+			b := f[packet.EtherLen:]
+			switch typ := binary.BigEndian.Uint16(f[12:]); {
+			case typ == packet.EtherIPv4:
+				h := packet.IPv4(b)
+				d := h.Payload()
+				s := fmt.Sprintf("%s > %s ttl %d", h.Src(), h.Dst(), h.TTL())
+				if h.Proto() == packet.ProtoUDP {
+					s += fmt.Sprintf(" udp %d > %d, %d", binary.BigEndian.Uint16(d), binary.BigEndian.Uint16(d[2:]), len(d)-8)
+					if packet.Fold(packet.Sum(packet.HeaderPseudoSum(h, packet.ProtoUDP, len(d)), d)) != 0xffff || !h.ChecksumOK() {
+						s += " bad checksum"
+					}
+				} else {
+					s += fmt.Sprintf(" icmp %d %d", d[0], d[1])
+				}
+				all = append(all, s)
+			case typ == packet.EtherIPv6 && (b[6] == packet.ProtoUDP || b[6] == packet.ProtoICMPv6 && b[40] < 128 || b[6] == packet.ProtoFragment):
+				h := packet.IPv6(b)
+				d := h.Payload()
+				s := fmt.Sprintf("%s > %s ttl %d", h.Src(), h.Dst(), h.HopLimit())
+				switch h.Next() {
+				case packet.ProtoUDP:
+					s += fmt.Sprintf(" udp %d > %d, %d", binary.BigEndian.Uint16(d), binary.BigEndian.Uint16(d[2:]), len(d)-8)
+					if packet.Fold(packet.Sum(packet.HeaderPseudoSum(h, packet.ProtoUDP, len(d)), d)) != 0xffff {
+						s += " bad checksum"
+					}
+				case packet.ProtoFragment:
+					s += fmt.Sprintf(" fragment at %d, %d", packet.Fragment(d).Off(), len(d)-8)
+				default:
+					s += fmt.Sprintf(" icmp6 %d %d %d", d[0], d[1], binary.BigEndian.Uint32(d[4:]))
+				}
+				all = append(all, s)
+			}
+		}
+		return all
+	}
+	expect := func(what string, want ...string) {
+		t.Helper()
+		if got := said(); strings.Join(got, "; ") != strings.Join(want, "; ") {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	r.Sent()
+	r.SendOn(en1, answer(64, 5, packet.IPv4DF))
+	expect("an answer to nothing")
+	for range 2 {
+		r.SendWire(ask(64, 5))
+		expect("a question", "10.0.1.1 > 10.0.1.2 ttl 63 udp 40000 > 53, 5")
+		r.SendOn(en1, answer(33, 7, packet.IPv4DF))
+		expect("an answer", "2001:db8:64::a00:102 > 2001:db8::2 ttl 32 udp 53 > 1025, 7")
+	}
+	if s := r.Filter().States(0, 0); len(s) != 1 || s[0].Packets != [4]uint64{2, 2, 2, 2} {
+		t.Errorf("%+v", s)
+	}
+	r.SendWire(ask(1, 5))
+	expect("a question whose time is over", "2001:db8::1 > 2001:db8::2 ttl 64 icmp6 3 0 0")
+	r.SendOn(en1, answer(1, 5, packet.IPv4DF))
+	expect("an answer whose time is over", "10.0.1.1 > 10.0.1.2 ttl 64 icmp 11 0")
+	r.SendOn(en1, answer(64, 1300, 0))
+	expect("a large answer that may be cut", "2001:db8:64::a00:102 > 2001:db8::2 ttl 63 fragment at 0, 1232", "2001:db8:64::a00:102 > 2001:db8::2 ttl 63 fragment at 1232, 76")
+	r.SendOn(en1, answer(64, 1460, packet.IPv4DF))
+	expect("one that may not", "10.0.1.1 > 10.0.1.2 ttl 64 icmp 3 4")
+	en1.SetMTU(1400)
+	r.Inet.Invalidate()
+	r.SendWire(ask(64, 1352))
+	expect("a question as large as the link", "10.0.1.1 > 10.0.1.2 ttl 63 udp 40000 > 53, 1352")
+	r.SendWire(ask(64, 1353))
+	expect("a larger one", "2001:db8::1 > 2001:db8::2 ttl 64 icmp6 2 0 1400")
 }

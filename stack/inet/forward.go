@@ -146,6 +146,15 @@ func (in *Inet) Inject(w *netif.Work, p *packet.Buf, ifp *netif.Interface, nexth
 	_ = in.send(w, p, &f, &f.Route) // who sent the original is not told
 }
 
+// MTUTo is the largest packet that may leave by ifp for dst; 0: there is no way.
+func (in *Inet) MTUTo(dst netip.Addr, ifp *netif.Interface) int {
+	f := socket.Flow{Dst: dst, IfIndex: ifp.Index}
+	if in.resolve(&f) != nil {
+		return 0
+	}
+	return f.Route.MTU
+}
+
 // TooBig answers a packet, DF set, that a tunnel takes only up to mtu.
 func (in *Inet) TooBig(w *netif.Work, p *packet.Buf, mtu int) {
 	in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachNeedFrag, uint32(mtu))

@@ -139,6 +139,14 @@ func (in *Inet6) Inject(w *netif.Work, p *packet.Buf, ifp *netif.Interface, next
 	_ = in.send(w, p, &f, &f.Route) // who sent the original is not told
 }
 
+// Receive takes over a complete packet, window at its IP header, that a translator has made of one that
+// ifp has received, and has it come in by ifp, as a turn.
+func (in *Inet6) Receive(w *netif.Work, p *packet.Buf, ifp *netif.Interface) {
+	p.Flags &^= packet.FlagCame | packet.FlagBroadcast | packet.FlagMulticast
+	p.RcvIf = ifp.Index
+	w.Turn(in.loopedTurn, p)
+}
+
 // notForwarded logs a packet that goes no further because of its source (KAME's
 // ip6_forward).
 func (in *Inet6) notForwarded(w *netif.Work, p *packet.Buf, because string) {

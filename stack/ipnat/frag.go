@@ -114,7 +114,7 @@ func (f *frags) flush(chosen func(*fragment) bool) {
 }
 
 // later translates a fragment that is not the first of its datagram.
-func (n *NAT) later(rs *ruleset, i *pfil.Info) pfil.Verdict {
+func (n *NAT) later(w *netif.Work, rs *ruleset, i *pfil.Info) pfil.Verdict {
 	if n.frags.m.Len() > 0 {
 		d := datagramOf(i)
 		if e := n.frags.find(&d, d.hash(n.table.key)); e != nil && !e.s.dead.Load() {
@@ -122,6 +122,10 @@ func (n *NAT) later(rs *ruleset, i *pfil.Info) pfil.Verdict {
 			d := dir(i.Out)
 			s.pkts[d].Add(1)
 			s.bytes[d].Add(uint64(i.Pkt.Len()))
+			if s.rule.six() {
+				n.count.frags.Add(1)
+				return n.cross(w, s, i)
+			}
 			c := change{destination, s.in, false, false}
 			if i.Out {
 				c.side, c.to = source, s.out

@@ -28,7 +28,7 @@ func (n *NAT) AddrRemoved(ifp *netif.Interface, a netip.Addr) {
 		switch r := s.rule; {
 		case s.ifp != ifp || s.v6 == a.Is4():
 			return false
-		case r.Kind == ipl.Map && isOwn(r.To):
+		case (r.Kind == ipl.Map || r.six()) && isOwn(r.To):
 		case r.Kind == ipl.Rdr && r.Dst.Kind == ipl.NetAddr && r.Dst.Addr.IsUnspecified() && ones(r.Dst.Mask) == a.BitLen():
 		case r.Kind == ipl.Rdr && slices.ContainsFunc(r.Targets, netip.Addr.IsUnspecified):
 			had = &s.in
@@ -47,9 +47,7 @@ func (n *NAT) orphan(chosen func(*session) bool) {
 // the remote one does not lead any more; the lock is held.
 func (t *table) moved(p *pair) {
 	h := p.hash(t.key)
-	s, ok := t.byIn.Find(h, func(s *session) bool {
-		return s.in == p.our && s.rem == p.rem && s.proto == p.proto && s.v6 == p.v6
-	})
+	s, ok := t.byIn.Find(h, func(s *session) bool { return s.inside() == *p })
 	if ok {
 		t.endLocked(s, LogFlush)
 		t.n.count.orphaned.Add(1)

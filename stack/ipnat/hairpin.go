@@ -13,7 +13,7 @@ func (n *NAT) turns(p *pair, ifp *netif.Interface) *session {
 		return nil
 	}
 	o := n.table.outer(&p.our, p.proto, p.v6)
-	if o == nil || o.at(ifp) {
+	if o == nil || o.at(ifp) || o.rule.six() {
 		return nil
 	}
 	return o

@@ -113,6 +113,9 @@ func (n *NAT) icmpError(w *netif.Work, i *pfil.Info) pfil.Verdict {
 		}
 		return pfil.Untouched
 	}
+	if s.rule.six() {
+		return n.crossError(w, s, i, &q)
+	}
 	i.Pkt.CompleteCsum()
 	dst := endOf(i.Dst, 0)
 	if !i.Out && (dst.hi != s.out.hi || dst.lo != s.out.lo) || !errorSumOK(i) { // forged, or broken on its way

@@ -17,7 +17,8 @@
 //	4 begin      or the first rule that matches, an outer end
 //	             that is free, a new session                  rules.go, ports.go, mapping.go;
 //	             between two inside hosts                      hairpin.go
-//	5 rewrite    addresses, ports, checksums                  rewrite.go, mss.go
+//	5 cross      nat64: a packet of the other version of IP   nat64.go, siit.go, siiticmp.go
+//	  rewrite    addresses, ports, checksums                  rewrite.go, mss.go
 //
 // Readers take no lock: rules are an immutable list that an edit replaces as a
 // whole, sessions are found in tables of immutable buckets.
@@ -46,6 +47,9 @@ type Config struct {
 	// or, if that is not valid, on whatever terms; the port of an echo is its identifier,
 	// the remote one's 0. It is called with the table of sessions locked. nil: there are no sockets.
 	InUse func(proto uint8, local, remote netip.AddrPort) bool
+	// Net4 and Net6 are for nat64; without the second there is none.
+	Net4 Net4
+	Net6 Net6
 }
 
 // NAT is one stack's translator. It is a [pfil.Translator].
@@ -53,6 +57,9 @@ type NAT struct {
 	env     *netif.Env
 	pool    func(string, netip.Addr) bool
 	inUse   func(uint8, netip.AddrPort, netip.AddrPort) bool
+	net4    Net4
+	net6    Net6
+	id      atomic.Uint32 // of packets of IPv4 that nat64 makes
 	gen     atomic.Uint64
 	rules   atomic.Pointer[ruleset]
 	table   table
@@ -67,10 +74,11 @@ type NAT struct {
 
 // New makes a translator without rules.
 func New(env *netif.Env, c Config) *NAT {
-	n := &NAT{env: env, pool: c.Pool, inUse: c.InUse}
+	n := &NAT{env: env, pool: c.Pool, inUse: c.InUse, net4: c.Net4, net6: c.Net6}
 	n.gen.Store(uint64(env.Rand32())) // another translator's generation was another one
 	n.rules.Store(compile(nil))
 	n.table.init(n)
+	n.id.Store(uint32(n.table.key >> 16))
 	n.frags.init(n)
 	n.expects.init(n)
 	n.log.n = n
@@ -98,16 +106,24 @@ func (n *NAT) translate(w *netif.Work, i *pfil.Info) pfil.Verdict {
 	if len(rs.all) == 0 && n.table.len() == 0 {
 		return pfil.Untouched
 	}
+	if made := i.Made; made != nil { // nothing is translated twice
+		if i.Made = nil; made == i.Pkt {
+			return pfil.Untouched
+		}
+	}
 	if i.Is&(pfil.Multicast|pfil.Broadcast) != 0 || packet.IsLinkScoped(i.Src) || packet.IsLinkScoped(i.Dst) {
 		return pfil.Untouched
 	}
 	if i.Is&pfil.FragBody != 0 {
-		return n.later(rs, i)
+		return n.later(w, rs, i)
 	}
 	if isError(i) {
 		return n.icmpError(w, i)
 	}
 	if i.V6 && i.Proto == packet.ProtoICMPv6 && !i.Echo() && i.Is&pfil.Short == 0 {
+		if r := rs.match(n, i); r != nil && r.six() {
+			return pfil.Refused // RFC 7915 §5.2
+		}
 		return pfil.Untouched // neighbours and listeners talk on the link
 	}
 	p, ok := pairOf(i)
@@ -138,6 +154,10 @@ func (n *NAT) translate(w *netif.Work, i *pfil.Info) pfil.Verdict {
 		if r.stateless() {
 			return n.prefix(w, r, i)
 		}
+		if i.V6 && r.six() && !r.crosses(i) {
+			n.count.bad.Add(1)
+			return pfil.Refused
+		}
 		if s = n.begin(w, r, i, &p, o); s == nil {
 			n.count.bad.Add(1)
 			w.Count(cntBad)
@@ -153,6 +173,9 @@ func (n *NAT) translate(w *netif.Work, i *pfil.Info) pfil.Verdict {
 	s.heard(w.Now, i.Out, i.Pkt.Len(), i.Proto == packet.ProtoTCP, i.Flags)
 	if s.rule.MSSClamp != 0 && i.Proto == packet.ProtoTCP && i.Flags&packet.TCPSyn != 0 {
 		clampMSS(i, s.rule.MSSClamp)
+	}
+	if s.rule.six() {
+		return n.cross(w, s, i)
 	}
 	s.rewrite(i)
 	n.count.mapped[dir(i.Out)].Add(1)

@@ -367,6 +367,9 @@ func FuzzHooks(f *testing.F) {
 	f.Add(unreachable("203.0.113.1", "192.0.2.1", udp("192.0.2.1", 40000, "198.51.100.1", 53)), false)
 	f.Add(unreachable("2001:db8::2", "2001:db8:1::9", udp("2001:db8:1::9", 1, "2001:db8::2", 53)), false)
 	f.Add(tcp("10.0.0.1", 7, "198.51.100.1", 80, packet.TCPSyn, 2, 4, 5, 180), true)
+	f.Add(udp(host6, 5, remote6, 53), true)
+	f.Add(unreachable("203.0.113.1", "192.0.2.1", udp("192.0.2.1", 5, host4, 53)), false)
+	f.Add(unreachable(host6, remote6, udp(remote6, 53, host6, 5)), true)
 	f.Add(seg{src: inner, dst: server, seq: 1, data: "PORT 10,0,0,1,19,137\r\n"}.bytes(), true)
 	f.Fuzz(func(t *testing.T, b []byte, out bool) {
 		if len(b) < 20 {
@@ -384,8 +387,11 @@ func FuzzHooks(f *testing.F) {
 		b = b[:n]
 		r := newRig(t, ftpMap, "map out0 10.0.0.0/8 -> 0/32 portmap tcp/udp 40000:40999 mssclamp 1000", "map out0 0/0 -> 0/32 icmpidmap icmp 1:999",
 			"rdr out0 0/0 -> 10.0.0.1 ip", "nptv6 out0 fd00::/48 -> 2001:db8:1::/48", "map out0 ::/0 -> ::/128")
+		r.net4, r.net6 = &nets{r: r, mtu: 1300}, &nets{r: r}
+		r.load(rule64)
 		r.env.MIB.Put(nodeEIM, 1)
 		r.hook(true, udp("10.0.0.1", 5, "198.51.100.1", 53))
+		r.hook(true, udp(host6, 5, remote6, 53))
 		r.hook(out, b)
 		r.inner = true
 		r.hook(out, b)

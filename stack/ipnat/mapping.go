@@ -64,7 +64,7 @@ func (n *NAT) mapping(i *pfil.Info, p *pair) *session {
 		return nil
 	}
 	o := n.table.outer(&p.our, p.proto, p.v6)
-	if o == nil || !o.at(i.If) || o.rule.Kind != ipl.Map && o.rule.Kind != ipl.MapBlock || !hasPorts(p.proto) {
+	if o == nil || !o.at(i.If) || o.rule.Kind != ipl.Map && o.rule.Kind != ipl.MapBlock && !o.rule.six() || !hasPorts(p.proto) {
 		return nil
 	}
 	return o

@@ -42,7 +42,7 @@ const (
 func (r *rule) addrs(i *pfil.Info) (first end, n uint64, ok bool) {
 	to := r.To
 	if isOwn(to) && !r.ToEnd.IsValid() {
-		a, ok := own(i.If, i.V6)
+		a, ok := own(i.If, to.Addr().Is6())
 		return endOf(a, 0), 1, ok
 	}
 	if r.ToEnd.IsValid() {
@@ -110,7 +110,7 @@ func (n *NAT) atAddr(r *rule, i *pfil.Info, s *session) bool {
 		if (!i.Echo() || !n.table.others(s) && !n.local(s)) && n.table.add(s) {
 			return true
 		}
-		if r.Proxy != nil { // clients choose their ports without knowing of each other
+		if r.Proxy != nil || r.six() && !i.Echo() { // clients choose their ports without knowing of each other
 			lo, hi := r.tcpPorts()
 			return n.inRange(r, s, lo, hi)
 		}

@@ -89,6 +89,9 @@ func (r *rig) buf(b []byte, l4 int) *packet.Buf {
 // hook asks the translator about a packet and answers what became of it.
 func (r *rig) hook(out bool, b []byte) ([]byte, pfil.Verdict) {
 	p, v := r.hookBuf(out, r.buf(b, 20))
+	if v == pfil.Taken {
+		return nil, v
+	}
 	defer p.Free()
 	return append([]byte(nil), p.Bytes()...), v
 }

@@ -39,7 +39,10 @@ type ruleset struct {
 
 // lists are the rules of an interface: what is asked when a packet comes in, by
 // its destination, and when one goes out, by its source.
-type lists struct{ in, out index }
+type lists struct {
+	in, out index
+	six     []*rule // nat64, asked before the others what goes out to its prefix
+}
 
 // index finds the rules that may be about an address. Under each network that
 // rules name are those of it and of all that hold it, in their order.
@@ -84,6 +87,8 @@ func compileFor(all []*rule, name string) *lists {
 		switch r.Kind {
 		case ipl.Rdr:
 			in = append(in, keyed{networkOf(r.Dst), r})
+		case ipl.NAT64:
+			l.six = append(l.six, r)
 		case ipl.Bimap, ipl.NPT6:
 			in = append(in, keyed{r.To.Masked(), r})
 			out = append(out, keyed{networkOf(r.Src), r})
@@ -158,6 +163,13 @@ func (rs *ruleset) match(n *NAT, i *pfil.Info) *rule {
 	l := rs.ifs[i.If.Name]
 	if l == nil {
 		l = rs.other
+	}
+	if i.V6 && i.Out {
+		for _, r := range l.six {
+			if r.src.Contains(i.Dst) {
+				return r
+			}
+		}
 	}
 	x, a := &l.in, i.Dst
 	if i.Out {
@@ -377,6 +389,13 @@ func (n *NAT) check(x ipl.NATRule) (*rule, error) {
 		return nil, fmt.Errorf("%s: rdr without an address", r.text)
 	case x.Kind == ipl.Map && !x.To.IsValid():
 		return nil, fmt.Errorf("%s: %w", r.text, errNoTarget)
+	case x.Kind == ipl.NAT64:
+		if n.net6 == nil {
+			return nil, fmt.Errorf("%s: there is no IPv6", r.text)
+		}
+		if !r.src.IsValid() || r.src.Addr().Is4() || r.src.Bits() != 96 || !x.To.IsValid() || !x.To.Addr().Is4() || x.To.Bits() == 0 {
+			return nil, fmt.Errorf("%s: a prefix of IPv6 of 96 bits, and a network of IPv4, are expected", r.text)
+		}
 	case x.Kind == ipl.MapBlock, x.Kind == ipl.Bimap, x.Kind == ipl.NPT6:
 		if !r.src.IsValid() || !x.To.IsValid() || r.src.Addr().Is4() != x.To.Addr().Is4() {
 			return nil, fmt.Errorf("%s: two networks of one family are expected", r.text)

@@ -45,7 +45,7 @@ func (n *NAT) Save() ([]byte, error) {
 			if s.ftp != nil && s.ftp.edited.Load() { // whoever goes on with it must know by how much
 				continue
 			}
-			f.Sessions = append(f.Sessions, savedSession{s.rule.text, s.ifp.Name, s.proto, s.began, s.in.addrPort(s.v6),
+			f.Sessions = append(f.Sessions, savedSession{s.rule.text, s.ifp.Name, s.proto, s.began, s.in.addrPort(s.v6 || s.rule.six()),
 				s.out.addrPort(s.v6), s.rem.addrPort(s.v6), s.tcp.Load(), max(s.expire.Load()-now, 1)})
 		}
 	}
@@ -90,10 +90,10 @@ func (n *NAT) Restore(b []byte) (added int, err error) {
 	for x := range f.Sessions {
 		v := &f.Sessions[x]
 		r, ifp := rules[v.Rule], n.env.Ifs.ByName(v.If)
-		if r == nil || r.stateless() || ifp == nil || t.active.Load() >= n.env.MIB.Int(nodeMax) {
+		if r == nil || r.stateless() || r.six() != v.across() || ifp == nil || t.active.Load() >= n.env.MIB.Int(nodeMax) {
 			continue
 		}
-		s := &session{n: n, rule: r, proto: v.Proto, v6: v.Inside.Addr().Is6(), began: v.Out, ifp: ifp, born: now, up: v.Proto == packet.ProtoTCP && tcpUp(v.TCP)}
+		s := &session{n: n, rule: r, proto: v.Proto, v6: v.Outer.Addr().Is6(), began: v.Out, ifp: ifp, born: now, up: v.Proto == packet.ProtoTCP && tcpUp(v.TCP)}
 		s.in, s.out, s.rem = endOf(v.Inside.Addr(), v.Inside.Port()), endOf(v.Outer.Addr(), v.Outer.Port()), endOf(v.Remote.Addr(), v.Remote.Port())
 		s.timer.Fn = s.tick
 		s.tcp.Store(v.TCP)
@@ -106,6 +106,9 @@ func (n *NAT) Restore(b []byte) (added int, err error) {
 	return added, nil
 }
 
+// across reports a session of nat64.
+func (v *savedSession) across() bool { return v.Inside.Addr().Is6() && v.Outer.Addr().Is4() }
+
 func (v *savedSession) check() error {
 	for _, a := range []netip.AddrPort{v.Inside, v.Outer, v.Remote} {
 		switch {
@@ -113,8 +116,8 @@ func (v *savedSession) check() error {
 			return fmt.Errorf("an address is missing")
 		case a.Addr().Zone() != "" || a.Addr().Is4In6():
 			return fmt.Errorf("%s: an address without zone, of IPv4 or of IPv6, is expected", a)
-		case a.Addr().Is4() != v.Inside.Addr().Is4():
-			return fmt.Errorf("%s and %s are of two families", v.Inside, a)
+		case a.Addr().Is4() != v.Outer.Addr().Is4() && (a != v.Inside || !v.across()):
+			return fmt.Errorf("%s and %s are of two families", v.Outer, a)
 		}
 	}
 	if v.TTL <= 0 {

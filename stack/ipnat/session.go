@@ -125,8 +125,16 @@ type session struct {
 	up         bool  // in the queue of established connections
 }
 
-func (s *session) inside() pair  { return pair{s.in, s.rem, s.proto, s.v6} }
+// outside is what In sees of it.
 func (s *session) outside() pair { return pair{s.out, s.rem, s.proto, s.v6} }
+
+// pair is what a hook sees of it.
+func (s *session) pair(out bool) pair {
+	if out {
+		return s.inside()
+	}
+	return s.outside()
+}
 
 // table is the sessions, found by what either hook sees.
 type table struct {
@@ -167,14 +175,7 @@ func (t *table) find(p *pair, ifp *netif.Interface, out bool) *session {
 	}
 	for x := range b.Len() {
 		k, s := b.At(x)
-		if k != h || s.proto != p.proto || s.v6 != p.v6 || s.rem != p.rem || s.dead.Load() {
-			continue
-		}
-		our := &s.out
-		if out {
-			our = &s.in
-		}
-		if *our == p.our && s.at(ifp) {
+		if k == h && s.pair(out) == *p && s.at(ifp) && !s.dead.Load() {
 			return s
 		}
 	}
@@ -194,10 +195,8 @@ func (t *table) taken(p *pair, out bool) bool {
 		b = t.byIn.Bucket(h)
 	}
 	for x := range b.Len() {
-		if k, s := b.At(x); k == h && s.proto == p.proto && s.v6 == p.v6 && s.rem == p.rem {
-			if out && s.in == p.our || !out && s.out == p.our {
-				return true
-			}
+		if k, s := b.At(x); k == h && s.pair(out) == *p {
+			return true
 		}
 	}
 	return false
@@ -435,6 +434,9 @@ func (s *session) segment(out bool, flags uint8) {
 // newSession is a session that the packet i begins, without our ends.
 func (n *NAT) newSession(w *netif.Work, r *rule, i *pfil.Info, p *pair) *session {
 	s := &session{n: n, rule: r, rem: p.rem, proto: p.proto, v6: p.v6, began: i.Out, ifp: i.If, born: w.Now}
+	if r.six() && i.V6 {
+		s.rem, s.proto, s.v6 = end{0, p.rem.lo & 0xffffffff, p.rem.port}, fourProto(p.proto), false
+	}
 	s.timer.Fn = s.tick
 	s.last.Store(w.Now)
 	s.expire.Store(w.Now + s.timeout(i.Out))

@@ -97,7 +97,7 @@ func (n *NAT) Hosts(skip, limit int) []HostInfo {
 	for c := range t.queues {
 		for s := t.queues[c].next; s != &t.queues[c]; s = s.next {
 			if s.rule.Kind != ipl.Rdr {
-				uses[[2]netip.Addr{s.in.addrPort(s.v6).Addr(), s.out.addrPort(s.v6).Addr()}]++
+				uses[[2]netip.Addr{s.in.addrPort(s.v6 || s.rule.six()).Addr(), s.out.addrPort(s.v6).Addr()}]++
 			}
 		}
 	}
@@ -117,7 +117,7 @@ func (n *NAT) Hosts(skip, limit int) []HostInfo {
 }
 
 func (s *session) info(now int64) SessionInfo {
-	return SessionInfo{Kind: s.rule.Kind, If: s.ifp.Name, Proto: s.proto, Inside: s.in.addrPort(s.v6), Outer: s.out.addrPort(s.v6),
+	return SessionInfo{Kind: s.rule.Kind, If: s.ifp.Name, Proto: s.proto, Inside: s.in.addrPort(s.v6 || s.rule.six()), Outer: s.out.addrPort(s.v6),
 		Remote: s.rem.addrPort(s.v6), Established: tcpUp(s.tcp.Load()), Age: now - s.born, Idle: now - s.last.Load(), TTL: s.expire.Load() - now,
 		PacketsIn: s.pkts[0].Load(), PacketsOut: s.pkts[1].Load(), BytesIn: s.bytes[0].Load(), BytesOut: s.bytes[1].Load(),
 		Rule: s.rule.text, Tag: s.rule.Tag}

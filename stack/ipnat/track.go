@@ -96,6 +96,9 @@ func (n *NAT) Track(_ *netif.Work, in, out *netif.Interface, first *pfil.Flow, _
 	if t.in == nil && t.out == nil && t.prefix[0].rule == nil && t.prefix[1].rule == nil {
 		return nil, true
 	}
+	if t.in != nil && t.in.rule.six() || t.out != nil && t.out.rule.six() {
+		return nil, false
+	}
 	if t.in != nil && t.in.ftp != nil || t.out != nil && t.out.ftp != nil { // a proxy reads each packet
 		return nil, false
 	}

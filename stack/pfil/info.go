@@ -45,6 +45,9 @@ type Info struct {
 	FragID       uint32
 	FragOff      int    // octets
 	Opts         uint64 // set of options seen, as OptionBit and ClassBit number them (IPv4), or of extension headers, as HeaderBit does
+	// Made is a packet that a translator has made of another and is sending; it lets that one by.
+	// Parse leaves it.
+	Made *packet.Buf
 }
 
 // Scratch is the Info that belongs to a Work, for one packet at a time: a
