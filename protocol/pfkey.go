@@ -3,6 +3,7 @@ package protocol
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"syscall"
 )
 
@@ -31,6 +32,7 @@ type KeyMessage struct {
 	NATT                *KeyNATT
 	Replay              *uint32 // packets: the window of SADB_X_EXT_SA_REPLAY, of any width
 	Unknown             []KeyExtension
+	Text                string // a sentence about Errno; ionet\'s own
 	Promisc             []byte // of X_PROMISC: the message that was overheard
 }
 
@@ -156,7 +158,7 @@ const (
 
 // AppendKeyMessage appends the C layout of m as NetBSD's net/pfkeyv2.h has
 // it, integers little-endian but SPIs and ports. The extensions are in the
-// order of their numbers, those unknown last. What cannot be said in the
+// order of their numbers, a text and those unknown last. What cannot be said in the
 // layout (a key without bits, one end of a tunnel, a message longer than
 // 524,280 octets) is an error of EINVAL, and b stays what it was.
 func AppendKeyMessage(b []byte, m *KeyMessage) ([]byte, error) {
@@ -277,8 +279,13 @@ func (w *keyWriter) message() {
 		w.u32(*m.Replay)
 		w.close()
 	}
+	if m.Text != "" {
+		w.open(SADBXExtText)
+		w.text(m.Text)
+		w.close()
+	}
 	for _, x := range m.Unknown {
-		if int(x.Type) < len(keyExtNames) {
+		if int(x.Type) < len(keyExtNames) || x.Type == SADBXExtText {
 			w.fail("%s among the unknown extensions", KeyExtName(x.Type))
 		}
 		w.opaque(x.Type, x.Data)
@@ -350,15 +357,17 @@ func (w *keyWriter) ident(typ uint16, id *KeyIdent) {
 	w.u16(0)
 	w.u64(id.ID)
 	if id.Text != "" {
-		w.b = append(w.b, id.Text...)
-		w.b = append(w.b, 0)
-	}
-	for i := range len(id.Text) {
-		if id.Text[i] == 0 {
-			w.fail("%s has a zero octet in its text", KeyExtName(typ))
-		}
+		w.text(id.Text)
 	}
 	w.close()
+}
+
+// text appends s with a zero octet behind it.
+func (w *keyWriter) text(s string) {
+	if strings.IndexByte(s, 0) >= 0 {
+		w.fail("%s has a zero octet in its text", KeyExtName(le.Uint16(w.b[w.ext+2:])))
+	}
+	w.b = append(append(w.b, s...), 0)
 }
 
 func (w *keyWriter) opaque(typ uint16, data []byte) {

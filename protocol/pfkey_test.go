@@ -20,8 +20,8 @@ var laidOut = []struct {
 }{
 	{"DUMP", KeyMessage{Type: SADBDump, Seq: 1, PID: 0x1234},
 		"02 0a 00 00 0200 0000 01000000 34120000"},
-	{"an error", KeyMessage{Type: SADBGet, Errno: syscall.ESRCH, SAType: SADBSATypeESP, Seq: 7, PID: 1},
-		"02 05 03 03 0200 0000 07000000 01000000"},
+	{"an error", KeyMessage{Type: SADBGet, Errno: syscall.ESRCH, SAType: SADBSATypeESP, Seq: 7, PID: 1, Text: "none"},
+		"02 05 03 03 0400 0000 07000000 01000000  0200 0080 6e6f6e65 00 00000000000000"},
 	{"ADD", KeyMessage{Type: SADBAdd, SAType: SADBSATypeESP, PID: 2,
 		SA:         &KeySA{SPI: 0x1001, Replay: 4, State: SADBSAStateMature, Auth: SADBAalgSHA1HMAC, Encrypt: SADBEalgDESCBC, Flags: SADBXExtCycSeq},
 		Hard:       &KeyLifetime{Allocations: 9, Bytes: 0x102, AddTime: 60, UseTime: 30},
@@ -271,6 +271,9 @@ func randomKeyMessage(r *rand.Rand) *KeyMessage {
 		for range r.IntN(3) {
 			m.Proposal.Combs = append(m.Proposal.Combs, KeyComb{Auth: uint8(r.Uint32()), EncryptMaxBits: uint16(r.Uint32()), HardUseTime: r.Uint64(), SoftAllocations: r.Uint32()})
 		}
+	}
+	if some() {
+		m.Text = strings.Repeat("x", r.IntN(9))
 	}
 	if some() {
 		m.Unknown = []KeyExtension{{Type: uint16(27 + r.IntN(1000)), Data: raw(4 + 8*r.IntN(5))}}

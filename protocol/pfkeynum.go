@@ -61,6 +61,7 @@ const (
 	SADBXExtNATTOAR         = 24 // the original destination
 	SADBXExtNATTFrag        = 25
 	SADBXExtSAReplay        = 26
+	SADBXExtText            = 0x8000 // ionet's own: what is to be said of an error
 )
 
 // Types of security associations (SADB_SATYPE_*).
@@ -113,6 +114,7 @@ const (
 	SADBAalgSHA       = 250 // keyed
 	SADBAalgNull      = 251
 	SADBAalgTCPMD5    = 252
+	SADBAalgAESCMAC   = 254 // ionet's own; nobody has one
 )
 
 // Encryption algorithms (SADB_EALG_*, SADB_X_EALG_*), those without a name in
@@ -187,6 +189,14 @@ const (
 	IPSecLevelUnique  = 3
 )
 
+// Priorities of policies (libipsec's): the smaller is asked first. A policy
+// that says none has the default one.
+const (
+	IPSecPriorityHigh    = 0x40000000
+	IPSecPriorityDefault = 0x80000000
+	IPSecPriorityLow     = 0xc0000000
+)
+
 // Numbers with a meaning of their own.
 const (
 	IPSecProtoAny       = 255    // any upper-layer protocol (IPSEC_ULPROTO_ANY)
@@ -222,8 +232,11 @@ var keyExtNames = [...]string{"", "SA", "LIFETIME_CURRENT", "LIFETIME_HARD", "LI
 // KeyExtName is the name of an extension without its SADB_EXT_, "extension
 // 99" of one that is not known.
 func KeyExtName(typ uint16) string {
-	if typ != 0 && int(typ) < len(keyExtNames) {
+	switch {
+	case typ != 0 && int(typ) < len(keyExtNames):
 		return keyExtNames[typ]
+	case typ == SADBXExtText:
+		return "X_TEXT"
 	}
 	return "extension " + strconv.Itoa(int(typ))
 }

@@ -59,7 +59,7 @@ type keyReader struct {
 	b    []byte
 	off  int    // of the extension
 	typ  uint16 // of the extension
-	seen uint64 // extensions that were read, by number
+	seen uint64 // extensions that were read, by number; the text as 63
 	err  error
 }
 
@@ -86,11 +86,10 @@ func (r *keyReader) message() error {
 		if r.typ == 0 {
 			r.fail(2, "the type 0 is reserved")
 		}
-		if r.typ < 64 {
-			if r.seen&(1<<r.typ) != 0 {
-				r.fail(2, "it is there twice; once is right (RFC 2367 §2.3)")
-			}
-			r.seen |= 1 << r.typ
+		if bit := r.bit(); r.seen&bit != 0 {
+			r.fail(2, "it is there twice; once is right (RFC 2367 §2.3)")
+		} else {
+			r.seen |= bit
 		}
 		if r.err == nil {
 			r.extension(r.b[r.off+sadbExtLen : r.off+n])
@@ -101,6 +100,17 @@ func (r *keyReader) message() error {
 		r.off += n
 	}
 	return nil
+}
+
+// bit is the extension's in seen, 0 of one that may come again.
+func (r *keyReader) bit() uint64 {
+	switch {
+	case r.typ == SADBXExtText:
+		return 1 << 63
+	case r.typ < 63:
+		return 1 << r.typ
+	}
+	return 0
 }
 
 // fixed checks the length of an extension that has one.
@@ -179,6 +189,8 @@ func (r *keyReader) extension(p []byte) {
 			v := le.Uint32(p)
 			m.Replay = &v
 		}
+	case SADBXExtText:
+		m.Text = r.text(sadbExtLen, p)
 	default:
 		m.Unknown = append(m.Unknown, KeyExtension{Type: r.typ, Data: bytes.Clone(p)})
 	}
@@ -273,15 +285,20 @@ func (r *keyReader) ident(p []byte) *KeyIdent {
 		return nil
 	}
 	id := &KeyIdent{Type: le.Uint16(p), ID: le.Uint64(p[4:])}
-	if text := p[12:]; len(text) > 0 {
-		end := bytes.IndexByte(text, 0)
-		if end < 0 {
-			r.fail(16, "the text has no zero octet at its end")
-			return nil
-		}
-		id.Text = string(text[:end])
+	if len(p) > 12 {
+		id.Text = r.text(16, p[12:])
 	}
 	return id
+}
+
+// text reads a text at an octet of the extension.
+func (r *keyReader) text(at int, p []byte) string {
+	end := bytes.IndexByte(p, 0)
+	if end < 0 {
+		r.fail(at, "the text has no zero octet at its end")
+		return ""
+	}
+	return string(p[:end])
 }
 
 func (r *keyReader) sensitivity(p []byte) {
