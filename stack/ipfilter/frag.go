@@ -42,7 +42,7 @@ type frag struct {
 	rule   *rule
 	state  *state // nil: by a rule alone
 	expire int64
-	header int // octets of the transport header that the first one had
+	header int // octets that the first one had as far as the end of its transport header
 	next   int // strict: where the next one has to begin
 	later  *frag
 }
@@ -86,6 +86,9 @@ func (f *Filter) Fragments() (all []FragInfo) {
 }
 
 func keyOf(i *pfil.Info) fragKey {
+	if i.V6 { // RFC 8200 §4.5: not the protocol, of which a later fragment says the first header's alone
+		return fragKey{i.SrcHi, i.SrcLo, i.DstHi, i.DstLo, i.FragID, 0, true, i.Out}
+	}
 	return fragKey{i.SrcHi, i.SrcLo, i.DstHi, i.DstLo, i.FragID, i.Proto, i.V6, i.Out}
 }
 
@@ -106,14 +109,14 @@ func (t *frags) prune(now int64, room int) {
 
 // add remembers the datagram of a first fragment.
 func (t *frags) add(w *netif.Work, i *pfil.Info, r *rule, s *state) {
-	if i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) != 0 {
+	if i.Is&(pfil.FragBody|pfil.Short|pfil.Bad) != 0 || i.Is&pfil.More == 0 { // of one that is alone no others come (RFC 6946)
 		return
 	}
 	room := int(t.f.env.MIB.Int(nodeFragMax))
 	if room == 0 {
 		return
 	}
-	x := frag{key: keyOf(i), rule: r, state: s, header: headerOf(i), next: len(i.Pkt.Bytes()) - i.L4}
+	x := frag{key: keyOf(i), rule: r, state: s, header: headerOf(i), next: len(i.Pkt.Bytes()) - i.FragAt}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.prune(w.Now, room-1)
@@ -138,12 +141,13 @@ func (t *frags) push(x *frag) {
 	t.added.Add(1)
 }
 
-// headerOf is the octets of the transport header of a first fragment.
+// headerOf is the octets of a first fragment that none may write over: headers as far as that of transport.
 func headerOf(i *pfil.Info) int {
+	before := i.L4 - i.FragAt
 	if h, ok := packet.CheckTCP(i.Transport()); ok && i.Proto == packet.ProtoTCP {
-		return h.HeaderLen()
+		return before + h.HeaderLen()
 	}
-	return packet.UDPLen
+	return before + packet.UDPLen
 }
 
 // known is what is known of a fragment's datagram. One that would write over the
@@ -158,7 +162,7 @@ func (t *frags) known(w *netif.Work, i *pfil.Info) fate {
 	if i.Is&pfil.FragBody == 0 {
 		return unknown // a first one again: as any other first one
 	}
-	n := len(i.Pkt.Bytes()) - i.L4
+	n := len(i.Pkt.Bytes()) - i.FragAt
 	if i.Is&pfil.Bad != 0 || i.FragOff < x.header || x.rule.FragsStrict && i.FragOff != x.next {
 		t.refused.Add(1)
 		t.f.stat(i).BadFrags.Add(1)

@@ -26,12 +26,18 @@ func (f *Filter) tinyMTU(i *pfil.Info) bool {
 	return mtu != 0 && int64(mtu) < f.env.MIB.Int(nodeMinMTU)
 }
 
+// ridesAlong reports an error that goes with what it is about. Redirects are between neighbours
+// (RFC 1122 §3.2.2.2), and source quench is of no use (RFC 6633): rules are asked about these.
+func ridesAlong(typ uint8) bool {
+	return packet.ICMPIsError(typ) && typ != packet.ICMPRedirect && typ != packet.ICMPSourceQuench
+}
+
 // aboutState looks whether a packet is an ICMP error about a packet of a state:
 // then it belongs to it. is false: it is no error, or about nothing that is
 // known. One about a known conversation that cannot be about a packet of it is forged.
 func (f *Filter) aboutState(i *pfil.Info) (v fate, is bool) {
 	switch {
-	case i.Proto == packet.ProtoICMP && !i.V6 && packet.ICMPIsError(i.Type):
+	case i.Proto == packet.ProtoICMP && !i.V6 && ridesAlong(i.Type):
 	case i.Proto == packet.ProtoICMPv6 && i.V6 && packet.ICMP6IsError(i.Type):
 	default:
 		return unknown, false
@@ -82,12 +88,14 @@ func (s *state) sent(seq uint32, back bool) bool {
 	defer s.mu.Unlock()
 	n := sideOf(back)
 	p := &s.tcp.side[n]
-	return !p.seen || atLeast(p.end, seq) && after(seq, p.end-2*max(s.tcp.side[1-n].window, maxSkew))
+	return p.seen && atLeast(p.end, seq) && after(seq, p.end-2*max(s.tcp.side[1-n].window, maxSkew))
 }
 
-// asked reports whether the side can have sent an ICMP message of the quoted type;
-// that of another protocol it can.
+// asked reports whether the side has sent anything and, of ICMP, can have sent a message of the quoted type.
 func (s *state) asked(q *quote, back bool) bool {
+	if back && q.Proto != packet.ProtoTCP && s.class() == opening {
+		return false
+	}
 	if q.Proto != packet.ProtoICMP && q.Proto != packet.ProtoICMPv6 {
 		return true
 	}

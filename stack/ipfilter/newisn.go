@@ -34,13 +34,16 @@ func acknowledges(flags uint8, ack uint32) bool {
 	return flags&packet.TCPAck != 0 && (flags&packet.TCPRst == 0 || ack != 0)
 }
 
-// renumber changes a segment of side n as its hook asks.
+// renumber changes a segment of side n as its hook asks; of a connection without newisn it does nothing.
 func renumber(i *pfil.Info, n int, shift [2]uint32) {
 	b := i.Transport()
 	h := packet.TCP(b)
 	sum := 16
 	if i.Pkt.Csum == packet.CsumPartial { // the header is yet to be summed
 		sum = -1
+	}
+	if shift[0] == 0 {
+		return
 	}
 	if i.Out {
 		add(b, 4, shift[n], sum)

@@ -507,7 +507,7 @@ func (t *states) add(w *netif.Work, i *pfil.Info, r *rule) bool {
 	}
 	t.f.stat(i).NewStates.Add(1)
 	t.f.logState(w.Now, s, LogNew)
-	if shift[0] != 0 && i.Out {
+	if i.Out {
 		renumber(i, 0, shift)
 	}
 	return true
@@ -548,7 +548,7 @@ func (t *states) replaced(w *netif.Work, i *pfil.Info) bool {
 		return true
 	}
 	s.mu.Lock()
-	over := s.tcp.class() == ending || !back && !s.tcp.side[1].seen
+	over := s.tcp.class() == ending || !back && (!s.tcp.side[1].seen || s.tcp.side[1].guess)
 	s.mu.Unlock()
 	if !over {
 		return false

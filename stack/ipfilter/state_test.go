@@ -69,7 +69,10 @@ func TestConnection(t *testing.T) {
 	r.want("data from long ago", r.back(s(ack, 1<<32-1800, 601, 10)), false)
 	r.want("an acknowledgement of what was never sent", r.back(s(ack, 201, 601+100_000, 0)), false)
 	r.want("an acknowledgement", r.back(s(ack, 201, 601, 0)), true)
-	r.want("a second SYN", r.forth(c(syn, 601, 0, 0)), false)
+	r.want("a second SYN", r.forth(c(syn, 601, 0, 0)), true)
+	if got := r.phase(); got != "4/4" {
+		t.Errorf("states %s after a second SYN, want 4/4", got)
+	}
 	r.want("a reset beside the next number", r.back(s(rst, 701, 0, 0)), true)
 	if got := r.phase(); got != "4/4" {
 		t.Errorf("after a reset inside the window that is not the next: %s, want 4/4", got)

@@ -21,7 +21,7 @@ type track struct {
 // peer is what is known of one side.
 type peer struct {
 	end    uint32 // behind the last octet that it has sent; before its answer: what it has acknowledged of an older connection, or 0
-	limit  uint32 // that it may send up to
+	limit  uint32 // that it may send up to; before its answer: the least that it acknowledges
 	window uint32 // the largest that it gave
 	scale  uint8
 	scaled bool // its SYN had the option
@@ -44,7 +44,10 @@ const (
 )
 
 // midWindow is the widest window, for a connection whose beginning nobody has seen (RFC 7323 §2.3).
-const midWindow = 0xffff << 14
+const (
+	maxScale  = 14
+	midWindow = 0xffff << maxScale
+)
 
 // maxSkew is how far an acknowledgement may lie beside what was sent.
 const maxSkew = 66_000
@@ -94,16 +97,28 @@ func (s *state) beginTCP(w *netif.Work, i *pfil.Info) {
 	me.seen, me.end, me.window = true, g.end, max(g.window, 1)
 	me.scale, me.scaled = g.scale, g.scaled
 	me.limit = g.end + 1
+	you.limit = g.seq + 1 // it need not take the data of a SYN (RFC 7413 §4.2.2)
 	s.tcp.phase[0] = tcpSynSent
 	if s.rule.KeepState.NewISN && g.flags&(packet.TCPSyn|packet.TCPAck) == packet.TCPSyn {
 		s.extra().shift[0] = s.shiftOf(w.Now, 0, g.seq)
 	}
-	if g.flags&packet.TCPSyn == 0 { // somewhere in the middle, scales unknown: as wide as can be
-		you.seen, you.guess, you.end, you.window = true, true, g.ack, midWindow
-		me.limit, me.window = g.end+midWindow, midWindow
-		you.limit = g.ack + me.window
-		s.tcp.phase[0] = tcpEstablished // the other side will have to speak before it stands
+	// Not from its beginning on. What of the scales is unknown is as wide as can be; the other side will have
+	// to speak before the connection stands.
+	switch {
+	case g.flags&packet.TCPSyn == 0:
+		me.scale, me.scaled, me.window = maxScale, true, midWindow
+		s.tcp.phase[0] = tcpEstablished
+	case g.flags&packet.TCPAck != 0:
+		s.tcp.phase[0] = tcpSynReceived
+	default:
+		s.ttl.Store(s.tcpTimeout(false))
+		return
 	}
+	*you = peer{seen: true, guess: true, end: g.ack, limit: g.ack + me.window, window: midWindow, scaled: me.scaled}
+	if you.scaled {
+		you.scale = maxScale
+	}
+	me.limit = g.end + midWindow
 	s.ttl.Store(s.tcpTimeout(false))
 }
 
@@ -119,6 +134,11 @@ func (s *state) admitTCP(w *netif.Work, i *pfil.Info, back bool) bool {
 	if !i.Out && acknowledges(g.flags, g.ack) {
 		g.ack -= shift[1-n]
 	}
+	if s.tcp.again(&g, back) {
+		s.mu.Unlock()
+		renumber(i, n, shift)
+		return true
+	}
 	c, ok := s.tcp.take(&g, back, s.rule.KeepState != nil && s.rule.KeepState.Strict)
 	if ok && first && shift[0] != 0 && g.flags&packet.TCPSyn != 0 {
 		s.more.shift[n] = s.shiftOf(w.Now, n, g.seq)
@@ -129,9 +149,7 @@ func (s *state) admitTCP(w *netif.Work, i *pfil.Info, back bool) bool {
 	if !ok {
 		return false
 	}
-	if shift[0] != 0 {
-		renumber(i, n, shift)
-	}
+	renumber(i, n, shift)
 	s.seen(w.Now, ttl)
 	if c != s.class() {
 		s.become(c)
@@ -166,17 +184,41 @@ func sideOf(back bool) int {
 	return 0
 }
 
+// again reports a SYN of who began, after the answer: one that was on its way, or of a host that has lost the
+// connection. It changes nothing here; who answers will say what it has, and the
+// other end that (RFC 9293 §3.5.1, RFC 5961 §4).
+func (t *track) again(g *segment, back bool) bool {
+	return !back && g.flags&(packet.TCPSyn|packet.TCPAck|packet.TCPRst|packet.TCPFin) == packet.TCPSyn &&
+		t.side[0].seen && t.side[1].seen && !t.side[1].guess && t.class() != ending
+}
+
+// answer takes in the SYN of who is asked.
+func (t *track) answer(g *segment) {
+	me, you := &t.side[1], &t.side[0]
+	me.seen, me.end, me.limit = true, g.end, g.end+you.window
+	me.scale, me.scaled = g.scale, g.scaled
+	me.window = max(g.window, 1)
+	if !me.scaled || !you.scaled {
+		me.scale, you.scale = 0, 0
+	}
+	if g.flags&packet.TCPAck != 0 {
+		you.end, you.limit = g.ack, g.ack+max(g.window, 1)
+	}
+	t.phase[1] = tcpSynReceived
+}
+
 // take asks whether a segment fits, and notes it.
 func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 	n := sideOf(back)
 	me, you := &t.side[n], &t.side[1-n]
 	syn, ack := g.flags&packet.TCPSyn != 0, g.flags&packet.TCPAck != 0
 	if !me.seen { // the answer to the first
-		if back && g.flags == packet.TCPAck && g.end == g.seq && g.ack != you.end {
+		fits := atLeast(g.ack, me.limit) && atLeast(you.end, g.ack)
+		if back && g.flags == packet.TCPAck && g.end == g.seq && !fits {
 			me.end = g.ack // RFC 9293 §3.5.1: it has a connection of these ends still; who began will reset that
 			return opening, true
 		}
-		if !back || ack && g.ack != you.end || !ack && !syn {
+		if !back || ack && !fits || !ack && !syn {
 			return 0, false
 		}
 		if g.flags&packet.TCPRst != 0 {
@@ -188,16 +230,11 @@ func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 		if !syn {
 			return 0, false
 		}
-		me.seen, me.end, me.limit = true, g.end, g.end+you.window
-		me.scale, me.scaled = g.scale, g.scaled
-		me.window = max(g.window, 1)
-		if !me.scaled || !you.scaled {
-			me.scale, you.scale = 0, 0
-		}
-		if ack {
-			you.limit = g.ack + max(g.window, 1)
-		}
-		t.phase[n] = tcpSynReceived
+		t.answer(g)
+		return opening, true
+	}
+	if !you.seen && syn && !ack && g.seq+1 == you.limit { // said again, with other data or none
+		me.end = g.end
 		return opening, true
 	}
 	if !you.seen && g.flags == packet.TCPRst && you.end != 0 && g.seq == you.end {
@@ -211,15 +248,18 @@ func (t *track) take(g *segment, back, strict bool) (c class, ok bool) {
 	if !ack || g.flags&packet.TCPRst != 0 && acked == 0 {
 		acked = you.end
 	}
-	skew := int32(you.end - acked)
-	limit := int32(maxSkew)
-	if !atLeast(me.limit, end) || !atLeast(seq, me.end-max(you.window, 1)) || skew < -limit || skew > limit<<min(you.scale, 14) {
+	skew := int32(you.end - acked) // what is on its way to me, at most what I have let come
+	if !atLeast(me.limit, end) || !atLeast(seq, me.end-max(you.window, 1)) || skew < -maxSkew || skew > int32(me.window)+maxSkew {
+		if syn && ack && back && g.ack == you.end && t.phase == [2]uint8{tcpSynSent, tcpSynReceived} {
+			t.answer(g) // another one, which nobody has acknowledged yet: it was a cookie (RFC 4987 §3.6)
+			return opening, true
+		}
 		return 0, false
 	}
 	if strict && seq != me.end && end != me.end && end != seq { // the next one, or the last one at the other hook
 		return 0, false
 	}
-	if syn && (t.phase[n] > tcpSynReceived || t.class() == ending) { // no second beginning inside of a connection
+	if syn && (t.phase[n] > tcpSynReceived && end != me.end || t.class() == ending) { // no second beginning inside of a connection
 		return 0, false
 	}
 	if g.flags&packet.TCPRst != 0 {

@@ -19,6 +19,7 @@ const (
 	Broadcast                      // link-level broadcast, or 255.255.255.255
 	LowTTL                         // that a router would have to answer
 	NATed                          // its addresses were translated (said by the filter)
+	More                           // a fragment that others come behind
 	OutOfWindow                    // a segment that does not fit its connection (said by the filter)
 )
 
@@ -44,6 +45,7 @@ type Info struct {
 	ID           uint16
 	FragID       uint32
 	FragOff      int    // octets
+	FragAt       int    // where what FragOff counts begins, octets from the IP header
 	Opts         uint64 // set of options seen, as OptionBit and ClassBit number them (IPv4), or of extension headers, as HeaderBit does
 	// Made is a packet that a translator has made of another and is sending; it lets that one by.
 	// Parse leaves it.
@@ -65,7 +67,7 @@ func Scratch(w *netif.Work) *Info {
 func (i *Info) Parse(pkt *packet.Buf, ifp *netif.Interface, out bool) {
 	b := pkt.Bytes()
 	i.Pkt, i.If, i.Out = pkt, ifp, out
-	i.Is, i.Sport, i.Dport, i.Flags, i.Type, i.Code, i.ID, i.FragID, i.FragOff, i.Opts = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+	i.Is, i.Sport, i.Dport, i.Flags, i.Type, i.Code, i.ID, i.FragID, i.FragOff, i.FragAt, i.Opts = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 	if i.V6 = b[0]>>4 == 6; i.V6 {
 		i.parse6(packet.IPv6(b))
 	} else {
@@ -93,7 +95,10 @@ func (i *Info) parse4(h packet.IPv4) {
 	}
 	if f := h.FragField(); f&^packet.IPv4DF != 0 {
 		i.Is |= Fragment
-		i.FragID, i.FragOff = uint32(h.ID()), h.FragOff()
+		i.FragID, i.FragOff, i.FragAt = uint32(h.ID()), h.FragOff(), i.L4
+		if h.MF() {
+			i.Is |= More
+		}
 		if i.FragOff > 0 {
 			i.Is |= FragBody
 		}
@@ -228,6 +233,9 @@ func (i *Info) headers(h packet.IPv6) {
 			i.Is |= Fragment
 			i.FragID, i.FragOff = f.ID(), f.Off()
 			i.Proto, i.L4 = f.Next(), i.L4+packet.FragmentLen
+			if i.FragAt = i.L4; f.More() {
+				i.Is |= More
+			}
 			if i.FragOff > 0 {
 				i.Is |= FragBody
 				return
