@@ -86,8 +86,6 @@ func (t *tool) watch(ctx *cli.Context) error {
 	}()
 	fmt.Fprint(out, enter)
 	defer fmt.Fprint(out, leave)
-	tick := time.NewTicker(t.refresh)
-	defer tick.Stop()
 	v, name, whole := view{sort: sortBytes}, title(), true
 	for {
 		rows, err := t.s.States()
@@ -109,7 +107,7 @@ func (t *tool) watch(ctx *cli.Context) error {
 			if done, whole = v.key(k); done {
 				return nil
 			}
-		case <-tick.C:
+		case <-time.After(t.refresh): // behind the page: to read many states takes a while
 		}
 	}
 }
