@@ -120,9 +120,16 @@ var ealgs = []Algorithm{
 	{Number: EalgBlowfishCBC, Name: "blowfish-cbc", MinBits: 40, MaxBits: 448, IVLen: 8, Weak: true},
 	{Number: EalgNull, Name: "null", Aliases: []string{"simple"}, MaxBits: 2048},
 	aes(EalgAESCBC, "rijndael-cbc", 0, 16, 0, false, "aes-cbc"),
+	aes(EalgAESCTR, "aes-ctr", 32, 8, 0, false),
+	aes(EalgAESCCM8, "aes-ccm-8", 24, 8, 8, true),
+	aes(EalgAESCCM12, "aes-ccm-12", 24, 8, 12, true),
+	aes(EalgAESCCM16, "aes-ccm-16", 24, 8, 16, true, "aes-ccm"),
 	aes(EalgAESGCM8, "aes-gcm-8", 32, 8, 8, true),
 	aes(EalgAESGCM12, "aes-gcm-12", 32, 8, 12, true),
 	aes(EalgAESGCM16, "aes-gcm-16", 32, 8, 16, true, "aes-gcm"),
+	aes(EalgAESGMAC, "aes-gmac", 32, 8, 16, true),
+	{Number: EalgChaCha20Poly1305, Name: "chacha20-poly1305", MinBits: 288, MaxBits: 288, Salt: 32, IVLen: 8, ICVLen: 16, AEAD: true},
+	{Number: EalgTwofishCBC, Name: "twofish-cbc", Keys: aesKeys(0), MinBits: 128, MaxBits: 256, IVLen: 16, Weak: true},
 }
 
 var aalgs = []Algorithm{
@@ -131,10 +138,22 @@ var aalgs = []Algorithm{
 	{Number: AalgHMACSHA256, Name: "hmac-sha2-256", Aliases: []string{"hmac-sha256"}, MinBits: 256, MaxBits: 256, ICVLen: 16},
 	{Number: AalgHMACSHA384, Name: "hmac-sha2-384", Aliases: []string{"hmac-sha384"}, MinBits: 384, MaxBits: 384, ICVLen: 24},
 	{Number: AalgHMACSHA512, Name: "hmac-sha2-512", Aliases: []string{"hmac-sha512"}, MinBits: 512, MaxBits: 512, ICVLen: 32},
+	{Number: AalgAESXCBC, Name: "aes-xcbc-mac", MinBits: 128, MaxBits: 128, ICVLen: 12},
+	gmac(AalgAES128GMAC, "aes128-gmac", 160),
+	gmac(AalgAES192GMAC, "aes192-gmac", 224),
+	gmac(AalgAES256GMAC, "aes256-gmac", 288),
+	{Number: AalgKeyedMD5, Name: "keyed-md5", Aliases: []string{"md5"}, MinBits: 128, MaxBits: 128, ICVLen: 12, Weak: true},
+	{Number: AalgKeyedSHA1, Name: "keyed-sha1", Aliases: []string{"sha"}, MinBits: 160, MaxBits: 160, ICVLen: 12, Weak: true},
 	{Number: AalgNull, Name: "null", MaxBits: 2048},
+	{Number: AalgAESCMAC, Name: "aes-cmac", MinBits: 128, MaxBits: 128, ICVLen: 12},
 }
 
-var calgs = []Algorithm{}
+// gmac is for AH, whose check value begins with the IV (RFC 4543 §4).
+func gmac(number uint8, name string, bits int) Algorithm {
+	return Algorithm{Number: number, Name: name, MinBits: bits, MaxBits: bits, Salt: 32, IVLen: gcmIV, ICVLen: gcmIV + gcmTag}
+}
+
+var calgs = []Algorithm{{Number: CalgDeflate, Name: "deflate"}}
 
 // Ealgs are the encryption algorithms, by number.
 func Ealgs() []Algorithm { return slices.Clone(ealgs) }

@@ -1,7 +1,6 @@
 package crypt
 
 import (
-	"encoding"
 	"fmt"
 	"sync/atomic"
 )
@@ -10,13 +9,14 @@ import (
 // its own for that. It may be used by many goroutines at once. It is no
 // interface, so that parts stay on the caller's stack.
 type Auth struct {
-	name string
-	icv  int
-	kind kind
-	// inner and outer are the states of the hash after it has taken the key in
-	// (RFC 2104 §4), in its library's form.
-	inner, outer []byte
-	gone         atomic.Bool
+	name    string
+	iv, icv int
+	gone    atomic.Bool
+
+	// One of them is there.
+	hash  *hashMAC
+	block *blockMAC
+	gcm   *gcmMAC
 }
 
 // NewAuth takes the number of an algorithm (SADB_AALG_*) and its key, which it
@@ -26,113 +26,109 @@ func NewAuth(aalg uint8, key []byte) (*Auth, error) {
 	if !ok {
 		return nil, fmt.Errorf("authentication algorithm %d is not known; known are %s", aalg, names(aalgs))
 	}
+	if aalg == AalgNull {
+		return nil, fmt.Errorf("null authentication makes no check values")
+	}
 	if err := a.CheckKey(key); err != nil {
 		return nil, err
 	}
 	return newAuth(a, key)
 }
 
-func newAuth(a Algorithm, key []byte) (*Auth, error) {
-	h := &Auth{name: a.Name, icv: a.ICVLen}
-	switch a.Number {
+func newAuth(alg Algorithm, key []byte) (a *Auth, err error) {
+	a = &Auth{name: alg.Name, iv: alg.IVLen, icv: alg.ICVLen}
+	switch alg.Number {
 	case AalgHMACMD5:
-		h.kind = kindMD5
+		a.hash, err = newHMAC(kindMD5, key)
 	case AalgHMACSHA1:
-		h.kind = kindSHA1
+		a.hash, err = newHMAC(kindSHA1, key)
 	case AalgHMACSHA256:
-		h.kind = kindSHA256
+		a.hash, err = newHMAC(kindSHA256, key)
 	case AalgHMACSHA384:
-		h.kind = kindSHA384
+		a.hash, err = newHMAC(kindSHA384, key)
 	case AalgHMACSHA512:
-		h.kind = kindSHA512
+		a.hash, err = newHMAC(kindSHA512, key)
+	case AalgKeyedMD5:
+		a.hash, err = newKeyed(kindMD5, key)
+	case AalgKeyedSHA1:
+		a.hash, err = newKeyed(kindSHA1, key)
+	case AalgAESXCBC:
+		a.block, err = newXCBC(key)
+	case AalgAESCMAC:
+		a.block, err = newCMAC(key)
+	default:
+		a.gcm, err = newGCMMAC(key)
 	}
-	return h, h.setHMAC(key)
+	return a, err
 }
 
-// setHMAC takes the key in (RFC 2104 §2).
-func (a *Auth) setHMAC(key []byte) error {
-	d := a.kind.make()
-	pad := make([]byte, d.BlockSize())
-	if len(key) > len(pad) {
-		d.Write(key)
-		key = d.Sum(nil)
-	}
-	copy(pad, key)
-	for i := range pad {
-		pad[i] ^= 0x36
-	}
-	var err error
-	if a.inner, err = after(d, pad); err != nil {
-		return err
-	}
-	for i := range pad {
-		pad[i] ^= 0x36 ^ 0x5c
-	}
-	if a.outer, err = after(d, pad); err != nil {
-		return err
-	}
-	clear(pad)
-	d.Reset()
-	return nil
-}
-
-// after is the state of d when it has taken b in.
-func after(d digest, b []byte) ([]byte, error) {
-	d.Reset()
-	d.Write(b)
-	return d.(encoding.BinaryMarshaler).MarshalBinary()
-}
-
-// ICVLen is how many octets the check value has.
+// ICVLen is how many octets the check value has, with the IV that it begins with
+// if IVLen is not 0.
 func (a *Auth) ICVLen() int { return a.icv }
 
+// IVLen is how many octets of the check value are an IV: 8 of AES-GMAC, whose
+// values SumIV makes, else 0.
+func (a *Auth) IVLen() int { return a.iv }
+
 // Sum puts the check value over the parts, one behind the other, into the first
-// ICVLen octets of dst. It allocates nothing.
+// ICVLen octets of dst. It allocates nothing. The parts may hold dst: what is
+// there before counts. An algorithm with an IV gives zeros.
 func (a *Auth) Sum(dst []byte, parts ...[]byte) {
+	if a.gcm != nil {
+		clear(dst[:a.icv])
+		return
+	}
+	a.SumIV(dst, 0, parts...)
+}
+
+// SumIV is Sum with a number that was never used with this key, as the sequence
+// number is. Algorithms without an IV do not look at it.
+func (a *Auth) SumIV(dst []byte, iv uint64, parts ...[]byte) {
 	s, at := spare.take()
-	copy(dst[:a.icv], a.sum(s, parts))
+	copy(dst[:a.icv], a.sum(s, iv, parts))
 	spare.put(s, at)
 }
 
 // Verify reports whether icv is the check value over the parts; the comparison
 // takes the same time whatever they are.
 func (a *Auth) Verify(icv []byte, parts ...[]byte) bool {
+	if len(icv) != a.icv {
+		return false
+	}
+	var iv uint64
+	if a.iv > 0 {
+		iv = be.Uint64(icv)
+	}
 	s, at := spare.take()
-	ok := equal(icv, a.sum(s, parts)[:a.icv])
+	ok := equal(icv, a.sum(s, iv, parts)[:a.icv])
 	spare.put(s, at)
 	return ok && !a.gone.Load()
 }
 
-// sum is the untruncated value, in s.
-func (a *Auth) sum(s *scratch, parts [][]byte) []byte {
-	if a.gone.Load() {
+// sum is the value before it is shortened, in s.
+func (a *Auth) sum(s *scratch, iv uint64, parts [][]byte) []byte {
+	switch {
+	case a.gone.Load():
 		clear(s.sum[:])
 		return s.sum[:]
+	case a.hash != nil:
+		return a.hash.sum(s, parts)
+	case a.block != nil:
+		return a.block.sum(s, parts)
 	}
-	d := s.digest(a.kind)
-	a.load(d, a.inner)
-	for _, p := range parts {
-		d.Write(noescape(p))
-	}
-	inner := d.Sum(s.sum[:0])
-	a.load(d, a.outer)
-	d.Write(inner)
-	sum := d.Sum(s.sum[:0])
-	d.Reset()
-	return sum
-}
-
-// load sets d to a state of our own making, which is of the right form.
-func (a *Auth) load(d digest, state []byte) {
-	if err := d.UnmarshalBinary(state); err != nil {
-		panic(err)
-	}
+	return a.gcm.sum(s, iv, parts)
 }
 
 // Wipe overwrites the key. No other call may run meanwhile; after it Verify is
 // false.
 func (a *Auth) Wipe() {
 	a.gone.Store(true)
-	clear(a.inner)
-	clear(a.outer)
+	switch {
+	case a.hash != nil:
+		a.hash.wipe()
+	case a.block != nil:
+		a.block.wipe()
+	default:
+		a.gcm.wipe()
+	}
 }

@@ -2,6 +2,9 @@ package crypt
 
 import (
 	"bytes"
+	"crypto/md5"
+	"crypto/sha1"
+	"encoding/binary"
 	"encoding/hex"
 	"strings"
 	"testing"
@@ -61,6 +64,182 @@ func TestHMACVectors(t *testing.T) {
 		if !h.Verify(want, []byte(tc.text)) || h.Verify(want[:1], []byte(tc.text)) {
 			t.Errorf("%s, %q: Verify disagrees", a.Name, tc.text)
 		}
+	}
+}
+
+func TestBlockMACVectors(t *testing.T) {
+	const xcbc, cmac = "000102030405060708090a0b0c0d0e0f", "2b7e151628aed2a6abf7158809cf4f3c"
+	var counted []byte
+	for i := range 34 {
+		counted = append(counted, byte(i))
+	}
+	nist := unhex(t, "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710")
+	for _, tc := range []struct {
+		aalg uint8
+		key  string
+		text []byte
+		sum  string
+	}{
+		// RFC 3566 §4.6.
+		{AalgAESXCBC, xcbc, nil, "75f0251d528ac01c4573dfd584d79f29"},
+		{AalgAESXCBC, xcbc, counted[:3], "5b376580ae2f19afe7219ceef172756f"},
+		{AalgAESXCBC, xcbc, counted[:16], "d2a246fa349b68a79998a4394ff7a263"},
+		{AalgAESXCBC, xcbc, counted[:20], "47f51b4564966215b8985c63055ed308"},
+		{AalgAESXCBC, xcbc, counted[:32], "f54f0ec8d2b9f3d36807734bd5283fd4"},
+		{AalgAESXCBC, xcbc, counted[:34], "becbb3bccdb518a30677d5481fb6b4d8"},
+		{AalgAESXCBC, xcbc, make([]byte, 1000), "f0dafee895db30253761103b5d84528f"},
+		// RFC 4493 §4.
+		{AalgAESCMAC, cmac, nil, "bb1d6929e95937287fa37d129b756746"},
+		{AalgAESCMAC, cmac, nist[:16], "070a16b46b4d4144f79bdd9dd04a287c"},
+		{AalgAESCMAC, cmac, nist[:40], "dfa66747de9ae63030ca32611497c827"},
+		{AalgAESCMAC, cmac, nist, "51f0bebf7e3b9d92fc49741779363cfe"},
+	} {
+		m, err := NewAuth(tc.aalg, unhex(t, tc.key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := unhex(t, tc.sum)[:12]
+		for cut := range len(tc.text) + 1 {
+			got := make([]byte, 12)
+			m.Sum(got, tc.text[:cut/2], tc.text[cut/2:cut], nil, tc.text[cut:])
+			if !bytes.Equal(got, want) {
+				t.Fatalf("%s of %d octets, cut at %d and %d: %x, want %x", m.name, len(tc.text), cut/2, cut, got, want)
+			}
+		}
+	}
+}
+
+// What is hashed is spelled out here, with keys whose fill takes the rest of one
+// block, and one block more (RFC 1828, RFC 1852).
+func TestKeyed(t *testing.T) {
+	text := []byte("what do ya want for nothing?")
+	for _, n := range []int{16, 55, 56, 64, 100} {
+		key := bytes.Repeat([]byte{0x5a}, n)
+		fill := append(bytes.Clone(key), 0x80)
+		for len(fill)%64 != 56 {
+			fill = append(fill, 0)
+		}
+		little := binary.LittleEndian.AppendUint64(bytes.Clone(fill), uint64(n)*8)
+		big := binary.BigEndian.AppendUint64(bytes.Clone(fill), uint64(n)*8)
+		m := md5.Sum(append(append(little, text...), key...))
+		s := sha1.Sum(append(append(big, text...), key...))
+		for _, tc := range []struct {
+			aalg uint8
+			want []byte
+		}{{AalgKeyedMD5, m[:12]}, {AalgKeyedSHA1, s[:12]}} {
+			alg, _ := AalgByNumber(tc.aalg)
+			a, err := newAuth(alg, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 12)
+			if a.Sum(got, text); !bytes.Equal(got, tc.want) {
+				t.Errorf("%s, key of %d octets: %x, want %x", alg.Name, n, got, tc.want)
+			}
+		}
+	}
+}
+
+func TestCMACWycheproof(t *testing.T) {
+	checkMACs(t, "wycheproof/aes_cmac_test.json", func(g macGroup) int {
+		if g.KeySize != 128 || g.TagSize != 128 {
+			return 0
+		}
+		return 12
+	}, func(key []byte) (*Auth, error) { return NewAuth(AalgAESCMAC, key) })
+}
+
+func TestGMACWycheproof(t *testing.T) {
+	var v struct {
+		TestGroups []struct {
+			IVSize, TagSize int
+			Tests           []struct {
+				TcID              int
+				Key, IV, Msg, Tag octets
+				Result            string
+			}
+		}
+	}
+	if !data(t, "wycheproof/aes_gmac_test.json", &v) {
+		return
+	}
+	for _, g := range v.TestGroups {
+		if g.IVSize != 96 || g.TagSize != 128 {
+			continue
+		}
+		for _, tc := range g.Tests {
+			aalg := map[int]uint8{16: AalgAES128GMAC, 24: AalgAES192GMAC, 32: AalgAES256GMAC}[len(tc.Key)]
+			a, err := NewAuth(aalg, append(tc.Key, tc.IV[:4]...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			icv := append(bytes.Clone(tc.IV[4:]), tc.Tag...)
+			if got := a.Verify(icv, tc.Msg); got != (tc.Result == "valid") {
+				t.Errorf("%d: %v, is %s", tc.TcID, got, tc.Result)
+			}
+			if tc.Result != "valid" {
+				continue
+			}
+			got := make([]byte, a.ICVLen())
+			if a.SumIV(got, binary.BigEndian.Uint64(tc.IV[4:]), tc.Msg); !bytes.Equal(got, icv) {
+				t.Errorf("%d: %x, want %x", tc.TcID, got, icv)
+			}
+		}
+	}
+}
+
+// All algorithms: what Sum makes, Verify takes, and nothing that differs in a bit;
+// parts on the stack stay there.
+func TestAuth(t *testing.T) {
+	for _, alg := range aalgs {
+		if alg.Number == AalgNull {
+			continue
+		}
+		a, err := NewAuth(alg.Number, make([]byte, alg.MinBits/8))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, icv := bytes.Repeat([]byte{7}, 1000), make([]byte, alg.ICVLen)
+		n := testing.AllocsPerRun(100, func() {
+			var front, behind [20]byte
+			a.SumIV(icv, 3, front[:], text, behind[:4])
+			if !a.Verify(icv, front[:], text, behind[:4]) {
+				t.Fatalf("%s: does not verify", alg.Name)
+			}
+		})
+		if n != 0 {
+			t.Errorf("%s: %v allocations", alg.Name, n)
+		}
+		var front, behind [20]byte
+		for i := range len(icv) * 8 {
+			icv[i/8] ^= 1 << (i % 8)
+			if a.Verify(icv, front[:], text, behind[:4]) {
+				t.Errorf("%s: bit %d of the value does not count", alg.Name, i)
+			}
+			icv[i/8] ^= 1 << (i % 8)
+		}
+		for i := range text {
+			text[i] ^= 0x10
+			if a.Verify(icv, front[:], text, behind[:4]) {
+				t.Errorf("%s: octet %d does not count", alg.Name, i)
+			}
+			text[i] ^= 0x10
+		}
+	}
+}
+
+// GMAC without a number would use one twice.
+func TestGMACNeedsIV(t *testing.T) {
+	a, err := NewAuth(AalgAES128GMAC, make([]byte, 20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	icv := bytes.Repeat([]byte{1}, a.ICVLen())
+	if a.Sum(icv, []byte("x")); !bytes.Equal(icv, make([]byte, len(icv))) {
+		t.Errorf("Sum made %x", icv)
+	}
+	if a.Verify(icv, []byte("x")) {
+		t.Error("zeros verify")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/crypto/blowfish"
 	"golang.org/x/crypto/cast5"
+	"golang.org/x/crypto/twofish"
 )
 
 // newBlock expands a key.
@@ -22,6 +23,8 @@ func newBlock(a Algorithm, key []byte) (cipher.Block, error) {
 		return cast5.NewCipher(key)
 	case EalgBlowfishCBC:
 		return blowfish.NewCipher(key)
+	case EalgTwofishCBC:
+		return twofish.NewCipher(key)
 	}
 	return stdaes.NewCipher(key)
 }

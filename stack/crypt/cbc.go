@@ -53,8 +53,8 @@ func (c *cbc) setIV(b []byte, n uint64) {
 	copy(b[headerLen:headerLen+c.size], iv[:])
 }
 
-func (c *cbc) encrypt(b []byte, text int) {
-	for n := c.size; text < len(b); text += n {
+func (c *cbc) encrypt(b []byte, text, end int) {
+	for n := c.size; text < end; text += n {
 		block := b[text : text+n]
 		subtle.XORBytes(block, block, b[text-n:text])
 		c.block.Encrypt(block, block)
@@ -62,8 +62,8 @@ func (c *cbc) encrypt(b []byte, text int) {
 }
 
 // decrypt begins at the end: what a block is chained to must still be there.
-func (c *cbc) decrypt(b []byte, text int) {
-	for n, at := c.size, len(b)-c.size; at >= text; at -= n {
+func (c *cbc) decrypt(b []byte, text, end int) {
+	for n, at := c.size, end-c.size; at >= text; at -= n {
 		block := b[at : at+n]
 		c.block.Decrypt(block, block)
 		subtle.XORBytes(block, block, b[at-n:at])

@@ -32,7 +32,7 @@ type ESP interface {
 	// sequence number, which only associations with extended numbers look at.
 	// iv is a number that was never used with this key, as the full sequence
 	// number is: it is the IV of counter modes, and makes that of CBC (ivOf).
-	// A shorter b is the caller's fault and panics.
+	// Another length of b is the caller's fault and panics.
 	Seal(b []byte, hi uint32, iv uint64)
 	// Open checks b, as Seal has left it, and decrypts it in place; what is between
 	// IV and ICV is then the plaintext with its trailer. False says that the check
@@ -68,6 +68,9 @@ func NewESP(ealg uint8, ekey []byte, aalg uint8, akey []byte, esn bool) (ESP, er
 		if auth, err = NewAuth(aalg, akey); err != nil {
 			return nil, fmt.Errorf("esp: %w", err)
 		}
+		if auth.IVLen() != 0 {
+			return nil, fmt.Errorf("esp: %s is for AH; ESP has it as the encryption algorithm aes-gmac (%d)", auth.name, EalgAESGMAC)
+		}
 	}
 	if ealg == EalgNull && auth == nil {
 		return nil, fmt.Errorf("esp: null encryption protects nothing without an authentication algorithm (RFC 4303 §3.2)")
@@ -77,6 +80,13 @@ func NewESP(ealg uint8, ekey []byte, aalg uint8, akey []byte, esn bool) (ESP, er
 
 // aligned reports whether n octets of ciphertext are whole blocks.
 func aligned(n, block int) bool { return n&(block-1) == 0 }
+
+// mustAlign is for the caller of Seal.
+func mustAlign(n, align int) {
+	if n < 0 || !aligned(n, align) {
+		panic("crypt: the plaintext is not a multiple of Align")
+	}
+}
 
 // equal compares check values in constant time.
 func equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }

@@ -92,6 +92,9 @@ func textOf(e ESP, b []byte) []byte { return b[headerLen+e.IVLen() : len(b)-e.IC
 // authenticates reports whether a changed packet is found out.
 func (p pair) authenticates() bool { return p.e.AEAD || p.a.Number != AalgNone }
 
+// fence stands behind packets.
+var fence = bytes.Repeat([]byte{0xee}, 16)
+
 func TestOpensWhatSealMakes(t *testing.T) {
 	for _, p := range pairs() {
 		for _, esn := range []bool{false, true} {
@@ -102,10 +105,14 @@ func TestOpensWhatSealMakes(t *testing.T) {
 					t.Fatal(err)
 				}
 				n := rapid.IntRange(1, 1500/e.Align()).Draw(t, "blocks") * e.Align()
-				text := rapid.SliceOfN(rapid.Byte(), n, n).Draw(t, "text")
+				text := bytes.Repeat(rapid.SliceOfN(rapid.Byte(), 1, 64).Draw(t, "text"), n)[:n]
 				hi, seq := rapid.Uint32().Draw(t, "hi"), rapid.Uint64().Draw(t, "seq")
-				b := blank(e, text)
+				whole := append(blank(e, text), fence...)
+				b := whole[:len(whole)-len(fence)]
 				e.Seal(b, hi, seq)
+				if !bytes.Equal(whole[len(b):], fence) {
+					t.Fatalf("Seal writes behind %d octets", len(b))
+				}
 				if p.e.Number != EalgNull && p.e.Number != EalgAESGMAC && n >= 16 && bytes.Equal(textOf(e, b), text) {
 					t.Fatal("nothing is encrypted")
 				}

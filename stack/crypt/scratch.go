@@ -48,6 +48,7 @@ func (k kind) make() digest {
 type scratch struct {
 	digests [kinds]digest
 	sum     [sha512.Size]byte
+	block   [16]byte
 	long    []byte // of the longest packet yet that did not fit elsewhere
 }
 
@@ -72,25 +73,25 @@ func (s *scratch) room(n int) []byte {
 // goroutine finds what it has left in its processor's cache. Who finds none makes
 // one: there are as many as calls have ever run at once. They belong to
 // no stack, and hold nothing of a packet's or a key's when they are put back.
-type spares struct {
-	places []place
+type spares[T any] struct {
+	places []place[T]
 	shift  int
 }
 
-type place struct {
-	s atomic.Pointer[scratch]
+type place[T any] struct {
+	s atomic.Pointer[T]
 	_ [56]byte // a cache line for each
 }
 
-var spare = newSpares(4 * runtime.GOMAXPROCS(0))
+var spare = newSpares[scratch]()
 
-func newSpares(n int) *spares {
-	b := bits.Len(uint(n - 1))
-	return &spares{places: make([]place, 1<<b), shift: 64 - b}
+func newSpares[T any]() *spares[T] {
+	b := bits.Len(uint(4*runtime.GOMAXPROCS(0) - 1))
+	return &spares[T]{places: make([]place[T], 1<<b), shift: 64 - b}
 }
 
-// take is a scratch state, and the place to put it back to.
-func (p *spares) take() (*scratch, int) {
+// take is a state that nobody uses, and the place to put it back to.
+func (p *spares[T]) take() (*T, int) {
 	// The stack's address in units of the smallest stack, spread by Knuth's multiplier.
 	first := int(uint64(here()>>11) * 0x9e3779b97f4a7c15 >> p.shift)
 	for i := range p.places {
@@ -99,12 +100,12 @@ func (p *spares) take() (*scratch, int) {
 			return s, first
 		}
 	}
-	return new(scratch), first
+	return new(T), first
 }
 
 // put gives s back, to the place that this goroutine looks at first, or the next
 // one that is empty.
-func (p *spares) put(s *scratch, first int) {
+func (p *spares[T]) put(s *T, first int) {
 	for i := range p.places {
 		at := &p.places[first^i]
 		if at.s.Load() == nil && at.s.CompareAndSwap(nil, s) {

@@ -9,9 +9,9 @@ type transform interface {
 	blockSize() int
 	// setIV makes the IV in the packet b of the number n.
 	setIV(b []byte, n uint64)
-	// encrypt and decrypt work on b from the octet text on.
-	encrypt(b []byte, text int)
-	decrypt(b []byte, text int)
+	// encrypt and decrypt work on b[text:end]. What is behind may be overwritten.
+	encrypt(b []byte, text, end int)
+	decrypt(b []byte, text, end int)
 	wipe()
 }
 
@@ -40,8 +40,11 @@ func newSeparate(a Algorithm, key []byte, auth *Auth, esn bool) (ESP, error) {
 }
 
 func newTransform(a Algorithm, key []byte) (transform, error) {
-	if a.Number == EalgNull {
+	switch a.Number {
+	case EalgNull:
 		return null{}, nil
+	case EalgAESCTR:
+		return newCTR(key)
 	}
 	return newCBC(a, key)
 }
@@ -56,11 +59,9 @@ func (s *separate) Seal(b []byte, hi uint32, iv uint64) {
 		return
 	}
 	end := len(b) - s.icv
-	if !aligned(end-s.text, s.c.blockSize()) {
-		panic("crypt: the plaintext is not a multiple of Align")
-	}
+	mustAlign(end-s.text, s.Align())
 	s.c.setIV(b, iv)
-	s.c.encrypt(b[:end], s.text)
+	s.c.encrypt(b, s.text, end)
 	if s.auth == nil {
 		return
 	}
@@ -89,7 +90,7 @@ func (s *separate) Open(b []byte, hi uint32) bool {
 			return false
 		}
 	}
-	s.c.decrypt(b[:end], s.text)
+	s.c.decrypt(b, s.text, end)
 	return true
 }
 
@@ -104,9 +105,9 @@ func (s *separate) Wipe() {
 // null encrypts nothing (RFC 2410).
 type null struct{}
 
-func (null) ivLen() int           { return 0 }
-func (null) blockSize() int       { return 1 }
-func (null) setIV([]byte, uint64) {}
-func (null) encrypt([]byte, int)  {}
-func (null) decrypt([]byte, int)  {}
-func (null) wipe()                {}
+func (null) ivLen() int               { return 0 }
+func (null) blockSize() int           { return 1 }
+func (null) setIV([]byte, uint64)     {}
+func (null) encrypt([]byte, int, int) {}
+func (null) decrypt([]byte, int, int) {}
+func (null) wipe()                    {}
