@@ -201,6 +201,7 @@ func (s *Stack) LinkState(ifp *netif.Interface, up bool) {
 	s.ctl.Lock()
 	defer s.ctl.Unlock()
 	if ifp.SetLinkUp(up) && !ifp.Gone() {
+		s.Routes.Reconsider()
 		s.publish(Event{Kind: IfChanged, If: ifp})
 		s.followers(ifp)
 	}

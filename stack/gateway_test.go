@@ -383,3 +383,77 @@ func TestGatewayDirectedBroadcast(t *testing.T) {
 		g.Sysctl("net.inet.ip.directed-broadcast", "0")
 	}
 }
+
+// equalWays gives the gateway two equal routes to v.farNet, by en1 and en2, and answers en2 and the
+// interface that packets of n flows leave by, as a string of 1 and 2.
+func (g *aGateway) equalWays(v side) (en2 *netif.Interface, ways func(send func(f []byte)) string) {
+	g.Helper()
+	en2 = g.AddIf("en2", netif.MAC{2, 0, 0, 0, 2, 1}, "")
+	own, gw, bits := "10.0.2.1", "10.0.2.2", 24
+	if v.name == "ip6" {
+		own, gw, bits = "2001:db8:2::1", "2001:db8:2::2", 64
+	}
+	if err := g.AddAddr(en2, stack.AddrSpec{Addr: netip.MustParseAddr(own), Bits: bits}); err != nil {
+		g.Fatal(err)
+	}
+	second := netif.MAC{2, 0, 0, 0, 2, 2}
+	if err := g.AddNeighbour(en2, netip.MustParseAddr(gw), second, 0, 0); err != nil {
+		g.Fatal(err)
+	}
+	g.route(route.Add, v.farNet, v.b, route.FlagMPath)
+	g.route(route.Add, v.farNet, gw, route.FlagMPath)
+	g.Pass(time.Minute)
+	g.Sent()
+	return en2, func(send func(f []byte)) string {
+		var by strings.Builder
+		for i := range 40 {
+			src := fmt.Sprint("10.0.0.", 50+i)
+			if v.name == "ip6" {
+				src = fmt.Sprint("2001:db8::", 50+i)
+			}
+			send(ipPacket(src, v.far, 64))
+			sent := g.Sent()
+			switch {
+			case len(sent) == 1 && netif.MAC(sent[0][:6]) == rig.Peer1:
+				by.WriteByte('1')
+			case len(sent) == 1 && netif.MAC(sent[0][:6]) == second:
+				by.WriteByte('2')
+			default:
+				g.Fatalf("flow %d: %d frames", i, len(sent))
+			}
+		}
+		return by.String()
+	}
+}
+
+// Flows leave an interface without carrier and come back to it, on the fast path too, and what a
+// filter sends of a flow goes the flow's way.
+func TestGatewayEqualWays(t *testing.T) {
+	eachSide(t, func(t *testing.T, g *aGateway, v side) {
+		en2, ways := g.equalWays(v)
+		send := func(f []byte) { g.SendWire(f) }
+		both := ways(send)
+		if strings.Count(both, "1") < 5 || strings.Count(both, "2") < 5 {
+			t.Errorf("flows by %s", both)
+		}
+		for range 2 {
+			same(t, "on the fast path", ways(send), both)
+			g.LinkState(en2, false)
+			same(t, "without en2's carrier", ways(send), strings.Repeat("1", 40))
+			g.LinkState(en2, true)
+			same(t, "with it again", ways(send), both)
+		}
+		same(t, "what a filter sends", ways(func(f []byte) {
+			_ = g.Do(func(w *netif.Work) error {
+				p := g.Env.Pool.Get(len(f))
+				copy(p.Append(len(f)-packet.EtherLen), f[packet.EtherLen:])
+				if v.name == "ip" {
+					g.Inet.Inject(w, p, nil, netip.Addr{})
+				} else {
+					g.Inet6.Inject(w, p, nil, netip.Addr{})
+				}
+				return nil
+			})
+		}), both)
+	})
+}

@@ -58,6 +58,7 @@ func (s *Stack) clearVLAN(ifp *netif.Interface) error {
 // follow gives a vlan the state of its parent.
 func (s *Stack) follow(ifp, parent *netif.Interface) {
 	if ifp.SetLinkUp(parent.LinkUp()) {
+		s.Routes.Reconsider()
 		s.publish(Event{Kind: IfChanged, If: ifp})
 	}
 	if parent.Up() {

@@ -171,9 +171,7 @@ func (c *conn) op(m *protocol.RouteMessage) (route.Op, error) {
 	}
 	op.Spec = route.Spec{Dst: dst, Host: host, Flags: m.Flags & userFlags}
 	if m.Type == protocol.RTMDelete { // the gateway names one of equal routes
-		if gw := c.s.inside(m, m.Gateway.IP); gw.BitLen() == dst.Addr().BitLen() {
-			op.Spec.Gateway = gw
-		}
+		op.Spec.Gateway = c.s.gateway(m, dst)
 		return op, nil
 	}
 	s := &op.Spec
@@ -264,7 +262,7 @@ func linkIf(ifs *netif.Table, l protocol.LinkAddr) (*netif.Interface, error) {
 func (c *conn) metrics(m *protocol.RouteMessage, dst netip.Prefix) *route.Metrics {
 	var x route.Metrics
 	if m.Type != protocol.RTMAdd {
-		if r, err := c.s.eng.Engine().Routes.GetExact(dst); err == nil && r.Metrics != nil {
+		if r, err := c.s.eng.Engine().Routes.GetBy(dst, c.s.gateway(m, dst)); err == nil && r.Metrics != nil {
 			x = *r.Metrics
 		}
 	}
@@ -298,15 +296,20 @@ func (c *conn) metrics(m *protocol.RouteMessage, dst netip.Prefix) *route.Metric
 	return &x
 }
 
-// lock serves RTM_LOCK: it sets the locks of the metrics that Inits names.
+// lock serves RTM_LOCK: it sets the locks of the metrics that Inits names. Of equal
+// routes the gateway names one.
 func (c *conn) lock(m *protocol.RouteMessage) error {
 	dst, host, err := c.s.destination(m)
 	if err != nil {
 		return err
 	}
-	r, err := c.s.eng.Engine().Routes.GetExact(dst)
+	gw := c.s.gateway(m, dst)
+	r, err := c.s.eng.Engine().Routes.GetBy(dst, gw)
 	if err != nil {
 		return err
+	}
+	if r.Flags&protocol.RTFMPath == 0 {
+		gw = netip.Addr{} // it need not be named, and stays
 	}
 	var x route.Metrics
 	if r.Metrics != nil {
@@ -314,7 +317,15 @@ func (c *conn) lock(m *protocol.RouteMessage) error {
 	}
 	x.Locks = x.Locks&^m.Inits | uint32(m.Metrics.Locks)&m.Inits
 	return c.s.routes.update(c, []route.Op{{Kind: route.Change, PID: c.opPID(), Seq: int32(m.Seq),
-		Spec: route.Spec{Dst: dst, Host: host, Flags: r.Flags, Metrics: &x}}})[0]
+		Spec: route.Spec{Dst: dst, Host: host, Gateway: gw, Flags: r.Flags, Metrics: &x}}})[0]
+}
+
+// gateway is that of a message, which names one of equal routes to dst; not valid: none.
+func (s *server) gateway(m *protocol.RouteMessage, dst netip.Prefix) netip.Addr {
+	if gw := s.inside(m, m.Gateway.IP); gw.BitLen() == dst.Addr().BitLen() {
+		return gw
+	}
+	return netip.Addr{}
 }
 
 // neighbour serves what concerns a neighbour and not the table: messages with

@@ -129,6 +129,9 @@ func (in *Inet) Inject(w *netif.Work, p *packet.Buf, ifp *netif.Interface, nexth
 	p.MarkL3(0)
 	p.MarkL4(h.HeaderLen())
 	f := socket.Flow{Dst: h.Dst()}
+	if in.Local(h.Src()) == nil {
+		f.From = h.Src() // among equal routes it goes as its flow does
+	}
 	if nexthop.IsValid() {
 		f.Dst = nexthop
 	}

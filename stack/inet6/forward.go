@@ -128,6 +128,9 @@ func (in *Inet6) Inject(w *netif.Work, p *packet.Buf, ifp *netif.Interface, next
 		f.IfIndex = ifp.Index
 	}
 	f.Src, f.Dst = packet.Scoped(f.Src, f.IfIndex), packet.Scoped(f.Dst, f.IfIndex)
+	if in.Local(f.Src) == nil {
+		f.From = f.Src // among equal routes it goes as its flow does
+	}
 	err := in.resolve(&f)
 	if rc := &f.Route; err != nil && ifp != nil && nexthop.IsValid() { // a neighbour there, whatever the routes say
 		rc.If, rc.NextHop, rc.MTU, err = ifp, packet.Scoped(nexthop, ifp.Index), in.linkMTU(ifp), nil

@@ -24,8 +24,8 @@ type group struct {
 // Pick chooses one of equal routes for packets from src to dst; of a single route
 // that is itself. src may be invalid: then the destination alone decides. Each
 // member draws a number for the flow and the highest wins (rendezvous hashing), so
-// that with a member only its own flows move. A member whose interface is down
-// wins only when all are. h and e are what Lookup answered.
+// that with a member only its own flows move. A member whose interface is down, or
+// has no carrier, wins only when none is better. h and e are what Lookup answered.
 func (h *Hop) Pick(e Handle, src, dst netip.Addr) (*Hop, Handle) {
 	if h.group == nil {
 		return h, e
@@ -45,7 +45,7 @@ func (g *group) pick(src, dst netip.Addr) (*Hop, Handle) {
 	var most uint64
 	bestUp := false
 	for i, m := range g.members {
-		n, up := mix(flow^g.ids[i]), m.hop.If.Up()
+		n, up := mix(flow^g.ids[i]), m.hop.If.Up() && m.hop.If.LinkUp()
 		if best == nil || up && !bestUp || up == bestUp && n > most {
 			best, most, bestUp = m, n, up
 		}
@@ -71,7 +71,7 @@ func mix(x uint64) uint64 {
 }
 
 // Reconsider has what was found be looked up again, after an interface went up or
-// down: the choice between equal routes may be another.
+// down, or its carrier did: the choice between equal routes may be another.
 func (t *Table) Reconsider() { t.gen.Add(1) }
 
 // members are the routes of a place in the table.

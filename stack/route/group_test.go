@@ -62,11 +62,22 @@ func TestEqualRoutesMessagesAndChange(t *testing.T) {
 			t.Errorf("message %d: type %d of %v, flags %#x, want %s", i, m.Type, m.Route.Gateway, m.Route.Flags, want)
 		}
 	}
+	if r, err := tab.GetBy(prefix("0.0.0.0/0"), ip("10.0.0.11")); err != nil || r.Metrics == nil || r.Metrics.MTU != 1400 {
+		t.Errorf("the changed one by its gateway: %+v, %v", r, err)
+	}
+	for _, gw := range []netip.Addr{{}, ip("10.0.0.12")} {
+		if r, err := tab.GetBy(prefix("0.0.0.0/0"), gw); err != syscall.ESRCH {
+			t.Errorf("by the gateway %v: %+v, %v", gw, r, err)
+		}
+	}
 	rs := slices.Collect(tab.Dump(AFInet))
 	if len(rs) != 2 || rs[0].Metrics == nil || rs[0].Metrics.MTU != 1400 || rs[1].Metrics != nil || rs[0].Flags&FlagMPath == 0 {
 		t.Errorf("left: %+v", rs)
 	}
 	wantErr(t, one(tab, Delete, via("0.0.0.0/0", "10.0.0.13")), nil)
+	if r, err := tab.GetBy(prefix("0.0.0.0/0"), netip.Addr{}); err != nil || r.Gateway != ip("10.0.0.11") {
+		t.Errorf("the only one by no gateway: %+v, %v", r, err)
+	}
 	if r, err := tab.Get(ip("8.8.8.8")); err != nil || r.Gateway != ip("10.0.0.11") || r.Flags&FlagMPath != 0 {
 		t.Errorf("the only one: %+v, %v", r, err)
 	}
@@ -136,6 +147,19 @@ func TestEqualRoutesOnInterfaces(t *testing.T) {
 	both := choices(t, tab, false, 100)
 	if !slices.Contains(both, ip("10.0.0.1")) || !slices.Contains(both, ip("10.1.0.1")) {
 		t.Errorf("100 flows by %v", both)
+	}
+	en0.SetLinkUp(false)
+	if got := choices(t, tab, false, 100); slices.Contains(got, ip("10.0.0.1")) {
+		t.Error("a flow by an interface without carrier")
+	}
+	en1.SetFlags(0, netif.FlagUp)
+	if got := choices(t, tab, false, 100); !slices.Equal(got, both) {
+		t.Error("when none is well, flows go as when all are")
+	}
+	en1.SetFlags(netif.FlagUp, 0)
+	en0.SetLinkUp(true)
+	if got := choices(t, tab, false, 100); !slices.Equal(got, both) {
+		t.Error("with its carrier back, a member has not its flows")
 	}
 	en0.SetFlags(0, netif.FlagUp)
 	if got := choices(t, tab, false, 100); slices.Contains(got, ip("10.0.0.1")) {

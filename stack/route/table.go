@@ -381,6 +381,25 @@ func (t *Table) GetExact(dst netip.Prefix) (Route, error) {
 	return e.routes(dst.Masked())[0], nil
 }
 
+// GetBy is GetExact for one of equal routes, that whose gateway is gw; a single route
+// is answered whatever gw is. Error: ESRCH.
+func (t *Table) GetBy(dst netip.Prefix, gw netip.Addr) (Route, error) {
+	t.collected()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, ok := t.side[t.active.Load()].Get(dst)
+	i := 0
+	if ok && e.hop.group != nil {
+		if i = e.hop.group.find(&Spec{Gateway: gw}); !gw.IsValid() {
+			i = -1
+		}
+	}
+	if !ok || i < 0 {
+		return Route{}, syscall.ESRCH
+	}
+	return e.routes(dst.Masked())[i], nil
+}
+
 func (t *Table) match(dst netip.Addr) (netip.Prefix, *Entry, bool) {
 	dst = dst.Unmap().WithZone("")
 	if !dst.IsValid() {

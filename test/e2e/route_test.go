@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -189,6 +192,66 @@ func TestDesync(t *testing.T) {
 		for _, m := range msgs {
 			rm, ok := m.(*protocol.RouteMessage)
 			again = again || ok && rm.Prefix() == prefixOf(n)
+		}
+	}
+}
+
+// TestEqualRoutes: a request about one of equal routes names it by its gateway, and
+// concerns no other.
+func TestEqualRoutes(t *testing.T) {
+	d := start(t, "-dwire", "path="+t.TempDir())
+	s := d.open()
+	if err := s.AddAddr("en0", protocol.AliasReq{Addr: inet("10.0.0.1"), Mask: protocol.MaskAddr(protocol.AFInet, 24)}); err != nil {
+		t.Fatal(err)
+	}
+	r := d.route()
+	ask := func(typ int, gw string, inits, locks uint32, x protocol.RouteMetrics) error {
+		m := protocol.RouteMessage{Type: typ, Flags: protocol.RTFUp | protocol.RTFGateway | protocol.RTFStatic | protocol.RTFMPath, Inits: inits, Metrics: x}
+		m.Metrics.Locks = uint64(locks)
+		m.SetPrefix(netip.MustParsePrefix("203.0.113.0/24"))
+		if gw != "" {
+			m.Gateway = inet(gw)
+		}
+		_, err := r.Request(m)
+		return err
+	}
+	const mtu, pipe = protocol.RTVMTU, protocol.RTVSpipe
+	for _, c := range []struct {
+		typ          int
+		gw           string
+		inits, locks uint32
+		x            protocol.RouteMetrics
+		err          error
+		want         string // mtu/sendpipe/locks of the two routes
+	}{
+		{protocol.RTMAdd, "10.0.0.2", mtu, 0, protocol.RouteMetrics{MTU: 1400}, nil, "1400/0/0"},
+		{protocol.RTMAdd, "10.0.0.3", 0, 0, protocol.RouteMetrics{}, nil, "1400/0/0 0/0/0"},
+		{protocol.RTMChange, "10.0.0.3", pipe, 0, protocol.RouteMetrics{Spipe: 9000}, nil, "1400/0/0 0/9000/0"},
+		{protocol.RTMChange, "10.0.0.3", mtu, 0, protocol.RouteMetrics{MTU: 1300}, nil, "1400/0/0 1300/9000/0"},
+		{protocol.RTMLock, "10.0.0.3", mtu, mtu, protocol.RouteMetrics{}, nil, "1400/0/0 1300/9000/1"},
+		{protocol.RTMLock, "10.0.0.2", pipe, pipe, protocol.RouteMetrics{}, nil, "1400/0/16 1300/9000/1"},
+		{protocol.RTMLock, "10.0.0.3", mtu, 0, protocol.RouteMetrics{}, nil, "1400/0/16 1300/9000/0"},
+		{protocol.RTMLock, "", mtu, mtu, protocol.RouteMetrics{}, syscall.ESRCH, "1400/0/16 1300/9000/0"},
+		{protocol.RTMLock, "10.0.0.4", mtu, mtu, protocol.RouteMetrics{}, syscall.ESRCH, "1400/0/16 1300/9000/0"},
+		{protocol.RTMChange, "", mtu, 0, protocol.RouteMetrics{MTU: 1200}, syscall.ESRCH, "1400/0/16 1300/9000/0"},
+		{protocol.RTMDelete, "10.0.0.2", 0, 0, protocol.RouteMetrics{}, nil, "1300/9000/0"},
+		{protocol.RTMLock, "", mtu, mtu, protocol.RouteMetrics{}, nil, "1300/9000/1"},
+	} {
+		err := ask(c.typ, c.gw, c.inits, c.locks, c.x)
+		if !errors.Is(err, c.err) {
+			t.Errorf("request %d of %q: %v, want %v", c.typ, c.gw, err, c.err)
+		}
+		var rows []string
+		for m, err := range s.Dump(protocol.DumpRoutes, protocol.AFInet, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := m.(*protocol.RouteMessage); m.Prefix().String() == "203.0.113.0/24" {
+				rows = append(rows, fmt.Sprintf("%d/%d/%d", m.Metrics.MTU, m.Metrics.Spipe, m.Metrics.Locks))
+			}
+		}
+		if got := strings.Join(rows, " "); got != c.want {
+			t.Errorf("after request %d of %q: %q, want %q", c.typ, c.gw, got, c.want)
 		}
 	}
 }

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"ionet/test/need"
 	"ionet/test/play"
@@ -259,6 +262,15 @@ func TestGatewayEqualRoutes(t *testing.T) {
 		if again, _ := ways(); again != before {
 			t.Errorf("flows by %q, with en2 up again by %q", before, again)
 		}
+		g.Must("route", "change", add, "-net", net, "-prefixlen", length, o.own(v), "-mtu", "1400")
+		g.Must("route", "change", add, "-net", net, "-prefixlen", length, o.own(v), "-sendpipe", "9000")
+		if r := g.Try("route", "change", add, "-net", net, "-prefixlen", length, a.nets[v.name]+"77", "-mtu", "1300"); r.Status == 0 {
+			t.Errorf("a change of a route that is none of them: %s", r.Out)
+		}
+		wantEquals(t, g, net, fmt.Sprint(b.own(v), " 0"), fmt.Sprint(o.own(v), " 1400"))
+		if again, _ := ways(); again != before {
+			t.Errorf("flows by %q, with another MTU by %q", before, again)
+		}
 		g.Must("route", "delete", add, "-net", net, "-prefixlen", length, o.own(v))
 		if _, parts := ways(); parts["63"] != flows {
 			t.Errorf("without one of them: %v", parts)
@@ -267,4 +279,98 @@ func TestGatewayEqualRoutes(t *testing.T) {
 			t.Errorf("one route alone has no equals:\n%s", out)
 		}
 	})
+}
+
+// wantEquals compares what netstat --json has of the equal routes to net: gateway and MTU of each.
+func wantEquals(t *testing.T, g *gateway, net string, want ...string) {
+	t.Helper()
+	var got []string
+	out := g.Must("netstat", "-rn", "--json")
+	for line := range strings.Lines(out) {
+		var r struct {
+			Destination, Gateway, Flags string
+			MTU                         int
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("netstat --json: %v\n%s", err, line)
+		}
+		if strings.HasPrefix(r.Destination, net+"/") && strings.Contains(r.Flags, "P") {
+			got = append(got, fmt.Sprint(r.Gateway, " ", r.MTU))
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("equal routes %q, want %q:\n%s", got, want, out)
+	}
+}
+
+// A member of equal routes whose interface loses its carrier takes no flows while it has none.
+func TestGatewayLosesCarrier(t *testing.T) {
+	need.Command(t, "ping", "iputils-ping")
+	mid, in := need.Namespace(t), need.Namespace(t)
+	u := play.NewRoot(t, mid)
+	prefix := filepath.Join(u.Dir, "s")
+	args := []string{"-dpacket", "if=near0", "-dpacket", "if=near1", "-dpacket", "if=near2", "-ptcpip", "prefix=" + prefix + ",forward"}
+	ends := []*need.NS{in, need.Namespace(t), need.Namespace(t)}
+	for i, ns := range ends {
+		ns.Exec("ip", "link", "add", "far", "type", "veth", "peer", "name", fmt.Sprint("near", i), "netns", mid.Name)
+		mid.Exec("ip", "link", "set", fmt.Sprint("near", i), "up")
+		ns.Exec("ip", "link", "set", "far", "up")
+		ns.Exec("ip", "addr", "add", fmt.Sprintf("10.0.%d.2/24", i), "dev", "far")
+		ns.Exec("ip", "route", "add", "default", "via", fmt.Sprintf("10.0.%d.1", i))
+		if i > 0 {
+			ns.Exec("ip", "addr", "add", "198.51.100.1", "dev", "lo")
+		}
+	}
+	u.Ionet(prefix, args...)
+	u = u.At(prefix)
+	for i := range ends {
+		u.Must("ifconfig", fmt.Sprint("en", i), fmt.Sprintf("10.0.%d.1/24", i))
+	}
+	u.Must("route", "add", "-net", "198.51.100.0/24", "10.0.1.2")
+	u.Must("route", "add", "-mpath", "-net", "198.51.100.0/24", "10.0.2.2")
+	const flows = 16
+	for i := range flows {
+		in.Exec("ip", "addr", "add", fmt.Sprintf("10.0.0.%d/24", 50+i), "dev", "far")
+	}
+	// Who answers is seen by the hop limit that it begins with.
+	ends[2].Exec("sysctl", "-qw", "net.ipv4.ip_default_ttl=100")
+	ways := func() (by string) {
+		for i := range flows {
+			out, _ := in.Try("/usr/bin/ping", "-n", "-c", "1", "-W", "5", "-I", fmt.Sprint("10.0.0.", 50+i), "198.51.100.1")
+			switch {
+			case strings.Contains(out, " ttl=63 "):
+				by += "1"
+			case strings.Contains(out, " ttl=99 "):
+				by += "2"
+			default:
+				t.Fatalf("flow %d:\n%s", i, out)
+			}
+		}
+		return by
+	}
+	carrier := func(want string) {
+		t.Helper()
+		for range 500 {
+			if strings.Contains(u.Must("ifconfig", "en2"), want) {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatalf("en2 does not show %q:\n%s", want, u.Must("ifconfig", "en2"))
+	}
+	before := ways()
+	if !strings.Contains(before, "1") || !strings.Contains(before, "2") {
+		t.Errorf("flows by %s", before)
+	}
+	ends[2].Exec("ip", "link", "set", "far", "down")
+	carrier("no carrier")
+	if by := ways(); strings.Contains(by, "2") {
+		t.Errorf("without the carrier of en2: %s", by)
+	}
+	ends[2].Exec("ip", "link", "set", "far", "up")
+	ends[2].Exec("ip", "route", "replace", "default", "via", "10.0.2.1")
+	carrier("status: active")
+	if by := ways(); by != before {
+		t.Errorf("with it again: %s, want %s", by, before)
+	}
 }
