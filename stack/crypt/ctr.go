@@ -49,7 +49,7 @@ func (c *counter) stream(b []byte, from, to int, nonce *[12]byte) {
 		return
 	}
 	s, at := spare.take()
-	out := c.gcm.Seal(s.room(to-from+slack)[:0], noescape(nonce[:]), b[from:to], nil)
+	out := c.gcm.Seal(s.room(to - from + slack)[:0], noescape(nonce[:]), b[from:to], nil)
 	copy(b[from:to], out)
 	clear(out)
 	spare.put(s, at)
