@@ -22,7 +22,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 export CGO_ENABLED = 0
 GOFLAGS_BUILD = -trimpath -ldflags '-s -w -X ionet/tool/cli.Version=$(VERSION)'
 # Names that are links to ionet where a user wants them first on PATH.
-NAMES       := ifconfig route netstat ping ping6 traceroute traceroute6 rtadvd rtsol rtsold mproxy sysctl arp ndp ip6addrctl ifmcstat gifconfig ipf ipfstat ipnat ipmon ippool ipfs nicinfo nc mount umount waitfor tcpdrop onstack tcpdump sloginfo
+NAMES       := ifconfig route netstat ping ping6 traceroute traceroute6 rtadvd rtsol rtsold mproxy sysctl arp ndp ip6addrctl ifmcstat gifconfig ipf ipfstat ipnat ipmon ippool ipfs setkey nicinfo nc mount umount waitfor tcpdrop onstack tcpdump sloginfo
 RELEASES    := amd64 arm64
 
 .PHONY: all man demo test lint bench fuzz sim streams campaign suites release install clean

@@ -60,7 +60,7 @@ func ipsecChoice(words []ipsecWord) string {
 // behind + or -. The mode is transport, tunnel or beet; the ends may have
 // ports, "10.0.0.1[500]-10.0.0.2[500]", and only transport goes without them; the level is
 // default, use, require, unique or unique:N. A scope is an interface's index.
-// Errors are of EINVAL and begin with the column, counted in octets from 1.
+// Errors are of type *[PolicyError].
 func ParseIPSecPolicy(s string) (*KeyPolicy, error) {
 	l := policyLexer{s: s}
 	p := &KeyPolicy{Priority: IPSecPriorityDefault, Dir: l.direction()}
@@ -89,6 +89,25 @@ func ParseIPSecPolicy(s string) (*KeyPolicy, error) {
 	}
 	return p, nil
 }
+
+// PolicyError says where in a policy's text what is wrong.
+type PolicyError struct {
+	Column int    // octets, from 1
+	Token  string // "" the end of the text
+	Text   string
+}
+
+// Error is `column 4: "foo": what would be right`.
+func (e *PolicyError) Error() string {
+	what := "the end"
+	if e.Token != "" {
+		what = strconv.Quote(e.Token)
+	}
+	return fmt.Sprintf("column %d: %s: %s", e.Column, what, e.Text)
+}
+
+// Unwrap answers EINVAL.
+func (e *PolicyError) Unwrap() error { return syscall.EINVAL }
 
 // ParseIPSecDirection reads the direction that a policy begins with, which is
 // all that its removal needs, and answers what is behind it.
@@ -135,14 +154,9 @@ func (l *policyLexer) next() policyToken {
 }
 
 func (l *policyLexer) fail(t policyToken, format string, args ...any) {
-	if l.err != nil {
-		return
+	if l.err == nil {
+		l.err = &PolicyError{t.at + 1, t.text, fmt.Sprintf(format, args...)}
 	}
-	what := strconv.Quote(t.text)
-	if t.text == "" {
-		what = "the end"
-	}
-	l.err = &Error{Errno: syscall.EINVAL, Text: fmt.Sprintf("column %d: %s: %s", t.at+1, what, fmt.Sprintf(format, args...))}
 }
 
 // want takes a token that has to be there.

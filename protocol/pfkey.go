@@ -13,6 +13,7 @@ type KeyMessage struct {
 	Type   uint8         // SADB_*
 	Errno  syscall.Errno // Linux's number, of a reply
 	SAType uint8         // SADB_SATYPE_*; of X_PROMISC 1 on, 0 off
+	Refs   uint16        // of a dumped entry, in what RFC 2367 reserves, as KAME has it
 	Seq    uint32
 	PID    uint32
 
@@ -230,7 +231,8 @@ func (w *keyWriter) message() {
 		w.fail("error %d does not fit into an octet", uint(m.Errno))
 	}
 	w.u8(PFKeyVersion, m.Type, byte(m.Errno), m.SAType)
-	w.u32(0) // length, reserved
+	w.u16(0) // length
+	w.u16(m.Refs)
 	w.u32(m.Seq)
 	w.u32(m.PID)
 	if m.Type == SADBXPromisc && m.Promisc != nil {

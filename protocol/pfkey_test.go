@@ -18,8 +18,8 @@ var laidOut = []struct {
 	m      KeyMessage
 	octets string
 }{
-	{"DUMP", KeyMessage{Type: SADBDump, Seq: 1, PID: 0x1234},
-		"02 0a 00 00 0200 0000 01000000 34120000"},
+	{"DUMP", KeyMessage{Type: SADBDump, Refs: 2, Seq: 1, PID: 0x1234},
+		"02 0a 00 00 0200 0200 01000000 34120000"},
 	{"an error", KeyMessage{Type: SADBGet, Errno: syscall.ESRCH, SAType: SADBSATypeESP, Seq: 7, PID: 1, Text: "none"},
 		"02 05 03 03 0400 0000 07000000 01000000  0200 0080 6e6f6e65 00 00000000000000"},
 	{"ADD", KeyMessage{Type: SADBAdd, SAType: SADBSATypeESP, PID: 2,

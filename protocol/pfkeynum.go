@@ -102,19 +102,22 @@ const (
 
 // Authentication algorithms (SADB_AALG_*, SADB_X_AALG_*).
 const (
-	SADBAalgNone      = 0
-	SADBAalgMD5HMAC   = 2
-	SADBAalgSHA1HMAC  = 3
-	SADBAalgSHA2256   = 5
-	SADBAalgSHA2384   = 6
-	SADBAalgSHA2512   = 7
-	SADBAalgRIPEMD160 = 8
-	SADBAalgAESXCBC   = 9
-	SADBAalgMD5       = 249 // keyed
-	SADBAalgSHA       = 250 // keyed
-	SADBAalgNull      = 251
-	SADBAalgTCPMD5    = 252
-	SADBAalgAESCMAC   = 254 // ionet's own; nobody has one
+	SADBAalgNone       = 0
+	SADBAalgMD5HMAC    = 2
+	SADBAalgSHA1HMAC   = 3
+	SADBAalgSHA2256    = 5
+	SADBAalgSHA2384    = 6
+	SADBAalgSHA2512    = 7
+	SADBAalgRIPEMD160  = 8
+	SADBAalgAESXCBC    = 9
+	SADBAalgAES128GMAC = 11
+	SADBAalgAES192GMAC = 12
+	SADBAalgAES256GMAC = 13
+	SADBAalgMD5        = 249 // keyed
+	SADBAalgSHA        = 250 // keyed
+	SADBAalgNull       = 251
+	SADBAalgTCPMD5     = 252
+	SADBAalgAESCMAC    = 254 // ionet's own; nobody has one
 )
 
 // Encryption algorithms (SADB_EALG_*, SADB_X_EALG_*), those without a name in

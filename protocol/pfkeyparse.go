@@ -18,6 +18,7 @@ func NextKeyMessage(b []byte) (m *KeyMessage, rest []byte, err error) {
 		return m, nil, keyMalformed("PF_KEY message of %d octets, its head alone has %d", len(b), sadbMsgLen)
 	}
 	m.Type, m.Errno, m.SAType = b[1], syscall.Errno(b[2]), b[3]
+	m.Refs = le.Uint16(b[6:])
 	m.Seq, m.PID = le.Uint32(b[8:]), le.Uint32(b[12:])
 	if b[0] != PFKeyVersion {
 		return m, nil, keyMalformed("PF_KEY message of version %d, this is version %d", b[0], PFKeyVersion)

@@ -29,6 +29,7 @@ import (
 	"ionet/tool/proxy"
 	"ionet/tool/ps"
 	"ionet/tool/route"
+	"ionet/tool/setkey"
 	"ionet/tool/sysctl"
 	"ionet/tool/tcpdrop"
 	"ionet/tool/traceroute"
@@ -57,6 +58,7 @@ var Commands = []*cli.Command{
 	&ipmon.Command,
 	&ippool.Command,
 	&ipfs.Command,
+	&setkey.Command,
 	&sysctl.Command,
 	&nicinfo.Command,
 	&mount.Command,
