@@ -3,6 +3,7 @@ package inet_test
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,6 +193,16 @@ func TestFragmentation(t *testing.T) {
 	}
 	if err := s.SendTo("10.0.0.2:7", strings.Repeat("x", 3000)); err == nil {
 		t.Error("fragmented in spite of IP_DONTFRAG")
+	}
+}
+
+// An option that is not there says so, whatever its value's length.
+func TestNoSuchOption(t *testing.T) {
+	s := New(t).UDP("10.0.0.1:5")
+	for name, want := range map[int]error{99: syscall.ENOPROTOOPT, 4: syscall.EINVAL} { // the latter is IP_TTL
+		if err := s.Set(0, name, make([]byte, 24)); err != want {
+			t.Errorf("option %d of 24 octets: %v, want %v", name, err, want)
+		}
 	}
 }
 

@@ -160,6 +160,9 @@ func (o *Options) Set(w *netif.Work, level, name int, v []byte) error {
 	}
 	n, err := socket.Int32(v)
 	if err != nil {
+		if _, none := o.Get(level, name); none != nil { // of whatever length
+			return none
+		}
 		return err
 	}
 	o.mu.Lock()

@@ -53,6 +53,11 @@ func TestHopLimits(t *testing.T) {
 	if err := s.set(inet6.IPv6HopLimit, i32(3)); err != syscall.ENOPROTOOPT { // RFC 3542 §6.3
 		t.Error(err)
 	}
+	for name, want := range map[int]error{99: syscall.ENOPROTOOPT, inet6.IPv6UnicastHops: syscall.EINVAL} {
+		if err := s.set(name, make([]byte, 24)); err != want {
+			t.Errorf("option %d of 24 octets: %v, want %v", name, err, want)
+		}
+	}
 }
 
 func TestMulticastOptions(t *testing.T) {

@@ -20,7 +20,7 @@ var Command = cli.Command{
 	Name:  "ping",
 	Short: "send ICMP echo requests to a host and show what comes back",
 	Synopsis: []string{
-		"[-adDfLnoPqQrRv] [-c count] [-g gateway] [-h host] [-i interval] [-I addr] [-l preload] [-p pattern] [-s size] [-t tos] [-T ttl] [-w maxwait] [-E policy] host",
+		"[-adDfLnoPqQrRv] [-c count] [-g gateway] [-h host] [-i interval] [-I addr] [-l preload] [-p pattern] [-s size] [-t tos] [-T ttl] [-w maxwait] [-E policy ...] host",
 	},
 	Long: `ping sends an echo request a second until it is interrupted and prints a line for each reply; sequence numbers begin at 0. At the end it prints how many were sent and came back, and how long they took. SIGQUIT prints these numbers in between; the first SIGINT lets what is on its way come in, the second ends at once.
 
@@ -30,7 +30,7 @@ The superuser of the stack pings through a raw socket. Others get an echo socket
 		{Flags: "-c count", Text: "End after so many replies; the requests that -l sends are beside it."},
 		{Flags: "-d", Text: "Set SO_DEBUG on the socket."},
 		{Flags: "-D", Text: "Set Don't Fragment."},
-		{Flags: "-E policy", Text: "An IPsec policy. Refused until IPsec acts: the packets would go in clear."},
+		{Flags: "-E policy", Text: "An IPsec policy for the packets that go out or come in, as setkey(8) has it: \"out ipsec esp/transport//require\". Once for each."},
 		{Flags: "-f", Text: "Flood: the next request follows the reply, or after 10 ms. A dot a request, a backspace a reply."},
 		{Flags: "-g gateway", Text: "Go through gateway by a loose source route."},
 		{Flags: "-h host", Text: "The host, for one whose name looks like an option."},
@@ -62,7 +62,7 @@ The superuser of the stack pings through a raw socket. Others get an echo socket
 		{Name: "ping -c 3 10.25", Text: "Three requests to 10.0.0.25."},
 		{Name: "ping -D -s 1472 gate", Text: "Does a full Ethernet frame pass undivided?"},
 	},
-	SeeAlso: []string{"arp(8)", "netstat(1)", "route(8)"},
+	SeeAlso: []string{"arp(8)", "netstat(1)", "route(8)", "setkey(8)"},
 	Run:     run,
 }
 

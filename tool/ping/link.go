@@ -91,6 +91,9 @@ func (l *socketLink) prepare(o *options, to, gateway, source netip.Addr) error {
 			return sentence("Cannot set %s: %s", x.what, protocol.Strerror(err))
 		}
 	}
+	if err := o.policies.Set(func(v []byte) error { return l.socket.SetOption(protocol.ProtoIP, protocol.IPIPSecPolicy, v) }); err != nil {
+		return sentence("Cannot set -E: %v", err)
+	}
 	if opts := ipOptions(o, gateway, to); opts != nil {
 		if err := l.socket.SetOption(protocol.ProtoIP, protocol.IPOptions, opts); err != nil {
 			return sentence("Cannot set IP options: %s", protocol.Strerror(err))

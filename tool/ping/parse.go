@@ -25,6 +25,7 @@ type options struct {
 	random, audible, dontFrag, debug, flood    bool
 	noLoop, numeric, once, quiet, semi, direct bool
 	record, verbose                            bool
+	policies                                   echo.Policies
 }
 
 // refusal is a wrong value; other errors of parse ask for the usage.
@@ -117,7 +118,9 @@ func parse(args []string) (*options, error) {
 				return nil, refuse("Bad/invalid maxwait time %s: seconds above 0 belong there", f.Value)
 			}
 		case "E":
-			return nil, refuse("-E %s: IPsec does not act yet, so the policy would not be kept and the packets would go in clear", f.Value)
+			if err := o.policies.Add(f.Value); err != nil {
+				return nil, refuse("invalid security policy -E %q: %v", f.Value, err)
+			}
 		}
 	}
 	switch {

@@ -278,7 +278,7 @@ func TestParse(t *testing.T) {
 		{"-t 256 a", "bad tos value: 256: a number from 0 to 255 belongs there"},
 		{"-T 0 a", "ttl out of range: 0: a number from 1 to 255 belongs there"},
 		{"-w -1 a", "Bad/invalid maxwait time -1: seconds above 0 belong there"},
-		{"-E in a", "-E in: IPsec does not act yet, so the policy would not be kept and the packets would go in clear"},
+		{"-E in a", `invalid security policy -E "in": column 3: the end: discard, none, ipsec, entrust or bypass belongs here`},
 		{"-R -g b a", "-R and -g together do not fit the 40 octets of IP options"},
 		{"-z a", "illegal option -- z"},
 		{"-c", "option requires an argument -- c"},

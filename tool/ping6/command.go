@@ -20,7 +20,7 @@ var Command = cli.Command{
 	Name:  "ping6",
 	Short: "send ICMPv6 echo requests to a host and show what comes back",
 	Synopsis: []string{
-		"[-dfHmnNqRtvwW] [-a addrtype] [-b bufsiz] [-c count] [-h hoplimit] [-I interface] [-i wait] [-l preload] [-P policy] [-p pattern] [-S sourceaddr] [-s packetsize] host",
+		"[-dfHmnNqRtvwW] [-a addrtype] [-b bufsiz] [-c count] [-h hoplimit] [-I interface] [-i wait] [-l preload] [-P policy ...] [-p pattern] [-S sourceaddr] [-s packetsize] host",
 	},
 	Long: `ping6 sends an echo request a second until it is interrupted and prints a line for each reply; sequence numbers begin at 0. At the end it prints how many were sent and came back, and how long they took. SIGQUIT prints these numbers in between; the first SIGINT lets what is on its way come in, the second ends at once.
 
@@ -45,7 +45,7 @@ The original took a list of hops before the host. They went into routing header 
 		{Flags: "-m", Text: "Do not cut packets to the minimal MTU of 1280 octets; twice: nor those to groups."},
 		{Flags: "-N", Text: "The host is a name: ask the group that whoever has it listens to (RFC 4620); twice: the group of the drafts, as older hosts have it."},
 		{Flags: "-n", Text: "Print numbers, look no names up."},
-		{Flags: "-P policy", Text: "An IPsec policy. Refused until IPsec acts: the packets would go in clear."},
+		{Flags: "-P policy", Text: "An IPsec policy for the packets that go out or come in, as setkey(8) has it: \"out ipsec esp/transport//require\". Once for each."},
 		{Flags: "-p pattern", Text: "Fill the data with this pattern, up to 32 hexadecimal digits."},
 		{Flags: "-q", Text: "Print the beginning and the summary only."},
 		{Flags: "-R", Text: "Taken, and changes nothing: the stack finds out by itself whether a neighbour is reachable."},
@@ -67,7 +67,7 @@ The original took a list of hops before the host. They went into routing header 
 		{Name: "ping6 -n ff02::1%en0", Text: "Who is on this link?"},
 		{Name: "ping6 -w ff02::1%en0", Text: "What are they called?"},
 	},
-	SeeAlso: []string{"ndp(8)", "netstat(1)", "ping(8)", "route(8)", "traceroute6(8)"},
+	SeeAlso: []string{"ndp(8)", "netstat(1)", "ping(8)", "route(8)", "setkey(8)", "traceroute6(8)"},
 	Run:     run,
 }
 

@@ -98,6 +98,9 @@ func (l *socketLink) prepare(o *options, to netip.Addr, index int) error {
 			return sentence("setsockopt(%s): %s", x.what, protocol.Strerror(err))
 		}
 	}
+	if err := o.policies.Set(func(v []byte) error { return l.socket.SetOption(protocol.ProtoIPv6, protocol.IPv6IPSecPolicy, v) }); err != nil {
+		return sentence("setsockopt(IPV6_IPSEC_POLICY): %v", err)
+	}
 	if l.echo || o.verbose {
 		return nil
 	}

@@ -43,6 +43,7 @@ type options struct {
 	wholeMTU                     int    // -m, how often
 	debug, flood, names          bool
 	numeric, quiet, verbose      bool
+	policies                     echo.Policies
 }
 
 // refusal is a wrong value; other errors of parse ask for the usage.
@@ -116,7 +117,9 @@ func parse(args []string) (*options, error) {
 		case "n":
 			o.numeric = true
 		case "P":
-			return nil, refuse("-P %s: IPsec does not act yet, so the policy would not be kept and the packets would go in clear", f.Value)
+			if err := o.policies.Add(f.Value); err != nil {
+				return nil, refuse("invalid security policy -P %q: %v", f.Value, err)
+			}
 		case "p":
 			if o.pattern, err = echo.Pattern(f.Value); err != nil {
 				return nil, refuse("%v", err)

@@ -196,7 +196,7 @@ func TestParse(t *testing.T) {
 		{"-s 65528 host", "packet size too large: 65528, and the maximum is 65527"},
 		{"-c 0 host", "illegal number of packets -- 0: a number from 1 on belongs there"},
 		{"-p xyz host", `"-p xyz": patterns must be specified with 1-32 hex digits`},
-		{"-P in host", "-P in: IPsec does not act yet, so the policy would not be kept and the packets would go in clear"},
+		{"-P in host", `invalid security policy -P "in": column 3: the end: discard, none, ipsec, entrust or bypass belongs here`},
 		{"-z host", "illegal option -- z"},
 	} {
 		if _, err := parse(strings.Fields(c.line)); err == nil || err.Error() != c.want {

@@ -15,8 +15,8 @@ var Command = cli.Command{
 	Name:  "setkey",
 	Short: "change and show the associations and policies of IPsec",
 	Synopsis: []string{
-		"[-hnrv] -c",
-		"[-hnrv] -f file",
+		"[-hknrv] -c",
+		"[-hknrv] -f file",
 		"[-aPhlv] -D",
 		"[-Phv] -F",
 		"[-h] -x",
