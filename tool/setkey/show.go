@@ -54,17 +54,18 @@ func (p *printer) addr(ip netip.Addr) string {
 
 // hexWords are octets in words of four, eight words a line.
 func hexWords(b []byte) string {
-	var s strings.Builder
+	const digits = "0123456789abcdef"
+	s := make([]byte, 0, len(b)*3)
 	for i, c := range b {
 		if i > 0 && i%32 == 0 {
-			s.WriteByte('\n')
+			s = append(s, '\n')
 		}
 		if i%4 == 0 {
-			s.WriteByte(' ')
+			s = append(s, ' ')
 		}
-		fmt.Fprintf(&s, "%02x", c)
+		s = append(s, digits[c>>4], digits[c&15])
 	}
-	return s.String()
+	return string(s)
 }
 
 // time20 is a time in 20 columns.
