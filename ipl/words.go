@@ -194,3 +194,19 @@ const (
 )
 
 func hasPorts(proto int) bool { return proto == protoTCP || proto == protoUDP || proto == ProtoTCPUDP }
+
+// keywords are the words of the language of rules that stand for themselves.
+var keywords = words("all and any block call code count dup-to family fastroute flags frag frags from group hash head icmp-type in in-via inet inet6 keep level log mask " +
+	"netmask no not now on out out-via pass pool port proto quick reply-to return-icmp return-icmp-as-dest return-rst route-to set-tag skip state to tos ttl with " +
+	"body first or-block limit strict newisn no-icmp-err age tcp/udp tcp-udp")
+
+// Words are the words of the language of ipf(5), by what they name, in order.
+func Words() map[string][]string {
+	all := map[string][]string{"keyword": keys(keywords), "function": keys(mapFuncs), "protocol": protocols.names(), "facility": keys(facilities), "priority": keys(priorities),
+		"code": unreachCodes.names(), "code of IPv6": unreachCodes6.names(), "type": icmpTypes.names(), "type of IPv6": icmpTypes6.names(), "option": keys(optNames),
+		"level": keys(secLevels), "header": keys(hdrNames), "part": keys(ifParts), "comparison": append(keys(portOps), "<>", "><", ":")}
+	for _, w := range withs {
+		all["property"] = append(all["property"], w.name)
+	}
+	return all
+}

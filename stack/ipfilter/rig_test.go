@@ -1,6 +1,7 @@
 package ipfilter
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -20,13 +21,28 @@ type rig struct {
 	en0, en1 *netif.Interface
 	refused  []string
 	injected [][]byte
+	did      []string // what else was sent, in words
 }
 
 func (r *rig) Refuse(_ *netif.Work, pkt *packet.Buf, code uint8, asDest bool) {
 	r.refused = append(r.refused, string(rune('0'+code)))
+	if r.did = append(r.did, fmt.Sprint("unreach ", code)); asDest {
+		r.did = append(r.did, "as its destination")
+	}
 }
 
-func (r *rig) Inject(_ *netif.Work, pkt *packet.Buf, ifp *netif.Interface, _ netip.Addr) {
+func (r *rig) Inject(_ *netif.Work, pkt *packet.Buf, ifp *netif.Interface, to netip.Addr) {
+	way := "by its route"
+	if ifp != nil {
+		way = "by " + ifp.Name
+	}
+	if to.IsValid() {
+		way += " to " + to.String()
+	}
+	if b := pkt.Bytes(); b[9] == packet.ProtoTCP && b[packet.IPv4Len+13]&packet.TCPRst != 0 {
+		way = "reset"
+	}
+	r.did = append(r.did, way)
 	r.injected = append(r.injected, append([]byte(nil), pkt.Bytes()...))
 	pkt.Free()
 }

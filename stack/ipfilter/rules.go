@@ -231,10 +231,14 @@ func (r *rule) aboutFlow(l *look) bool {
 	return true
 }
 
-// via asks for the other interface of a packet that goes through: known on its way out only.
+// via asks for the other interface of a packet that goes through: known on its way out. Of one that comes in
+// the state is asked, which has it bound ([states.add]).
 func (r *rule) via(l *look) bool {
+	if !l.Out {
+		return true
+	}
 	from := l.f.env.Ifs.ByIndex(l.Pkt.RcvIf)
-	return l.Out && from != nil && from.Name == r.Via
+	return from != nil && from.Name == r.Via
 }
 
 // aboutPacket asks the rest.
@@ -293,7 +297,9 @@ func (f *Filter) ofInterface(ep *ipl.Endpoint, ip netip.Addr) bool {
 
 func partOf(part string, a *netif.Addr, ip netip.Addr) bool {
 	switch part {
-	case "network", "netmasked":
+	case "network": // its number alone
+		return a.Prefix().Masked().Addr() == ip
+	case "netmasked":
 		return a.Prefix().Contains(ip)
 	case "peer":
 		return a.Dst == ip

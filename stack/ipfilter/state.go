@@ -494,6 +494,9 @@ func (t *states) add(w *netif.Work, i *pfil.Info, r *rule) bool {
 	}
 	way := wayOf(false, i.Out)
 	s.ifs.bind(way, t.ifs.of(i.If))
+	if r.Via != "" && !i.Out {
+		s.ifs.bind(wayOf(false, true), t.ifs.called(r.Via))
+	}
 	s.last.Store(w.Now)
 	if i.Proto == packet.ProtoTCP {
 		s.beginTCP(w, i)
