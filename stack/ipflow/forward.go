@@ -2,6 +2,7 @@ package ipflow
 
 import (
 	"math"
+	"math/bits"
 
 	"ionet/stack/netif"
 	"ionet/stack/packet"
@@ -28,17 +29,20 @@ func (t *Table) Forward(w *netif.Work, ifp *netif.Interface, burst []*packet.Buf
 }
 
 func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []*packet.Buf, gen uint32) (sent int) {
-	var at [batch]int
-	var plain [batch]bool
+	var at [batch]uint
+	var tags [batch]uint64 // 0: not plain
+	var like [batch]uint   // ways with the tag, as bits
 	for i, p := range burst {
 		p.Flags &^= packet.FlagCame // of the packet that this one was in
 		if t.V6 && peek6(p, ifp) || !t.V6 && peek4(p, ifp) {
-			at[i], plain[i] = fl.place(&p.Came), true
+			at[i], tags[i] = fl.at(&p.Came)
 		}
 	}
 	for i := range burst { // ask memory for all of them, in a loop so small that it waits for none
-		fl.sets[at[i]][0].seq.Load()
-		fl.sets[at[i]][1].seq.Load()
+		if m := fl.places[at[i]].ways(tags[i]); m != 0 {
+			like[i] = m
+			fl.slots[at[i]*ways+uint(bits.TrailingZeros(m))].seq.Load()
+		}
 	}
 	typ := uint16(packet.EtherIPv4)
 	if t.V6 {
@@ -46,17 +50,20 @@ func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []
 	}
 	var run oneWay
 	for i, p := range burst {
-		if !plain[i] {
+		if tags[i] == 0 {
 			continue
 		}
-		set, r := &fl.sets[at[i]], rest(&p.Came)
-		s, n := &set[0], at[i]*ways
-		near, mtu := s.get(&p.Came, r, gen)
+		n, r := uint(0), rest(&p.Came)
+		var s *slot
+		var near *netif.Neighbour
+		var mtu uint32
+		for m := like[i]; m != 0 && near == nil; m &= m - 1 {
+			n = at[i]*ways + uint(bits.TrailingZeros(m))
+			s = &fl.slots[n]
+			near, mtu = s.get(&p.Came, r, gen)
+		}
 		if near == nil {
-			s, n = &set[1], n+1
-			if near, mtu = s.get(&p.Came, r, gen); near == nil {
-				continue
-			}
+			continue
 		}
 		mac, ok := near.MAC()
 		if !ok || !near.If.Up() || p.Headroom() < packet.EtherLen || !p.Fits(int(mtu>>1)) {

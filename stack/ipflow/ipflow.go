@@ -20,6 +20,7 @@
 package ipflow
 
 import (
+	"math"
 	"math/bits"
 	"net/netip"
 	"sync/atomic"
@@ -34,7 +35,7 @@ import (
 const MaxFlows = 1 << 24
 
 // ways is how many flows share a place.
-const ways = 2
+const ways = 4
 
 // Table is the flows of one version of IP. The zero table is off.
 type Table struct {
@@ -43,15 +44,42 @@ type Table struct {
 	flows atomic.Pointer[flows] // nil: off
 }
 
-// flows are immutable but for what is in the places.
+// flows are immutable but for what is in the places. Slots number themselves: place, then
+// way.
 type flows struct {
-	key  uint64 // of the hash
-	sets []set
-	cold []cold // sets[i].way[j] has cold[i*ways+j]
+	key    uint64 // of the hash
+	places []place
+	slots  []slot
+	cold   []cold
 }
 
-// set is a place: two cache lines that lie side by side.
-type set [ways]slot
+// place has a tag for each of its flows, 16 bits of the hash: it says which of the slots is
+// worth to be fetched from far away, and is itself so small that a hundred thousand flows' lie near.
+type place struct{ tags atomic.Uint64 }
+
+// Of the tags in a word, the lowest bits and the highest.
+const (
+	tagOnes = 0x0001000100010001
+	tagTops = 0x8000800080008000
+)
+
+// ways answers the ways whose tag is tag, as bits, way 0 the lowest. A way above one of them may be among
+// them without reason.
+func (c *place) ways(tag uint64) uint {
+	x := c.tags.Load() ^ tag*tagOnes
+	x = (x - tagOnes) &^ x & tagTops // the top bit of each tag that was alike
+	return uint(x >> 15 * (1<<48 | 1<<33 | 1<<18 | 1<<3) >> 48 & 15)
+}
+
+// set writes the tag of a way.
+func (c *place) set(way int, tag uint64) {
+	for shift := way * 16; ; {
+		old := c.tags.Load()
+		if c.tags.CompareAndSwap(old, old&^(0xffff<<shift)|tag<<shift) {
+			return
+		}
+	}
+}
 
 // slot is one flow in 64 octets: what most packets need lies in one line, since with
 // many flows it is far away for nearly each of them. It is read without a lock and is right
@@ -98,7 +126,7 @@ func (t *Table) Resize(n int, key uint64) {
 		return
 	}
 	places := 1 << bits.Len(uint((n-1)/ways))
-	t.flows.Store(&flows{key, make([]set, places), make([]cold, places*ways)})
+	t.flows.Store(&flows{key, make([]place, places), make([]slot, places*ways), make([]cold, places*ways)})
 }
 
 // Forget begins with no flows.
@@ -115,17 +143,20 @@ func (t *Table) Collect() {
 		return
 	}
 	for i := range fl.cold {
-		fl.tell(i/ways, i%ways)
+		fl.tell(i)
 	}
 }
 
-// place is the number of a flow's place.
-func (fl *flows) place(f *packet.Flow) int { return int(f.Hash(fl.key) & uint64(len(fl.sets)-1)) }
+// at is the number of a flow's place, and its tag, which is not 0.
+func (fl *flows) at(f *packet.Flow) (place uint, tag uint64) {
+	h := f.Hash(fl.key)
+	return uint(h) & uint(len(fl.places)-1), h>>48 | 1
+}
 
 // tell has the route of a slot know of its packets.
-func (fl *flows) tell(place, way int) {
-	if s := &fl.sets[place][way]; s.hits.Load() != 0 {
-		fl.cold[place*ways+way].use.Load().Used(uint64(s.hits.Swap(0)))
+func (fl *flows) tell(n int) {
+	if s := &fl.slots[n]; s.hits.Load() != 0 {
+		fl.cold[n].use.Load().Used(uint64(s.hits.Swap(0)))
 	}
 }
 
@@ -149,18 +180,26 @@ func (s *slot) get(f *packet.Flow, r uint64, gen uint32) (near *netif.Neighbour,
 	return near, mtu
 }
 
-// victim is the slot for a newcomer: its own, one of another generation, or
-// the one that was used less since the last newcomer.
-func (s *set) victim(f *packet.Flow, r uint64, gen uint32) int {
-	switch {
-	case s[0].is(f, r):
-		return 0
-	case s[1].is(f, r), s[1].gen.Load() != gen:
-		return 1
-	case s[0].gen.Load() != gen, s[0].hits.Load() < s[1].hits.Load():
-		return 0
+// victim is the way for a newcomer: its own, one of another generation, or
+// the one that was used least since the last newcomer.
+func victim(slots []slot, f *packet.Flow, r uint64, gen uint32) (way int) {
+	least := uint32(math.MaxUint32)
+	for i := range slots {
+		s := &slots[i]
+		if s.is(f, r) {
+			return i
+		}
+		n := s.hits.Load()
+		if s.rest.Load() == 0 || s.gen.Load() != gen {
+			n = 0
+		} else {
+			n = min(n, math.MaxUint32-2) + 1
+		}
+		if n < least {
+			way, least = i, n
+		}
 	}
-	return 1
+	return way
 }
 
 // Note writes down where the packets that follow p go, which came as p.Came says
@@ -186,16 +225,16 @@ func (t *Table) Note(w *netif.Work, p *packet.Buf, way *Way) {
 }
 
 func (fl *flows) note(f *packet.Flow, gen uint32, near *netif.Neighbour, way *Way, track pfil.Tracker) {
-	at, r := fl.place(f), rest(f)
-	set := &fl.sets[at]
-	i := set.victim(f, r, gen)
-	s, c := &set[i], &fl.cold[at*ways+i]
+	place, tag := fl.at(f)
+	at, r := int(place)*ways, rest(f)
+	i := victim(fl.slots[at:at+ways], f, r, gen)
+	s, c := &fl.slots[at+i], &fl.cold[at+i]
 	n := s.seq.Load()
 	if n&1 != 0 || !s.seq.CompareAndSwap(n, n+1) {
 		return
 	}
 	for k := range ways { // and both begin again, or who was used once stayed for ever
-		fl.tell(at, k)
+		fl.tell(at + k)
 	}
 	c.use.Store(way.Use)
 	mtu := uint32(way.MTU) << 1
@@ -214,5 +253,6 @@ func (fl *flows) note(f *packet.Flow, gen uint32, near *netif.Neighbour, way *Wa
 	s.dstLo.Store(f.DstLo)
 	s.near.Store(near)
 	s.mtu.Store(mtu)
+	fl.places[place].set(i, tag)
 	s.seq.Store(n + 2)
 }

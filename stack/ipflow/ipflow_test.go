@@ -3,6 +3,8 @@ package ipflow
 import (
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 )
@@ -15,9 +17,13 @@ func TestFameFades(t *testing.T) {
 	near := &netif.Neighbour{}
 	flow := func(n uint64) *packet.Flow { return &packet.Flow{SrcLo: n, DstLo: 9, Proto: packet.ProtoUDP} }
 	find := func(n uint64) *slot {
-		for k := range fl.sets[0] {
-			if got, _ := fl.sets[0][k].get(flow(n), rest(flow(n)), 1); got != nil {
-				return &fl.sets[0][k]
+		_, tag := fl.at(flow(n))
+		for k := range ways {
+			if got, _ := fl.slots[k].get(flow(n), rest(flow(n)), 1); got != nil {
+				if fl.places[0].ways(tag)>>k&1 == 0 {
+					t.Fatalf("flow %d is there without its tag", n)
+				}
+				return &fl.slots[k]
 			}
 		}
 		return nil
@@ -51,4 +57,25 @@ func TestInterfacesBeyondNames(t *testing.T) {
 		t.Errorf("%d sent, flags %x", n, p.Flags)
 	}
 	p.Free()
+}
+
+// A tag is found in every way that has it, and in hardly any other.
+func TestTags(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var c place
+		tags := make([]uint64, ways)
+		for w := range tags {
+			tags[w] = rapid.SampledFrom([]uint64{0, 1, 3, 0x7fff, 0x8001, 0xfffd, 0xffff}).Draw(t, "tag")
+			c.set(w, 0xffff)
+			c.set(w, tags[w])
+		}
+		tag := rapid.SampledFrom([]uint64{1, 3, 0x7fff, 0x8001, 0xffff}).Draw(t, "wanted")
+		m := c.ways(tag)
+		for w := range tags {
+			above := w > 0 && m>>(w-1)&1 == 1 // the subtraction may borrow from it
+			if is := m>>w&1 == 1; is != (tags[w] == tag) && !(is && above) {
+				t.Errorf("tags %x: ways of %x are %b", tags, tag, m)
+			}
+		}
+	})
 }
