@@ -22,6 +22,7 @@ type pair struct {
 	line  [2][]*packet.Buf // frames on their way to s[i]
 	spare []*packet.Buf
 	seed  uint32
+	spy   func(frame []byte)
 	hear  func([]*packet.Buf) // has what is sent in the place of the wire, if it is set
 	msg   socket.Msg
 }
@@ -35,6 +36,11 @@ func (e *end) Transmit(_ *netif.Interface, burst []*packet.Buf) {
 	if e.p.hear != nil {
 		e.p.hear(burst)
 		return
+	}
+	if e.p.spy != nil {
+		for _, b := range burst {
+			e.p.spy(b.Bytes())
+		}
 	}
 	e.p.line[e.to] = append(e.p.line[e.to], burst...)
 }
@@ -65,13 +71,20 @@ var families = map[string]bool{"v4": false, "v6": true}
 
 func newPair(t testing.TB) *pair { return newPairWith(t, netif.CapCsum) }
 
-func newPairWith(t testing.TB, caps netif.Caps) *pair {
+func newPairWith(t testing.TB, caps netif.Caps) *pair { return newPairOf(t, caps, nil) }
+
+// newPairOf is newPairWith of stacks that opt, unless nil, has changed.
+func newPairOf(t testing.TB, caps netif.Caps, opt func(*stack.Config)) *pair {
 	p := &pair{now: 1, seed: 1}
 	for i := range p.s {
-		s, err := stack.New(stack.Config{
+		c := stack.Config{
 			Now:    func() int64 { return p.now },
 			Rand32: func() uint32 { p.seed = p.seed*1664525 + 1013904223; return p.seed },
-		})
+		}
+		if opt != nil {
+			opt(&c)
+		}
+		s, err := stack.New(c)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,6 +25,7 @@ import (
 	"ionet/stack/inet6"
 	"ionet/stack/ipfilter"
 	"ionet/stack/ipnat"
+	"ionet/stack/ipsec"
 	"ionet/stack/loop"
 	"ionet/stack/mib"
 	"ionet/stack/nd6"
@@ -55,6 +56,8 @@ type Config struct {
 	ReuseportUnicast bool
 	NoCache          bool
 	V4Only           bool // no IPv6 (tcpip-v4)
+	IPsec            bool // packets are protected as policies say
+	FilterFirst      bool // with IPsec: the filter is asked before what leaves is protected (pfil_ipsec)
 }
 
 // Stack is one network stack.
@@ -71,6 +74,7 @@ type Stack struct {
 	Gif    *gif.Gif
 	VLAN   *vlan.VLAN
 	Bridge *bridge.Bridges
+	IPsec  *ipsec.IPsec // nil: without
 	UDP    *udp.UDP
 	TCP    *tcp.TCP
 	Ping   *ping.Ping
@@ -78,6 +82,7 @@ type Stack struct {
 	Lo     *netif.Interface
 
 	hook   pfil.Hook
+	secure pfil.SecurityHook
 	filter atomic.Pointer[ipfilter.Filter]
 	nat    atomic.Pointer[ipnat.NAT]
 	deaf   func() // ends the translation's subscription; under ctl
@@ -138,8 +143,14 @@ func New(c Config) (*Stack, error) {
 		s.assemble6(env)
 	}
 	s.tunnels(env)
+	if c.IPsec {
+		s.secures(env, c.FilterFirst)
+	}
 
 	if err := env.Ifs.Add(s.Lo); err != nil {
+		return nil, err
+	}
+	if err := s.addEnc(env); err != nil {
 		return nil, err
 	}
 	if err := s.AddAddr(s.Lo, AddrSpec{Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Bits: 8}); err != nil {

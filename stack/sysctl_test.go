@@ -295,7 +295,7 @@ var inetEffects = map[string]effect{
 // shows is compared before and after.
 func TestEverySysctlHasAnEffect(t *testing.T) {
 	effects := map[string]effect{}
-	for _, m := range []map[string]effect{inetEffects, tcpEffects, ndEffects, inet6Effects, autoconfEffects, gifEffects, forwardEffects, ipfEffects, natEffects} {
+	for _, m := range []map[string]effect{inetEffects, tcpEffects, ndEffects, inet6Effects, autoconfEffects, gifEffects, forwardEffects, ipfEffects, natEffects, ipsecEffects} {
 		maps.Copy(effects, m)
 	}
 	for _, n := range mib.Nodes("") {
@@ -311,6 +311,7 @@ func TestEverySysctlHasAnEffect(t *testing.T) {
 			for i, want := range []string{e.was, e.now} {
 				r := rig.New(t, func(c *stack.Config) {
 					c.V4Only = !strings.HasPrefix(n.Name, "net.inet6.") && n.Name != "kern.hostname"
+					c.IPsec = strings.Contains(n.Name, ".ipsec") || strings.HasPrefix(n.Name, "net.key.")
 				}, logging)
 				for _, kv := range strings.Fields(e.with) {
 					k, v, _ := strings.Cut(kv, "=")

@@ -34,6 +34,10 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 		w.Drop(p, cntCantFwd)
 		return
 	}
+	if s := in.sec.Load(); s != nil && !s.Idle() && !s.Admit(w, p, true) {
+		w.Drop(p, cntUnsecured)
+		return
+	}
 	filter := in.hook.Load()
 	gen := in.flowGeneration(filter)
 	f := socket.Flow{Dst: dst, From: src, Broadcast: in.env.MIB.On(nodeDirBcast)}
@@ -60,6 +64,12 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 		in.maybeRedirect(w, p, h, rc)
 	}
 	p.MarkL4(h.HeaderLen())
+	if s := in.sec.Load(); s != nil && !s.Idle() {
+		if policy := s.Policy(w, p, nil); policy != nil {
+			in.forwardProtected(w, s, policy, p, &f)
+			return
+		}
+	}
 	if !p.Fits(rc.MTU) && h.DF() {
 		in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachNeedFrag, uint32(rc.MTU))
 		w.Drop(p, cntCantFwd)

@@ -112,19 +112,21 @@ type Inet struct {
 	echo   Upper
 	log    *slog.Logger
 
-	addrs  atomic.Pointer[addrSet]
-	gen    atomic.Uint64 // with the routes' generation: when a RouteCache is stale
-	ids    [1024]atomic.Uint32
-	idKey  uint64
-	reass  reass.Store
-	groups *membership.Set
-	mroute *mroute.Router
-	hook   *pfil.Hook
-	flows  ipflow.Table
-	icmp   icmpState
-	pmtu   callout.Timer[*netif.Work]
-	addrMu sync.Mutex // one change of addresses at a time
-	setMu  sync.Mutex // rebuild; a leaf
+	addrs       atomic.Pointer[addrSet]
+	gen         atomic.Uint64 // with the routes' generation: when a RouteCache is stale
+	ids         [1024]atomic.Uint32
+	idKey       uint64
+	reass       reass.Store
+	groups      *membership.Set
+	mroute      *mroute.Router
+	hook        *pfil.Hook
+	sec         *pfil.SecurityHook
+	filterFirst bool // pfil_ipsec
+	flows       ipflow.Table
+	icmp        icmpState
+	pmtu        callout.Timer[*netif.Work]
+	addrMu      sync.Mutex // one change of addresses at a time
+	setMu       sync.Mutex // rebuild; a leaf
 
 	// Methods as turns: made once, since a method's value is an allocation.
 	forwardTurn, loopedTurn, mforwardTurn func(*netif.Work, *packet.Buf)
@@ -136,7 +138,7 @@ type Inet struct {
 
 // New makes the room. lo is the loopback interface.
 func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.Interface) *Inet {
-	in := &Inet{env: env, routes: routes, cache: cache, lo: lo, log: env.Log, hook: new(pfil.Hook)}
+	in := &Inet{env: env, routes: routes, cache: cache, lo: lo, log: env.Log, hook: new(pfil.Hook), sec: new(pfil.SecurityHook)}
 	in.addrs.Store(&addrSet{})
 	routes.BeforeUse(in.flows.Collect)
 	in.forwardTurn, in.loopedTurn = in.forward, in.looped
@@ -170,6 +172,12 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 
 // SetHook says where a filter hangs, at assembly.
 func (in *Inet) SetHook(h *pfil.Hook) { in.hook = h }
+
+// SetSecurity introduces what protects packets, at assembly; filterFirst: the filter is asked
+// about what leaves before it is protected, not after.
+func (in *Inet) SetSecurity(h *pfil.SecurityHook, filterFirst bool) {
+	in.sec, in.filterFirst = h, filterFirst
+}
 
 // SetNeighbours, SetRaw, SetEcho and Handle register the rooms next door, at assembly.
 func (in *Inet) SetNeighbours(n Neighbours) { in.neigh = n }

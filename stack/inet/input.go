@@ -150,9 +150,16 @@ func (in *Inet) local(w *netif.Work, p *packet.Buf, h packet.IPv4) {
 	}
 	w.Count(cntDelivered)
 	proto := h.Proto()
-	wanted := in.raw != nil && in.raw.Deliver(w, p, proto)
 	n := h.HeaderLen()
 	p.MarkL4(n)
+	if s := in.sec.Load(); s != nil && !s.Idle() {
+		p.TrimFront(n)
+		if in.secured(w, s, p, proto) {
+			return
+		}
+		p.RestoreL3()
+	}
+	wanted := in.raw != nil && in.raw.Deliver(w, p, proto)
 	if u := in.upper[proto]; u != nil {
 		p.TrimFront(n)
 		if c := in.picky[proto]; c == nil || c.Wants(p) {

@@ -107,19 +107,27 @@ func (in *Inet) send(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket.
 		pkt.Flags |= packet.FlagBroadcast
 		in.loopCopy(w, pkt, rc.If)
 	}
-	if h := in.hook.Load(); h != nil {
+	if s := in.sec.Load(); s != nil && pkt.Flags&packet.FlagSecured == 0 && !s.Idle() {
+		return in.protect(w, s, pkt, f, rc)
+	}
+	return in.sendOn(w, pkt, f, rc, rc.MTU, true)
+}
+
+// sendOn is the rest of the way out, for packets of up to mtu; ask: the filter is asked.
+func (in *Inet) sendOn(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket.RouteCache, mtu int, ask bool) error {
+	if h := in.hook.Load(); h != nil && ask {
 		if pkt = h.Out(w, rc.If, pkt); pkt == nil {
 			return syscall.EHOSTUNREACH
 		}
 	}
-	if pkt.Fits(rc.MTU) {
+	if pkt.Fits(mtu) {
 		return rc.If.Output(w, rc.If, pkt, rc.NextHop)
 	}
-	if f.DontFrag || pkt.L3()[6]&0x40 != 0 {
+	if f.DontFrag && pkt.Flags&packet.FlagSecured == 0 || pkt.L3()[6]&0x40 != 0 {
 		w.Drop(pkt, cntCantFrag)
 		return syscall.EMSGSIZE
 	}
-	return in.fragment(w, pkt, rc.If, rc.NextHop, rc.MTU)
+	return in.fragment(w, pkt, rc.If, rc.NextHop, mtu)
 }
 
 // loopCopy brings a copy of a group or broadcast packet to ourselves, as if

@@ -31,13 +31,16 @@ func (in *Inet6) flowGeneration(f pfil.Filter) uint64 {
 	if f != nil {
 		gen += f.Generation()
 	}
+	if s := in.sec.Load(); s != nil {
+		gen += s.Generation()
+	}
 	return gen
 }
 
 // note writes down for the fast path where forward has just decided to send p,
 // in generation gen: rc and all that forward has asked hold for its whole flow.
 func (in *Inet6) note(w *netif.Work, p *packet.Buf, src netip.Addr, rc *socket.RouteCache, f pfil.Filter, gen uint64) {
-	if p.Flags&packet.FlagCame == 0 || rc.Local || packet.IsLinkScoped(src) || rc.If.Index == p.RcvIf && in.env.MIB.On(nodeRedirect) {
+	if p.Flags&packet.FlagCame == 0 || p.Sec != nil || rc.Local || packet.IsLinkScoped(src) || rc.If.Index == p.RcvIf && in.env.MIB.On(nodeRedirect) {
 		return
 	}
 	from := in.env.Ifs.ByIndex(p.RcvIf)

@@ -46,6 +46,10 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 		w.Drop(p, cntCantFwd)
 		return
 	}
+	if s := in.sec.Load(); s != nil && !s.Idle() && !s.Admit(w, p, true) {
+		w.Drop(p, cntUnsecured)
+		return
+	}
 	filter := in.hook.Load()
 	gen := in.flowGeneration(filter)
 	f := socket.Flow{Dst: dst, Src: src, From: src}
@@ -80,6 +84,12 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 		in.sendError(w, p, packet.ICMP6Unreach, packet.ICMP6UnreachAddr, 0)
 		w.Drop(p, cntCantFwd)
 		return
+	}
+	if s := in.sec.Load(); s != nil && !s.Idle() {
+		if policy := s.Policy(w, p, nil); policy != nil {
+			in.forwardProtected(w, s, policy, p, &f)
+			return
+		}
 	}
 	if !p.Fits(rc.MTU) {
 		in.sendError(w, p, packet.ICMP6TooBig, 0, uint32(rc.MTU))

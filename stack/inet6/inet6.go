@@ -114,22 +114,24 @@ type Inet6 struct {
 	echo   Upper
 	log    *slog.Logger
 
-	addrs    atomic.Pointer[addrSet]
-	gen      atomic.Uint64 // with the routes' generation: when a RouteCache is stale
-	defIf    atomic.Uint32
-	policies policies
-	ids      [1024]atomic.Uint32
-	idKey    uint64
-	reass    reass.Store
-	groups   groups
-	mroute   *mroute.Router
-	hook     *pfil.Hook
-	flows    ipflow.Table
-	icmp     icmpState
-	pmtu     callout.Timer[*netif.Work]
-	addrMu   sync.Mutex   // one change of addresses at a time
-	setMu    sync.Mutex   // rebuild; a leaf
-	nextLog  atomic.Int64 // when a packet that is not forwarded may be logged again
+	addrs       atomic.Pointer[addrSet]
+	gen         atomic.Uint64 // with the routes' generation: when a RouteCache is stale
+	defIf       atomic.Uint32
+	policies    policies
+	ids         [1024]atomic.Uint32
+	idKey       uint64
+	reass       reass.Store
+	groups      groups
+	mroute      *mroute.Router
+	hook        *pfil.Hook
+	sec         *pfil.SecurityHook
+	filterFirst bool // pfil_ipsec
+	flows       ipflow.Table
+	icmp        icmpState
+	pmtu        callout.Timer[*netif.Work]
+	addrMu      sync.Mutex   // one change of addresses at a time
+	setMu       sync.Mutex   // rebuild; a leaf
+	nextLog     atomic.Int64 // when a packet that is not forwarded may be logged again
 
 	// Methods as turns: made once, since a method's value is an allocation.
 	forwardTurn, loopedTurn, mforwardTurn func(*netif.Work, *packet.Buf)
@@ -148,7 +150,7 @@ type Inet6 struct {
 
 // New makes the room. lo is the loopback interface.
 func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.Interface) *Inet6 {
-	in := &Inet6{env: env, routes: routes, cache: cache, lo: lo, log: env.Log, hook: new(pfil.Hook)}
+	in := &Inet6{env: env, routes: routes, cache: cache, lo: lo, log: env.Log, hook: new(pfil.Hook), sec: new(pfil.SecurityHook)}
 	in.flows.V6 = true
 	in.addrs.Store(&addrSet{})
 	routes.BeforeUse(in.flows.Collect)
@@ -182,6 +184,12 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 
 // SetHook says where a filter hangs, at assembly.
 func (in *Inet6) SetHook(h *pfil.Hook) { in.hook = h }
+
+// SetSecurity introduces what protects packets, at assembly; filterFirst: the filter is asked
+// about what leaves before it is protected, not after.
+func (in *Inet6) SetSecurity(h *pfil.SecurityHook, filterFirst bool) {
+	in.sec, in.filterFirst = h, filterFirst
+}
 
 // SetND registers neighbour discovery, at assembly.
 func (in *Inet6) SetND(n Neighbours) { in.nd = n }

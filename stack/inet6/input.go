@@ -125,6 +125,9 @@ func (in *Inet6) local(w *netif.Work, ifp *netif.Interface, p *packet.Buf, h pac
 	w.Count(cntDelivered)
 	p.TrimFront(x.at)
 	p.MarkL4(0)
+	if s := in.sec.Load(); s != nil && !s.Idle() && in.secured(w, s, p, x.next) {
+		return
+	}
 	if x.next == packet.ProtoICMPv6 && !in.checkICMP(w, p, x.fragmented) {
 		return
 	}

@@ -99,19 +99,26 @@ func (in *Inet6) send(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket
 			return nil
 		}
 	}
-	if h := in.hook.Load(); h != nil {
+	if s := in.sec.Load(); s != nil && pkt.Flags&packet.FlagSecured == 0 && !s.Idle() {
+		return in.protect(w, s, pkt, f, rc)
+	}
+	return in.sendOn(w, pkt, f, rc, rc.MTU, true)
+}
+
+// sendOn is the rest of the way out, for packets of up to mtu; ask: the filter is asked.
+func (in *Inet6) sendOn(w *netif.Work, pkt *packet.Buf, f *socket.Flow, rc *socket.RouteCache, mtu int, ask bool) error {
+	if h := in.hook.Load(); h != nil && ask {
 		if pkt = h.Out(w, rc.If, pkt); pkt == nil {
 			return syscall.EHOSTUNREACH
 		}
 	}
-	mtu := rc.MTU
 	if f.MinMTU && rc.If != in.lo {
 		mtu = min(mtu, packet.MinMTU6)
 	}
 	if pkt.Fits(mtu) {
 		return rc.If.Output(w, rc.If, pkt, rc.NextHop)
 	}
-	if f.DontFrag {
+	if f.DontFrag && pkt.Flags&packet.FlagSecured == 0 {
 		w.Drop(pkt, cntCantFrag)
 		return syscall.EMSGSIZE
 	}

@@ -42,6 +42,7 @@ const (
 	TypeBridge = 0xd1
 	TypeSTF    = 0xd7 // 6to4
 	TypeGIF    = 0xf0 // a generic tunnel
+	TypeEnc    = 0xf4 // what comes out of IPsec's tunnels
 )
 
 // MAC is a 48-bit link address.

@@ -43,6 +43,7 @@ const (
 	FlagPromisc                     // received only because of promiscuous mode
 	FlagCame                        // Buf.Came is filled in: later packets of that flow may take the fast path
 	FlagInjected                    // sent by a filter: its rules are not asked about it
+	FlagSecured                     // protected as its policy asks for, or sent without one: no policy is asked again
 )
 
 // Headroom is what a fresh buffer leaves in front of the data for headers:
@@ -79,6 +80,7 @@ type Buf struct {
 	pool       *Pool
 
 	Came Flow // with FlagCame: what the header was when the packet came
+	Sec  any  // what protected a packet on its way to us (ipsec's); nil: nothing did
 
 	root *Buf  // whose storage this is, or nil: its own
 	lent int32 // notLent, lentOut or orphaned; atomic
@@ -226,7 +228,7 @@ func (b *Buf) CopyMeta(src *Buf) {
 	d := int32(b.off - src.off)
 	b.Time, b.RcvIf, b.Flags, b.Nest = src.Time, src.RcvIf, src.Flags&^FlagCame, src.Nest
 	b.Csum, b.csumStart, b.CsumOffset = src.Csum, src.csumStart+d, src.CsumOffset
-	b.GSO, b.GSOSize = src.GSO, src.GSOSize
+	b.GSO, b.GSOSize, b.Sec = src.GSO, src.GSOSize, src.Sec
 	b.l3, b.l4 = src.l3+d, src.l4+d
 }
 
@@ -253,6 +255,24 @@ func (b *Buf) WithHeadroom(n int) *Buf {
 		return nil
 	}
 	c.Reserve(max(n, Headroom))
+	copy(c.Append(b.Len()), b.Bytes())
+	c.CopyMeta(b)
+	b.Free()
+	return c
+}
+
+// WithRoom answers the packet as one that is nobody else's too, with room for head octets
+// in front of it and tail octets behind: b itself or, if need be, a copy, and then b is
+// gone. nil: no memory, and b is left.
+func (b *Buf) WithRoom(head, tail int) *Buf {
+	if !b.Shared() && b.off >= head && b.Tailroom() >= tail {
+		return b
+	}
+	c := b.pool.Get(max(head-Headroom, 0) + b.Len() + tail)
+	if c == nil {
+		return nil
+	}
+	c.Reserve(max(head, Headroom))
 	copy(c.Append(b.Len()), b.Bytes())
 	c.CopyMeta(b)
 	b.Free()

@@ -26,6 +26,7 @@ const (
 	ProtoESP      = 50
 	ProtoAH       = 51
 	ProtoNone     = 59
+	ProtoIPComp   = 108
 	ProtoDstOpts  = 60
 )
 

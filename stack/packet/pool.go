@@ -128,7 +128,7 @@ func (p *Pool) fresh(c int) *Buf {
 func (b *Buf) reset() {
 	b.off, b.end, b.Next, b.Time, b.RcvIf = Headroom, Headroom, nil, 0, 0
 	b.l3, b.l4, b.csumStart, b.CsumOffset, b.GSOSize = 0, 0, 0, 0, 0
-	b.GSO, b.Csum, b.Flags, b.Nest, b.free = 0, 0, 0, 0, false
+	b.GSO, b.Csum, b.Flags, b.Nest, b.free, b.Sec = 0, 0, 0, 0, false, nil
 }
 
 // shell is a buffer without storage.

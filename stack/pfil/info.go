@@ -63,7 +63,8 @@ func Scratch(w *netif.Work) *Info {
 	return i
 }
 
-// Parse fills i in for pkt, whose window is at a checked IP header.
+// Parse fills i in for pkt, whose window is at a checked IP header. ifp may be nil: then
+// link-scoped addresses of what leaves are without interface.
 func (i *Info) Parse(pkt *packet.Buf, ifp *netif.Interface, out bool) {
 	b := pkt.Bytes()
 	i.Pkt, i.If, i.Out = pkt, ifp, out
@@ -190,7 +191,7 @@ const maxHeaders = 16
 
 func (i *Info) parse6(h packet.IPv6) {
 	index := i.Pkt.RcvIf
-	if i.Out || index == 0 {
+	if (i.Out || index == 0) && i.If != nil {
 		index = i.If.Index
 	}
 	i.Src, i.Dst = h.Addrs(index)

@@ -25,6 +25,7 @@ type Flow struct {
 	IfIndex   uint32     // SOBindToIf, or the interface of a group; 0: by route
 	NoLoop    bool       // a group: no copy for ourselves
 	Options   []byte     // IPv4 options, padded
+	Policy    any        // of IPsec, the socket's own (ipsec's); nil: none
 
 	// IPv6 alone.
 	Ext       *Ext6      // extension headers; nil: none

@@ -75,6 +75,7 @@ var plan = map[string][]string{
 	"ionet/stack/inet6":     protocolRoom("ionet/stack/ipflow", "ionet/stack/membership", "ionet/stack/mroute", "ionet/stack/pfil", "ionet/stack/reass", "ionet/stack/route", "ionet/stack/socket"),
 	"ionet/stack/ipfilter":  protocolRoom("ionet/stack/pfil", "ionet/stack/socket", "ionet/ipl"),
 	"ionet/stack/ipflow":    protocolRoom("ionet/stack/pfil", "ionet/stack/route"),
+	"ionet/stack/ipsec":     protocolRoom("ionet/stack/pfil", "ionet/stack/socket", "ionet/stack/crypt"),
 	"ionet/stack/ipnat":     protocolRoom("ionet/stack/pfil", "ionet/stack/socket", "ionet/ipl"),
 	"ionet/stack/pfil":      protocolRoom(),
 	"ionet/stack/loop":      protocolRoom(),

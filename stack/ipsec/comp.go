@@ -1,0 +1,110 @@
+package ipsec
+
+import (
+	"encoding/binary"
+	"syscall"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+var (
+	nodeCompMin = mib.Int("net.inet.ipsec.comp_min", 128, "Octets of payload that IPComp compresses at least; less goes as it is (RFC 3173 §2.2).", mib.Range(0, 65535))
+
+	cntCompWhole = mib.NewCounter("ipsec", "uncompressed", "# outbound packet{s} that compression would not have made smaller")
+)
+
+// compLen is an IPComp header (RFC 3173 §3.1).
+const compLen = 4
+
+// compress is RFC 3173 §2.2: what does not get smaller goes as it is, but a tunnel's has its outer header.
+func (s *SA) compress(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
+	roomy := pkt.WithRoom(packet.IPv6Len+40, 0)
+	if roomy == nil {
+		w.Drop(pkt, cntOutNoMem)
+		return nil, syscall.ENOBUFS
+	}
+	pkt = roomy
+	b := pkt.Bytes()
+	at, nextAt, next := 0, 0, uint8(packet.ProtoIPv4)
+	class, df := uint8(0), false
+	if s.Mode == ModeTunnel {
+		if b[0]>>4 == 6 {
+			next = packet.ProtoIPv6
+		}
+		class, df = s.outerClass(b), s.outerDF(b)
+	} else {
+		at, nextAt, next = headers(b)
+	}
+	n := -1
+	if len(b)-at >= int(s.x.env.MIB.Int(nodeCompMin)) {
+		into := s.x.env.Pool.Get(len(b))
+		if into == nil {
+			w.Drop(pkt, cntOutNoMem)
+			return nil, syscall.ENOBUFS
+		}
+		room := into.Append(len(b) - at)
+		if n = s.comp.Compress(room[:len(b)-at-compLen], b[at:]); n >= 0 {
+			b[at], b[at+1] = next, 0
+			binary.BigEndian.PutUint16(b[at+2:], uint16(s.SPI))
+			copy(b[at+compLen:], room[:n])
+			pkt.TrimTo(at + compLen + n)
+			b, next = pkt.Bytes(), packet.ProtoIPComp
+		}
+		into.Free()
+	}
+	if n < 0 {
+		w.Count(cntCompWhole)
+	}
+	if s.Mode == ModeTunnel {
+		s.outer(pkt, next, class, df)
+		return pkt, nil
+	}
+	if n >= 0 {
+		grown(b, nextAt, next)
+	}
+	pkt.MarkL3(0)
+	pkt.MarkL4(at)
+	pkt.Csum = packet.CsumNone
+	return pkt, nil
+}
+
+// expand is RFC 3173 §2.3. The window is at the IPComp header.
+func (x *IPsec) expand(w *netif.Work, pkt *packet.Buf) {
+	b := pkt.Bytes()
+	if len(b) < compLen {
+		w.Drop(pkt, cntInInval)
+		return
+	}
+	s := x.came(w, pkt, packet.ProtoIPComp, uint32(binary.BigEndian.Uint16(b[2:])))
+	if s == nil {
+		return
+	}
+	whole := pkt.L3()
+	at := len(whole) - len(b)
+	big := x.env.Pool.Get(packet.MaxPacket)
+	if big == nil {
+		w.Drop(pkt, cntInNoMem)
+		return
+	}
+	room := big.Append(min(packet.MaxPacket, big.Cap()-packet.Headroom))
+	n := s.comp.Decompress(room[at+compLen:], b[compLen:])
+	if n < 0 || at+n > 65535 {
+		big.Free()
+		w.Drop(pkt, cntInInval)
+		return
+	}
+	copy(room, whole[:at+compLen])
+	big.TrimTo(at + compLen + n)
+	pkt.RestoreL3()
+	big.CopyMeta(pkt)
+	next := b[0]
+	pkt.Free()
+	if !s.used(w, n) {
+		w.Drop(big, cntInEnd)
+		return
+	}
+	big.TrimFront(at)
+	x.opened(w, big.Shrink(), s, compLen, next, false)
+}

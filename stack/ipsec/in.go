@@ -1,0 +1,288 @@
+package ipsec
+
+import (
+	"encoding/binary"
+
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+var (
+	cntInOK      = mib.NewCounter("ipsec", "in", "# inbound packet{s} processed successfully")
+	cntInPolicy  = mib.NewCounter("ipsec", "in policy", "# inbound packet{s} violated process security policy")
+	cntInNoSA    = mib.NewCounter("ipsec", "in no SA", "# inbound packet{s} with no SA available")
+	cntInInval   = mib.NewCounter("ipsec", "in invalid", "# invalid inbound packet{s}")
+	cntInNoMem   = mib.NewCounter("ipsec", "in no memory", "# inbound packet{s} failed due to insufficient memory")
+	cntInReplay  = mib.NewCounter("ipsec", "in replay", "# inbound packet{s} failed on replay check")
+	cntInAuth    = mib.NewCounter("ipsec", "in authentication", "# inbound packet{s} with a wrong check value")
+	cntInPadding = mib.NewCounter("ipsec", "in padding", "# inbound packet{s} with wrong padding")
+	cntInDeep    = mib.NewCounter("ipsec", "in nested", "# inbound packet{s} protected too often")
+	cntInDummy   = mib.NewCounter("ipsec", "in dummy", "# dummy packet{s} received")
+	cntInEnd     = mib.NewCounter("ipsec", "in exhausted", "# inbound packet{s} of an SA whose lifetime is over")
+)
+
+// Input is [pfil.Security].
+func (x *IPsec) Input(w *netif.Work, pkt *packet.Buf, proto uint8) {
+	if t, _ := pkt.Sec.(*Trail); t.depth() >= maxBundle {
+		w.Drop(pkt, cntInDeep)
+		return
+	}
+	switch proto {
+	case packet.ProtoUDP:
+		pkt.TrimFront(packet.UDPLen)
+		x.openESP(w, pkt, true)
+	case packet.ProtoESP:
+		x.openESP(w, pkt, false)
+	case packet.ProtoAH:
+		x.checkAH(w, pkt)
+	default:
+		x.expand(w, pkt)
+	}
+}
+
+func (t *Trail) depth() (n int) {
+	for ; t != nil; t = t.Before {
+		n++
+	}
+	return n
+}
+
+// ends are the addresses in a packet's IP header.
+func ends(pkt *packet.Buf) (src, dst [2]uint64, v6 bool) {
+	b := pkt.L3()
+	if b[0]>>4 == 6 {
+		return [2]uint64{binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])},
+			[2]uint64{binary.BigEndian.Uint64(b[24:]), binary.BigEndian.Uint64(b[32:])}, true
+	}
+	return [2]uint64{0, uint64(binary.BigEndian.Uint32(b[12:]))}, [2]uint64{0, uint64(binary.BigEndian.Uint32(b[16:]))}, false
+}
+
+// came is the SA that a packet has come by, or nil, and then the packet has gone.
+func (x *IPsec) came(w *netif.Work, pkt *packet.Buf, proto uint8, spi uint32) *SA {
+	_, dst, v6 := ends(pkt)
+	s := x.sad.find(proto, spi, addrOf(dst, v6))
+	if s == nil || !s.usable() {
+		w.Drop(pkt, cntInNoSA)
+		return nil
+	}
+	return s
+}
+
+// numbered is the whole number of a packet, and whether it may still come.
+func (s *SA) numbered(lo uint32) (n uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n = uint64(lo); s.ESN {
+		n = s.replay.widen(lo)
+	}
+	return n, s.replay.size == 0 && !s.ESN || s.replay.fresh(n)
+}
+
+// takes notes that a packet whose check value is right has come.
+func (s *SA) takes(n uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replay.take(n) || s.replay.size == 0 && !s.ESN
+}
+
+// openESP is RFC 4303 §3.4. The window is at the ESP header.
+func (x *IPsec) openESP(w *netif.Work, pkt *packet.Buf, udp bool) {
+	if pkt.Len() < espLen {
+		w.Drop(pkt, cntInInval)
+		return
+	}
+	b := pkt.Bytes()
+	spi := binary.BigEndian.Uint32(b)
+	s := x.came(w, pkt, packet.ProtoESP, spi)
+	if s == nil {
+		return
+	}
+	front := espLen + s.esp.IVLen()
+	body := len(b) - front - s.esp.ICVLen()
+	if udp != (s.NATT.Type != 0) || body < trailerLen || body%s.esp.Align() != 0 {
+		w.Drop(pkt, cntInInval)
+		return
+	}
+	n, ok := s.numbered(binary.BigEndian.Uint32(b[4:]))
+	if !ok {
+		w.Drop(pkt, cntInReplay)
+		return
+	}
+	if pkt = x.own(w, pkt); pkt == nil {
+		return
+	}
+	b = pkt.Bytes()
+	if !s.esp.Open(b, uint32(n>>32)) {
+		w.Drop(pkt, cntInAuth)
+		return
+	}
+	if !s.takes(n) {
+		w.Drop(pkt, cntInReplay)
+		return
+	}
+	if !s.used(w, body) {
+		w.Drop(pkt, cntInEnd)
+		return
+	}
+	b = b[:front+body]
+	pad, next := int(b[len(b)-2]), b[len(b)-1]
+	if pad > body-trailerLen || !s.padded(b[len(b)-trailerLen-pad:len(b)-trailerLen]) {
+		w.Drop(pkt, cntInPadding)
+		return
+	}
+	if next == packet.ProtoNone {
+		w.Drop(pkt, cntInDummy)
+		return
+	}
+	pkt.TrimTo(len(b) - trailerLen - pad)
+	x.opened(w, pkt, s, front, next, udp)
+}
+
+// padded checks padding that is to be in order (RFC 4303 §2.4).
+func (s *SA) padded(b []byte) bool {
+	if s.Pad != PadSeq {
+		return true
+	}
+	for i, c := range b {
+		if c != byte(i+1) {
+			return false
+		}
+	}
+	return true
+}
+
+// opened takes front octets of protection off a packet, window at them, behind which follows next.
+func (x *IPsec) opened(w *netif.Work, pkt *packet.Buf, s *SA, front int, next uint8, udp bool) {
+	before, _ := pkt.Sec.(*Trail)
+	tunnel := s.Mode == ModeTunnel || s.Mode == ModeAny && (next == packet.ProtoIPv4 || next == packet.ProtoIPv6)
+	if pkt.Sec = &s.trail; before != nil || tunnel != s.trail.Tunnel {
+		pkt.Sec = &Trail{s, tunnel, before} // an allocation, of nested protection alone
+	}
+	w.Count(cntInOK)
+	pkt.Csum = packet.CsumNone
+	if tunnel {
+		x.unwrap(w, pkt, s, front, next)
+		return
+	}
+	// The IP header moves up to what it was in front of.
+	outer := pkt.L3()
+	hlen := len(outer) - pkt.Len()
+	if udp {
+		hlen -= packet.UDPLen
+		front += packet.UDPLen
+	}
+	nextAt := namedAt(outer, hlen)
+	pkt.RestoreL3()
+	b := pkt.Bytes()
+	copy(b[front:], b[:hlen])
+	pkt.TrimFront(front)
+	b = pkt.Bytes()
+	grown(b, nextAt, next)
+	pkt.MarkL3(0)
+	pkt.MarkL4(hlen)
+	if udp && s.NATT.OA.IsValid() {
+		forgetSum(b[hlen:], next) // RFC 3948 §3.1.2: it is of addresses that the NAT has changed, and ours was checked
+		pkt.Csum = packet.CsumVerified
+	} else if udp {
+		pkt.Csum = packet.CsumVerified
+	}
+	w.Turn(x.turns[side(b[0]>>4 == 6)], pkt)
+}
+
+// forgetSum leaves a UDP datagram without checksum.
+func forgetSum(b []byte, proto uint8) {
+	if proto == packet.ProtoUDP && len(b) >= packet.UDPLen {
+		b[6], b[7] = 0, 0
+	}
+}
+
+// unwrap takes the outer header and front octets more off a tunnel's packet.
+func (x *IPsec) unwrap(w *netif.Work, pkt *packet.Buf, s *SA, front int, next uint8) {
+	class := classOf(pkt.L3())
+	pkt.TrimFront(front)
+	b := pkt.Bytes()
+	v6 := next == packet.ProtoIPv6
+	ok := v6 && len(b) >= packet.IPv6Len && b[0]>>4 == 6 || next == packet.ProtoIPv4 && len(b) >= packet.IPv4Len && b[0]>>4 == 4
+	if !ok || x.nets[side(v6)] == nil {
+		w.Drop(pkt, cntInInval)
+		return
+	}
+	if !s.uncover(class, b) {
+		w.Drop(pkt, cntInCE)
+		return
+	}
+	pkt.MarkL3(0)
+	pkt.Flags &^= packet.FlagCame | packet.FlagBroadcast | packet.FlagMulticast
+	w.Turn(x.unwrapped[side(v6)], pkt)
+}
+
+// Encapsulated is [pfil.Security].
+func (x *IPsec) Encapsulated(pkt *packet.Buf) bool {
+	if x.ports.set.Load() == nil || pkt.Len() < packet.UDPLen+espLen {
+		return false
+	}
+	b := pkt.Bytes()
+	return binary.BigEndian.Uint32(b[packet.UDPLen:]) != 0 && x.ports.has(binary.BigEndian.Uint16(b[2:])) // RFC 3948 §2.2: 0 is IKE's marker
+}
+
+// Admit is [pfil.Security].
+func (x *IPsec) Admit(w *netif.Work, pkt *packet.Buf, forward bool) bool {
+	if x.spd.n.Load() == 0 && x.env.MIB.On(nodeDefPolicy) && x.env.MIB.On(nodeDefPolicy6) {
+		return true
+	}
+	off := len(pkt.L3()) - pkt.Len()
+	pkt.RestoreL3()
+	var k flowKey
+	dir := uint8(In)
+	if forward {
+		dir = Forward
+	}
+	i := keyOf(w, pkt, dir, &k)
+	f := x.look(&k)
+	if f.policy == nil && forward { // as KAME has it: what is forwarded comes in, too
+		k.dir = In
+		f = x.look(&k)
+	}
+	pkt.TrimFront(off)
+	p := f.policy
+	t, _ := pkt.Sec.(*Trail)
+	if p == nil {
+		if t == nil && x.dropsAll(i.V6) {
+			w.Count(cntInPolicy)
+			return false
+		}
+		return true
+	}
+	p.seen(w.Now)
+	if p.Kind == None || p.Kind == Protect && x.fulfils(t, p, i.V6) {
+		return true
+	}
+	w.Count(cntInPolicy)
+	return false
+}
+
+// fulfils reports whether a packet came through what a policy asks for: the last request was opened
+// first.
+func (x *IPsec) fulfils(t *Trail, p *Policy, v6 bool) bool {
+	for n := range p.Requests { // the innermost first, as the trail has it
+		r := &p.Requests[n]
+		if t != nil && t.isOf(r) {
+			t = t.Before
+			continue
+		}
+		if x.level(r, v6) != Use {
+			return false
+		}
+	}
+	return true
+}
+
+// isOf reports whether what t says is what a request asks for.
+func (t *Trail) isOf(r *Request) bool {
+	s := t.SA
+	if s.Proto != r.Proto || t.Tunnel != (r.Mode == ModeTunnel) || r.Level == Unique && r.ReqID != s.ReqID {
+		return false
+	}
+	return !t.Tunnel || s.Src == unscope(r.Src) && s.Dst == unscope(r.Dst)
+}

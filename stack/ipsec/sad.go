@@ -1,0 +1,465 @@
+package ipsec
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"ionet/stack/callout"
+	"ionet/stack/cmap"
+	"ionet/stack/crypt"
+	"ionet/stack/mib"
+	"ionet/stack/netif"
+	"ionet/stack/packet"
+)
+
+var (
+	nodeSPIMin = mib.Int("net.key.spi_min_value", 256, "The lowest SPI that GETSPI chooses when it is asked for any.", mib.Range(256, 1<<32-1))
+	nodeSPIMax = mib.Int("net.key.spi_max_value", 0x0fffffff, "The highest SPI that GETSPI chooses when it is asked for any.", mib.Range(256, 1<<32-1))
+	nodeSPITry = mib.Int("net.key.spi_try", 1000, "How often GETSPI tries to find an SPI that is free.", mib.Range(1, 1<<20))
+	nodeLarval = mib.Int("net.key.larval_lifetime", 30, "Seconds that an SA without keys, which GETSPI has made, waits for them.", mib.Range(1, 1<<30))
+	nodeOldSA  = mib.Int("net.key.preferred_oldsa", 1, "Of several SAs the oldest is used for what leaves: 1, or the newest: 0.", mib.Bool())
+	nodeMaxSAs = mib.Int("net.key.max_sas", 1_000_000, "SAs at most.", mib.Range(1, 1<<26))
+	nodeWeak   = mib.Int("net.inet.ipsec.weak", 1, "SAs with weak algorithms (DES, 3DES, Blowfish, CAST-128, MD5) may be made: 1, or are refused: 0.", mib.Bool())
+)
+
+// State is an SA's, in PF_KEY's numbers.
+type State uint8
+
+const (
+	Larval State = iota
+	Mature
+	Dying
+	Dead
+)
+
+// Lifetime is how long an SA may live; 0: no limit.
+type Lifetime struct {
+	Packets uint32 // PF_KEY's allocations
+	Bytes   uint64
+	Add     int64 // seconds since it was made
+	Use     int64 // seconds since it was used first
+}
+
+// NATT is how ESP rides UDP (RFC 3948); the zero one: it does not.
+type NATT struct {
+	Type         uint8 // 2: ESP in UDP; 1: the drafts' way with a marker
+	Sport, Dport uint16
+	OA           netip.Addr // what the far end thinks its address is, of a transport's checksums
+}
+
+// Spec is what an SA is made of.
+type Spec struct {
+	Proto    uint8 // 50, 51, 108
+	SPI      uint32
+	Mode     uint8
+	Src, Dst netip.Addr
+	ReqID    uint32
+
+	Ealg, Aalg, Calg uint8
+	Ekey, Akey       []byte
+	Replay           int // numbers in the window; 0: none is refused
+	ESN              bool
+	Cyclic           bool  // numbers may begin again
+	Pad              uint8 // how ESP pads: 0 in order, 1 random, 2 zeros
+	TFC              int   // octets that plaintexts are padded to at least (RFC 4303 §2.7); 0: none
+	Old              bool  // RFC 1826, 1827
+
+	Soft, Hard Lifetime // as it was made; Update gives it others
+	NATT       NATT
+	PID        uint32
+	Seq        uint32 // of the acquire that it answers
+}
+
+// SA is a security association.
+type SA struct {
+	Spec
+	x    *IPsec
+	esp  crypt.ESP
+	auth *crypt.Auth
+	comp crypt.Comp
+
+	state   atomic.Uint32
+	seq     atomic.Uint64 // the last that was sent
+	bytes   atomic.Uint64
+	packets atomic.Uint64
+	Made    int64        // nanoseconds of the stack's clock
+	first   atomic.Int64 // when it was used first; 0: never
+	last    atomic.Int64
+	life    atomic.Pointer[lifetimes]
+	soft    atomic.Bool // it was told that it gets old
+	timer   callout.Timer[*netif.Work]
+	pmtu    atomic.Int64 // of a transport's path, and until when it is believed
+	pmtuEnd atomic.Int64
+
+	mu     sync.Mutex // a leaf
+	replay window
+	ways   []*way // idle ones
+
+	trail Trail // of a packet that came through this one alone
+}
+
+// Trail is what a packet has come through, the outermost last.
+type Trail struct {
+	SA     *SA
+	Tunnel bool // it was opened as a tunnel's
+	Before *Trail
+}
+
+// State is the SA's state now.
+func (s *SA) State() State { return State(s.state.Load()) }
+
+// Usable reports an SA that packets may go through.
+func (s *SA) usable() bool { st := s.State(); return st == Mature || st == Dying }
+
+// SAInfo is an SA as it is listed.
+type SAInfo struct {
+	Spec
+	State             State
+	Number            uint64 // the last that was sent, or has come
+	Bytes, Packets    uint64
+	Made, First, Last int64 // of the stack's clock; 0: never
+}
+
+// Info describes the SA.
+func (s *SA) Info() SAInfo {
+	i := SAInfo{Spec: s.Spec, State: s.State(), Number: s.seq.Load(), Bytes: s.bytes.Load(), Packets: s.packets.Load(), Made: s.Made, First: s.first.Load(), Last: s.last.Load()}
+	s.mu.Lock()
+	i.Number = max(i.Number, s.replay.top)
+	i.Soft, i.Hard = s.lifetimes()
+	s.mu.Unlock()
+	return i
+}
+
+// choice names the SAs that a request may be fulfilled by.
+type choice struct {
+	proto, mode uint8
+	src, dst    netip.Addr
+	reqid       uint32 // 0: any
+}
+
+// group is the SAs of a choice.
+type group struct {
+	cur atomic.Pointer[SA] // which packets take; nil: none
+	all []*SA              // as they were made; the table's lock
+}
+
+type sad struct {
+	x    *IPsec
+	key  uint64
+	byID cmap.Map[*SA]
+
+	old atomic.Bool // preferred_oldsa
+
+	mu     sync.Mutex
+	groups map[choice]*group
+	doomed []*SA // gone, but packets may be on their way through them
+}
+
+func (d *sad) init(x *IPsec) {
+	d.x, d.groups = x, map[choice]*group{}
+	d.key = uint64(x.env.Rand32())<<32 | uint64(x.env.Rand32())
+	d.byID.Init()
+	d.old.Store(x.env.MIB.On(nodeOldSA))
+	x.env.MIB.OnChange(nodeOldSA, func(_, n int64) error {
+		d.old.Store(n != 0)
+		d.chooseAll()
+		return nil
+	})
+}
+
+func (d *sad) hash(proto uint8, spi uint32, dst netip.Addr) uint64 {
+	hi, lo := packet.Words(dst)
+	return mix(mix(d.key, hi^uint64(spi)<<8^uint64(proto)), lo)
+}
+
+func mix(a, b uint64) uint64 {
+	a = (a ^ b) * 0x9e3779b97f4a7c15
+	return a ^ a>>32
+}
+
+// find is the SA of a packet that comes, or nil.
+func (d *sad) find(proto uint8, spi uint32, dst netip.Addr) *SA {
+	s, _ := d.byID.Find(d.hash(proto, spi, dst), func(s *SA) bool { return s.SPI == spi && s.Proto == proto && s.Dst == dst })
+	return s
+}
+
+// choices are those that an SA is in: it may be asked for by its mode and by its
+// request, or whatever they are.
+func (s *SA) choices() (all []choice) {
+	modes := []uint8{s.Mode}
+	if s.Mode == ModeAny {
+		modes = []uint8{ModeAny, ModeTransport, ModeTunnel}
+	}
+	for _, m := range modes {
+		all = append(all, choice{s.Proto, m, s.Src, s.Dst, 0})
+		if s.ReqID != 0 {
+			all = append(all, choice{s.Proto, m, s.Src, s.Dst, s.ReqID})
+		}
+	}
+	return all
+}
+
+// group is the one of a choice, or nil. When one begins or ends, the SPD's generation changes.
+func (d *sad) group(c choice) *group {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.groups[c]
+}
+
+// choose decides which SA of a group packets take; the lock is held.
+func (d *sad) choose(g *group) {
+	var best *SA
+	for _, s := range g.all {
+		if s.usable() {
+			if best = s; d.old.Load() {
+				break
+			}
+		}
+	}
+	g.cur.Store(best)
+}
+
+func (d *sad) chooseAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, g := range d.groups { // map order: each on its own
+		d.choose(g)
+	}
+}
+
+// join and leave bring the groups up to date.
+func (d *sad) join(s *SA) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range s.choices() {
+		g := d.groups[c]
+		if g == nil {
+			g = &group{}
+			d.groups[c] = g
+			d.x.spd.gen.Add(1)
+		}
+		g.all = append(g.all, s)
+		d.choose(g)
+	}
+}
+
+func (d *sad) leave(s *SA) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range s.choices() {
+		g := d.groups[c]
+		if g == nil {
+			continue
+		}
+		if i := slices.Index(g.all, s); i >= 0 {
+			g.all = slices.Delete(g.all, i, i+1)
+		}
+		d.choose(g)
+		if len(g.all) == 0 {
+			delete(d.groups, c)
+			d.x.spd.gen.Add(1) // who knows it looks again
+		}
+	}
+}
+
+// check makes what a spec says ready; EINVAL, EPROTONOSUPPORT.
+func (x *IPsec) check(c *Spec) (*SA, error) {
+	s := &SA{Spec: *c, x: x, Made: x.env.Now()}
+	s.Src, s.Dst = unscope(c.Src), unscope(c.Dst)
+	s.trail.SA = s
+	s.life.Store(&lifetimes{c.Soft, c.Hard})
+	s.replay = newWindow(min(c.Replay, MaxReplay))
+	var err error
+	switch {
+	case !c.Src.IsValid() || !c.Dst.IsValid() || c.Src.Is4() != c.Dst.Is4():
+		err = fmt.Errorf("an SA has a source and a destination of one family: %w", syscall.EINVAL)
+	case c.SPI < 256 && c.Proto != packet.ProtoIPComp:
+		err = fmt.Errorf("SPI %d: those below 256 are reserved: %w", c.SPI, syscall.EINVAL)
+	case !x.env.MIB.On(nodeWeak) && weak(c):
+		err = fmt.Errorf("weak algorithms are refused (net.inet.ipsec.weak is 0): %w", syscall.EPROTONOSUPPORT)
+	case c.Proto == packet.ProtoESP:
+		s.esp, err = crypt.NewESP(c.Ealg, c.Ekey, c.Aalg, c.Akey, c.ESN)
+	case c.Proto == packet.ProtoAH:
+		s.auth, err = crypt.NewAuth(c.Aalg, c.Akey)
+	case c.Proto == packet.ProtoIPComp:
+		s.comp, err = crypt.NewComp(c.Calg)
+	default:
+		err = fmt.Errorf("protocol %d is none of IPsec: %w", c.Proto, syscall.EINVAL)
+	}
+	return s, err
+}
+
+// weak reports algorithms that nobody should choose any more.
+func weak(c *Spec) bool {
+	e, _ := crypt.EalgByNumber(c.Ealg)
+	a, _ := crypt.AalgByNumber(c.Aalg)
+	return c.Proto == packet.ProtoESP && e.Weak || c.Proto != packet.ProtoIPComp && a.Weak
+}
+
+// Add makes an SA. EEXIST: there is one of that SPI and destination; EINVAL: its
+// algorithms or keys cannot be right; ENOBUFS: net.key.max_sas.
+func (x *IPsec) Add(c Spec) (*SA, error) {
+	s, err := x.check(&c)
+	if err != nil {
+		return nil, err
+	}
+	s.state.Store(uint32(Mature))
+	if err := x.enter(s); err != nil {
+		return nil, err
+	}
+	x.matured(s)
+	return s, nil
+}
+
+// matured lets packets take a new SA.
+func (x *IPsec) matured(s *SA) {
+	x.sad.join(s)
+	x.ports.add(s)
+	s.arm(x.env.Now())
+	x.wait.arrived(s)
+}
+
+func (x *IPsec) enter(s *SA) error {
+	if int64(x.sad.byID.Len()) >= x.env.MIB.Int(nodeMaxSAs) {
+		return fmt.Errorf("%d SAs are there (net.key.max_sas): %w", x.sad.byID.Len(), syscall.ENOBUFS)
+	}
+	hash := x.sad.hash(s.Proto, s.SPI, s.Dst)
+	if _, there := x.sad.byID.AddUnless(hash, s, func(o *SA) bool { return o.SPI == s.SPI && o.Proto == s.Proto && o.Dst == s.Dst }); there {
+		return syscall.EEXIST
+	}
+	return nil
+}
+
+// Update gives keys to the larval SA that Spec names, or other lifetimes to one that has keys. ESRCH.
+func (x *IPsec) Update(c Spec) (*SA, error) {
+	old := x.sad.find(c.Proto, c.SPI, unscope(c.Dst))
+	if old == nil || old.State() == Dead {
+		return nil, syscall.ESRCH
+	}
+	if old.State() != Larval { // RFC 2367 §3.1.2: of one with keys the lifetimes alone
+		old.life.Store(&lifetimes{c.Soft, c.Hard})
+		old.arm(x.env.Now())
+		return old, nil
+	}
+	s, err := x.check(&c)
+	if err != nil {
+		return nil, err
+	}
+	s.state.Store(uint32(Mature))
+	x.remove(old)
+	x.bury()
+	if err := x.enter(s); err != nil {
+		return nil, err
+	}
+	x.matured(s)
+	return s, nil
+}
+
+// GetSPI makes a larval SA with an SPI between lo and hi that is free. EEXIST: none was found.
+func (x *IPsec) GetSPI(c Spec, lo, hi uint32) (*SA, error) {
+	if lo == 0 && hi == 0 {
+		lo, hi = uint32(x.env.MIB.Int(nodeSPIMin)), uint32(x.env.MIB.Int(nodeSPIMax))
+	}
+	if lo > hi {
+		return nil, fmt.Errorf("SPIs from %d to %d are none: %w", lo, hi, syscall.EINVAL)
+	}
+	c.Dst, c.Src = unscope(c.Dst), unscope(c.Src)
+	for range x.env.MIB.Int(nodeSPITry) {
+		c.SPI = lo + uint32(uint64(x.env.Rand32())*(uint64(hi-lo)+1)>>32)
+		s := &SA{Spec: c, x: x, Made: x.env.Now()}
+		s.trail.SA = s
+		s.life.Store(&lifetimes{})
+		if x.enter(s) == nil {
+			s.arm(x.env.Now())
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("no SPI from %d to %d is free: %w", lo, hi, syscall.EEXIST)
+}
+
+// Find is the SA of those ends and that SPI; ESRCH. Src may be left out.
+func (x *IPsec) Find(proto uint8, spi uint32, src, dst netip.Addr) (*SA, error) {
+	s := x.sad.find(proto, spi, unscope(dst))
+	if s == nil || src.IsValid() && s.Src != unscope(src) {
+		return nil, syscall.ESRCH
+	}
+	return s, nil
+}
+
+// Delete ends an SA.
+func (x *IPsec) Delete(s *SA) {
+	s.state.Store(uint32(Dead))
+	x.remove(s)
+	x.bury()
+}
+
+func (x *IPsec) remove(s *SA) {
+	hash := x.sad.hash(s.Proto, s.SPI, s.Dst)
+	if !x.sad.byID.Remove(hash, s) {
+		return
+	}
+	x.env.Wheel.Stop(&s.timer)
+	x.sad.leave(s)
+	x.ports.remove(s)
+	x.sad.mu.Lock()
+	x.sad.doomed = append(x.sad.doomed, s)
+	x.sad.mu.Unlock()
+}
+
+// bury forgets the keys of SAs that are gone, when no packet is on its way through them
+// any more. It must not be called inside a Work.
+func (x *IPsec) bury() {
+	x.sad.mu.Lock()
+	all := x.sad.doomed
+	x.sad.doomed = nil
+	x.sad.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	x.env.Epoch.Wait()
+	for _, s := range all {
+		clear(s.Ekey)
+		clear(s.Akey)
+		if s.esp != nil {
+			s.esp.Wipe()
+		}
+		if s.auth != nil {
+			s.auth.Wipe()
+		}
+	}
+}
+
+// DeleteAll ends the SAs of a protocol, or of all with 0, that are between src and dst if those
+// are valid, and answers how many.
+func (x *IPsec) DeleteAll(proto uint8, src, dst netip.Addr) (n int) {
+	for _, s := range x.SAs(proto) {
+		if src.IsValid() && s.Src != unscope(src) || dst.IsValid() && s.Dst != unscope(dst) {
+			continue
+		}
+		s.state.Store(uint32(Dead))
+		x.remove(s)
+		n++
+	}
+	x.bury()
+	return n
+}
+
+// SAs are those of a protocol, or all with 0, in no order.
+func (x *IPsec) SAs(proto uint8) (all []*SA) {
+	x.sad.byID.All(func(s *SA) bool {
+		if proto == 0 || s.Proto == proto {
+			all = append(all, s)
+		}
+		return true
+	})
+	return all
+}
+
+func unscope(ip netip.Addr) netip.Addr {
+	ip, _ = packet.Unscoped(ip)
+	return ip
+}
