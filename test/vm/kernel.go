@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -48,8 +49,9 @@ type Kernel struct {
 	dead error // why nothing more comes from the machine
 }
 
-// bootTime is how long a machine may take to come up: seconds, on two idle processors.
-const bootTime = 90 * time.Second
+// bootTime is how long a machine may take to come up: it needs a few seconds of a processor, and
+// on a busy machine waits for them.
+const bootTime = 3 * time.Minute
 
 // NewKernel boots a machine. It ends with the test, and nothing of it stays.
 func NewKernel(t testing.TB, nics ...Nic) *Kernel {
@@ -281,4 +283,23 @@ func (k *Kernel) Begin(name string, args ...string) *Job {
 	k.T.Helper()
 	line := append([]string{name}, args...)
 	return k.ask(wire.Request{Start: &wire.Start{Argv: line}}, line)
+}
+
+// Processor is how much time of processors QEMU has had.
+func (k *Kernel) Processor() time.Duration {
+	k.T.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", k.Pid()))
+	if err != nil {
+		k.T.Fatal(err)
+	}
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // from the third on, proc(5)
+	var ticks time.Duration
+	for _, n := range f[11:13] {
+		v, err := strconv.Atoi(string(n))
+		if err != nil {
+			k.T.Fatal(err)
+		}
+		ticks += time.Duration(v)
+	}
+	return ticks * (time.Second / 100)
 }

@@ -24,7 +24,7 @@ func TestKernel(t *testing.T) {
 	t.Run("machine", func(t *testing.T) {
 		k := vm.NewKernel(t, vm.TAP(ns, "vm0"))
 		pid, dir = k.Pid(), k.Dir
-		t.Logf("up after %.1f s: %s", k.Up.Seconds(), k.Must("uname", "-a"))
+		t.Logf("up after %.1f s, %.1f s of processor: %s", k.Up.Seconds(), k.Processor().Seconds(), k.Must("uname", "-a"))
 		start := time.Now()
 		const n = 20
 		for range n {

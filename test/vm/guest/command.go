@@ -29,7 +29,7 @@ func command(args []string) error {
 }
 
 // encap opens the sockets without which the kernel does not take ESP out of UDP
-// (RFC 3948): Linux has one for each address family, as udp(7) does not say.
+// (RFC 3948).
 func encap(port int) error {
 	const espInUDP = 2 // UDP_ENCAP_ESPINUDP of linux/udp.h
 	for family, any := range map[int]unix.Sockaddr{
@@ -47,6 +47,19 @@ func encap(port int) error {
 		}
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, espInUDP); err != nil {
 			return fmt.Errorf("UDP_ENCAP: %w", err)
+		}
+		// The policies of the machine are for what comes out of the UDP, not for itself.
+		for _, dir := range []byte{1, 2} { // IPSEC_DIR_INBOUND, IPSEC_DIR_OUTBOUND
+			bypass := make([]byte, 16) // a struct sadb_x_policy
+			binary.NativeEndian.PutUint16(bypass, uint16(len(bypass)/8))
+			bypass[2], bypass[4], bypass[6] = 18, 4, dir // SADB_X_EXT_POLICY, IPSEC_POLICY_BYPASS
+			level, option := unix.IPPROTO_IP, unix.IP_IPSEC_POLICY
+			if family == unix.AF_INET6 {
+				level, option = unix.IPPROTO_IPV6, unix.IPV6_IPSEC_POLICY
+			}
+			if err := unix.SetsockoptString(fd, level, option, string(bypass)); err != nil {
+				return fmt.Errorf("IPSEC_POLICY: %w", err)
+			}
 		}
 		if err := unix.Bind(fd, any); err != nil {
 			return err

@@ -110,10 +110,11 @@ func boot() (*os.File, error) {
 	if err := os.Chdir("/"); err != nil {
 		return nil, err
 	}
-	for _, set := range []string{"all", "default"} {
-		// An address is good at once, and nobody on the link configures the machine.
-		for _, name := range []string{"accept_dad", "accept_ra"} {
-			if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+set+"/"+name, []byte("0"), 0); err != nil {
+	// An address is good at once, and nobody on the link configures the machine.
+	for _, name := range []string{"accept_dad", "accept_ra"} {
+		all, _ := filepath.Glob("/proc/sys/net/ipv6/conf/*/" + name)
+		for _, file := range all {
+			if err := os.WriteFile(file, []byte("0"), 0); err != nil {
 				return nil, err
 			}
 		}
