@@ -40,6 +40,8 @@ type Config struct {
 	ReuseportUnicast bool
 	NoCache          bool
 	V4Only           bool // no IPv6 at all
+	IPsec            bool // packets are protected as policies say
+	FilterFirst      bool // the filter is asked before packets are protected
 	Burst            int  // frames that one call into the engine takes; 0: DefaultBurst
 	SystemRandom     bool // every random number from the system, not from a generator that it seeds
 	// Real-time priorities (SCHED_RR) of the threads that receive and of the
@@ -132,7 +134,7 @@ func New(c Config) (*Stack, error) {
 	h.resolver = net.Resolver{PreferGo: true, Dial: h.dialServer}
 	e, err := stack.New(stack.Config{
 		Log: c.Log, Now: h.Now, Rand32: random(c.SystemRandom), Earlier: h.earlier,
-		Memory: c.Memory, ReuseportUnicast: c.ReuseportUnicast, NoCache: c.NoCache, V4Only: c.V4Only,
+		Memory: c.Memory, ReuseportUnicast: c.ReuseportUnicast, NoCache: c.NoCache, V4Only: c.V4Only, IPsec: c.IPsec, FilterFirst: c.FilterFirst,
 	})
 	if err != nil {
 		return nil, err

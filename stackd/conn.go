@@ -27,6 +27,7 @@ type conn struct {
 	change      change // the handling worker's, as listing and saved are
 	listing     listing
 	saved       saving
+	keys        keyState
 	given       int // the descriptor that came with the frame in hand, -1: none; the handling worker's
 
 	own    sync.Mutex // what the client owns, by number; then mu
@@ -102,6 +103,9 @@ func (c *conn) turn(buf []byte) (gone bool) {
 	c.mu.Lock()
 	c.flush()
 	c.mu.Unlock()
+	if !c.keys.goOn(c) { // a dump that waits for its reader
+		return c.hungUp()
+	}
 	for range 32 {
 		c.mu.Lock()
 		stalled := c.stalled()
@@ -124,9 +128,12 @@ func (c *conn) turn(buf []byte) (gone bool) {
 			c.reply(protocol.Header{}, errf(unix.EMSGSIZE, "a frame is at most %d octets", protocol.MaxFrame), nil)
 			continue
 		}
-		if c.family == protocol.AFRoute {
+		switch c.family {
+		case protocol.AFRoute:
 			c.routeFrame(buf[:n])
-		} else {
+		case protocol.AFKey:
+			c.keyFrame(buf[:n])
+		default:
 			c.frame(buf[:n])
 		}
 		c.dropGiven()
@@ -210,6 +217,8 @@ func (c *conn) sendLocked(b []byte, fd int) (sent bool) {
 		if c.family == protocol.AFRoute {
 			c.lost++
 			c.s.refused(cntLostNews)
+		} else if c.family == protocol.AFKey {
+			c.s.refused(cntLostKeys)
 		} else {
 			c.s.refused(cntStalled)
 			c.drop("it does not read its answers")
@@ -306,8 +315,11 @@ func (c *conn) teardown() {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
-	if c.family == protocol.AFRoute {
+	switch c.family {
+	case protocol.AFRoute:
 		s.routes.leave(c)
+	case protocol.AFKey:
+		s.keys.leave(c)
 	}
 	c.closeAll()
 	s.mu.Lock()

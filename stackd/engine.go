@@ -55,7 +55,7 @@ func newEngine(log *slog.Logger, p paths, o *Options, t *TCPIP) (*engine, error)
 }
 
 func hostConfig(log *slog.Logger, o *Options, t *TCPIP) host.Config {
-	c := host.Config{Log: log, V4Only: t.Module == "tcpip-v4", ReuseportUnicast: t.ReusePortUnicast, NoCache: !t.Cache || o.NoCache,
+	c := host.Config{Log: log, V4Only: t.Module == "tcpip-v4", IPsec: t.IPsec, FilterFirst: t.PfilIPsec, ReuseportUnicast: t.ReusePortUnicast, NoCache: !t.Cache || o.NoCache,
 		Burst: t.RecvCtxt / minContext, SystemRandom: t.Random}
 	if t.RxPrioGiven {
 		c.InputPriority = t.RxPrio

@@ -40,6 +40,7 @@ const (
 	recRoute  = 3 // a routing message
 	recMount  = 4 // mount request, string interface
 	recUmount = 5 // string interface
+	recKey    = 7 // a PF_KEY message about policies: associations are not kept, whose numbers would begin again
 	recRules  = 6 // u8 whole, a rules request: what lasts of it, or with whole all rules of its language
 )
 
@@ -104,6 +105,9 @@ func (j *journal) umount(ifname string) {
 func (j *journal) rules(q protocol.RulesRequest, whole bool) {
 	j.add(recRules, func() []byte { return protocol.AppendRulesRequest([]byte{flag(whole)}, q) })
 }
+
+// key records a change of the policies of IPsec.
+func (j *journal) key(msg []byte) { j.add(recKey, func() []byte { return msg }) }
 
 func flag(on bool) byte {
 	if on {
@@ -192,6 +196,12 @@ func compacted(recs []record) []record {
 	dead := make([]bool, len(recs))
 	made := map[string]int{} // what a record of the journal itself made
 	for i, r := range recs {
+		if r.kind == recKey && len(r.body) > 1 && r.body[1] == protocol.SADBXSPDFlush {
+			for k := range i + 1 {
+				dead[k] = dead[k] || recs[k].kind == recKey
+			}
+			continue
+		}
 		if r.kind == recRules && len(r.body) > 1 && r.body[0] != 0 { // the whole
 			buryRules(recs[:i], dead, r.body[1:2])
 		}
@@ -297,6 +307,13 @@ func recordKey(r record) (key string, makes, undoes bool) {
 	switch r.kind {
 	case recSysctl:
 		return "sysctl " + rd.String(), false, false
+	case recKey:
+		m, err := protocol.ParseKeyMessage(r.body)
+		if err != nil || m.Src == nil || m.Dst == nil || m.Policy == nil {
+			return "", false, false
+		}
+		key := fmt.Sprintf("spd %d %v %v", m.Policy.Dir, *m.Src, *m.Dst)
+		return key, m.Type != protocol.SADBXSPDDelete, m.Type == protocol.SADBXSPDDelete
 	case recRules: // each counts, until there is a whole one
 		return "", false, false
 	case recMount:
@@ -423,6 +440,12 @@ func (s *server) redo(r record) error {
 		return err
 	case recUmount:
 		return s.umount(rd.String())
+	case recKey:
+		m, err := protocol.ParseKeyMessage(r.body)
+		if err == nil && s.eng.Engine().IPsec != nil && m.Type != protocol.SADBXSPDDelete {
+			_, err = s.newPolicy(s.eng.Engine().IPsec, m)
+		}
+		return err
 	case recRules:
 		if len(r.body) == 0 {
 			return errors.New("a record of rules without any")

@@ -134,6 +134,9 @@ func (d *daemon) start(stderr io.Writer, foreground bool) (err error) {
 	if d.eng.Engine().Inet6 == nil {
 		families = []int{protocol.AFInet, protocol.AFRoute}
 	}
+	if d.eng.Engine().IPsec != nil {
+		families = append(families, protocol.AFKey)
+	}
 	for _, family := range families {
 		if err := s.listen(d.paths.door(family), family, ""); err != nil {
 			return err

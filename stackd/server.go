@@ -49,6 +49,7 @@ type server struct {
 
 	routes  routeHub
 	filter  filterServer
+	keys    keyHub
 	journal *journal
 }
 
@@ -89,6 +90,7 @@ func newServer(log *slog.Logger, eng *engine, p paths) (*server, error) {
 		conns: map[*conn]struct{}{}, users: map[uint32]*quota{}, listeners: map[string]*listener{},
 		spare: -1, lastID: 1, stop: func() {}}
 	s.routes.init(s)
+	s.keys.init(s)
 	s.spare, _ = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	files := unix.Rlimit{Cur: 1 << 20}
 	unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // package os has raised it to the hard limit
@@ -278,8 +280,11 @@ func (s *server) admit(l *listener, fd int) {
 		return
 	}
 	s.register(c, &c.id)
-	if c.family == protocol.AFRoute {
+	switch c.family {
+	case protocol.AFRoute:
 		s.routes.join(c)
+	case protocol.AFKey:
+		s.keys.join(c)
 	}
 	if err := unix.EpollCtl(s.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: c.id}); err != nil {
 		c.teardown()

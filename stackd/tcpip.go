@@ -85,8 +85,8 @@ var tcpipOptions = []tcpipOption{
 		note: "net.inet.ip.maxflows and net.inet6.ip6.maxflows are 0 with 0; implies forward unless 0"},
 	flagOption("forward", func(o *TCPIP) *bool { return &o.Forward }).noted("net.inet.ip.forwarding"),
 	flagOption("forward6", func(o *TCPIP) *bool { return &o.Forward6 }).only6().noted("net.inet6.ip6.forwarding, and net.inet6.ip6.accept_rtadv=0"),
-	flagOption("ipsec", func(o *TCPIP) *bool { return &o.IPsec }).only6().inert("IPsec is not here yet: everything is sent IN CLEAR and nothing received is checked"),
-	flagOption("pfil_ipsec", func(o *TCPIP) *bool { return &o.PfilIPsec }).only6().inert("there is no IPsec yet that a filter could come before"),
+	flagOption("ipsec", func(o *TCPIP) *bool { return &o.IPsec }).only6().noted("policies and associations by setkey, dev/socket/29"),
+	flagOption("pfil_ipsec", func(o *TCPIP) *bool { return &o.PfilIPsec }).only6().noted("with ipsec: filter and NAT see what leaves before it is protected"),
 	{name: "prefix", value: true, set: func(o *TCPIP, v string, _ int64) { o.Prefix = v }, get: func(o *TCPIP) string { return o.Prefix }},
 	flagOption("random", func(o *TCPIP) *bool { return &o.Random }).noted("every number from the system; else from a generator that it seeds"),
 	numOption("recv_ctxt", func(o *TCPIP) *int { return &o.RecvCtxt }, func(o *TCPIP, n int64) {

@@ -25,7 +25,7 @@ func (in *Inet) reassemble(w *netif.Work, p *packet.Buf, h packet.IPv4) *packet.
 		w.Drop(p, cntFragBad)
 		return nil
 	}
-	key := reass.Key{Src: h.Src(), Dst: h.Dst(), ID: uint32(h.ID()), Proto: h.Proto()}
+	key := reass.Key{Src: h.Src(), Dst: h.Dst(), ID: uint32(h.ID()), Proto: h.Proto(), Sec: p.Sec}
 	p, _ = in.reass.Add(w, key, reass.Piece{Off: off, Len: n, More: more, Head: hlen, Keep: hlen}, p)
 	if p == nil {
 		return nil

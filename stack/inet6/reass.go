@@ -60,7 +60,7 @@ func (in *Inet6) fragmentHeader(w *netif.Work, x *chain) bool {
 			return false
 		}
 	}
-	key := reass.Key{Src: packet.Scoped(all.Src(), p.RcvIf), Dst: packet.Scoped(all.Dst(), p.RcvIf), ID: f.ID()}
+	key := reass.Key{Src: packet.Scoped(all.Src(), p.RcvIf), Dst: packet.Scoped(all.Dst(), p.RcvIf), ID: f.ID(), Sec: p.Sec}
 	p, of := in.reass.Add(w, key, reass.Piece{Off: off, Len: n, More: f.More(), Head: head, Keep: x.at, NextAt: x.nextAt, Next: f.Next()}, p)
 	if p == nil {
 		return false

@@ -47,7 +47,7 @@ func (s *SA) compress(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 		room := into.Append(len(b) - at)
 		if n = s.comp.Compress(room[:len(b)-at-compLen], b[at:]); n >= 0 {
 			b[at], b[at+1] = next, 0
-			binary.BigEndian.PutUint16(b[at+2:], uint16(s.SPI))
+			binary.BigEndian.PutUint16(b[at+2:], s.cpi())
 			copy(b[at+compLen:], room[:n])
 			pkt.TrimTo(at + compLen + n)
 			b, next = pkt.Bytes(), packet.ProtoIPComp
@@ -70,6 +70,30 @@ func (s *SA) compress(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	return pkt, nil
 }
 
+// cpi is what packets say of how they are compressed.
+func (s *SA) cpi() uint16 {
+	if s.RawCPI {
+		return uint16(s.SPI)
+	}
+	return uint16(s.Calg)
+}
+
+// wellKnown is an SA for packets that name their algorithm and no SA, or nil.
+func (x *IPsec) wellKnown(pkt *packet.Buf, cpi uint16) *SA {
+	if cpi >= 256 {
+		return nil
+	}
+	src, dst, v6 := ends(pkt)
+	for _, mode := range []uint8{ModeTransport, ModeTunnel} {
+		if g := x.sad.group(choice{packet.ProtoIPComp, mode, addrOf(src, v6), addrOf(dst, v6), 0}); g != nil {
+			if s := g.cur.Load(); s != nil && uint16(s.Calg) == cpi {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
 // expand is RFC 3173 §2.3. The window is at the IPComp header.
 func (x *IPsec) expand(w *netif.Work, pkt *packet.Buf) {
 	b := pkt.Bytes()
@@ -77,7 +101,11 @@ func (x *IPsec) expand(w *netif.Work, pkt *packet.Buf) {
 		w.Drop(pkt, cntInInval)
 		return
 	}
-	s := x.came(w, pkt, packet.ProtoIPComp, uint32(binary.BigEndian.Uint16(b[2:])))
+	cpi := binary.BigEndian.Uint16(b[2:])
+	s := x.wellKnown(pkt, cpi)
+	if s == nil {
+		s = x.came(w, pkt, packet.ProtoIPComp, uint32(cpi))
+	}
 	if s == nil {
 		return
 	}

@@ -156,9 +156,7 @@ func (s *SA) padded(b []byte) bool {
 func (x *IPsec) opened(w *netif.Work, pkt *packet.Buf, s *SA, front int, next uint8, udp bool) {
 	before, _ := pkt.Sec.(*Trail)
 	tunnel := s.Mode == ModeTunnel || s.Mode == ModeAny && (next == packet.ProtoIPv4 || next == packet.ProtoIPv6)
-	if pkt.Sec = &s.trail; before != nil || tunnel != s.trail.Tunnel {
-		pkt.Sec = &Trail{s, tunnel, before} // an allocation, of nested protection alone
-	}
+	pkt.Sec = s.after(before, tunnel)
 	w.Count(cntInOK)
 	pkt.Csum = packet.CsumNone
 	if tunnel {
@@ -195,6 +193,17 @@ func forgetSum(b []byte, proto uint8) {
 	if proto == packet.ProtoUDP && len(b) >= packet.UDPLen {
 		b[6], b[7] = 0, 0
 	}
+}
+
+// after is the trail of a packet that came through s after before: the same one for all that come the same way, for
+// fragments are told apart by it.
+func (s *SA) after(before *Trail, tunnel bool) *Trail {
+	t := s.trail.Load()
+	if t == nil || t.Before != before || t.Tunnel != tunnel {
+		t = &Trail{s, tunnel, before}
+		s.trail.Store(t)
+	}
+	return t
 }
 
 // unwrap takes the outer header and front octets more off a tunnel's packet.

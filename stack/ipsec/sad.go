@@ -66,7 +66,7 @@ type Spec struct {
 	Cyclic           bool  // numbers may begin again
 	Pad              uint8 // how ESP pads: 0 in order, 1 random, 2 zeros
 	TFC              int   // octets that plaintexts are padded to at least (RFC 4303 §2.7); 0: none
-	Old              bool  // RFC 1826, 1827
+	RawCPI           bool  // of IPComp: the SPI is what packets say; else the algorithm's number is (RFC 3173 §3.3)
 
 	Soft, Hard Lifetime // as it was made; Update gives it others
 	NATT       NATT
@@ -99,7 +99,7 @@ type SA struct {
 	replay window
 	ways   []*way // idle ones
 
-	trail Trail // of a packet that came through this one alone
+	trail atomic.Pointer[Trail] // of the packet that came last
 }
 
 // Trail is what a packet has come through, the outermost last.
@@ -270,7 +270,6 @@ func (d *sad) leave(s *SA) {
 func (x *IPsec) check(c *Spec) (*SA, error) {
 	s := &SA{Spec: *c, x: x, Made: x.env.Now()}
 	s.Src, s.Dst = unscope(c.Src), unscope(c.Dst)
-	s.trail.SA = s
 	s.life.Store(&lifetimes{c.Soft, c.Hard})
 	s.replay = newWindow(min(c.Replay, MaxReplay))
 	var err error
@@ -371,7 +370,6 @@ func (x *IPsec) GetSPI(c Spec, lo, hi uint32) (*SA, error) {
 	for range x.env.MIB.Int(nodeSPITry) {
 		c.SPI = lo + uint32(uint64(x.env.Rand32())*(uint64(hi-lo)+1)>>32)
 		s := &SA{Spec: c, x: x, Made: x.env.Now()}
-		s.trail.SA = s
 		s.life.Store(&lifetimes{})
 		if x.enter(s) == nil {
 			s.arm(x.env.Now())

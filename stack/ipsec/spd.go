@@ -223,21 +223,20 @@ func (d *spd) add(p *Policy, replace bool) error {
 	if int64(len(d.byID)) >= d.x.env.MIB.Int(nodeMaxPolicies) {
 		return fmt.Errorf("%d policies are there (net.key.max_policies): %w", len(d.byID), syscall.ENOBUFS)
 	}
+	d.came++
+	p.order, p.Made = d.came, d.x.env.Now()
+	if old := d.get(p.Dir, p.Selector); old != nil {
+		if !replace {
+			return syscall.EEXIST
+		}
+		p.order, p.ID = old.order, old.ID
+		d.removeLocked(old)
+	}
 	key, sh := p.exact(), p.shape()
 	t := d.tuple(p.Dir, sh)
 	if t == nil {
 		t = &tuple{shape: sh, first: ^uint64(0), by: map[exact][]*Policy{}}
 		d.tuples[p.Dir] = append(d.tuples[p.Dir], t)
-	}
-	d.came++
-	p.order, p.Made = d.came, d.x.env.Now()
-	if i := slices.IndexFunc(t.by[key], func(o *Policy) bool { return o.Selector == p.Selector }); i >= 0 {
-		if !replace {
-			return syscall.EEXIST
-		}
-		old := t.by[key][i]
-		p.order, p.ID = old.order, old.ID
-		d.removeLocked(old)
 	}
 	if p.ID == 0 {
 		for d.lastID++; d.lastID == 0 || d.byID[d.lastID] != nil; d.lastID++ {

@@ -56,8 +56,16 @@ func TestMatch(t *testing.T) {
 				} else if p.Proto != 1 && p.Proto != 58 {
 					p.SrcPort, p.DstPort = rapid.SampledFrom([]uint16{0, 53}).Draw(t, "from"), rapid.SampledFrom([]uint16{0, 53, 500}).Draw(t, "to")
 				}
-				err := x.AddPolicy(p)
-				there := slices.ContainsFunc(list, func(o *Policy) bool { return o.Selector == p.Selector })
+				at := slices.IndexFunc(list, func(o *Policy) bool { return o.Selector == p.Selector })
+				there, change := at >= 0, x.AddPolicy
+				if rapid.Bool().Draw(t, "update") {
+					change = x.UpdatePolicy
+					if there {
+						list = slices.Delete(list, at, at+1)
+					}
+					there = false
+				}
+				err := change(p)
 				switch {
 				case p.Src.Addr().Is4() != p.Dst.Addr().Is4():
 					if !errors.Is(err, syscall.EINVAL) {

@@ -22,6 +22,7 @@ type Key struct {
 	Src, Dst netip.Addr
 	ID       uint32
 	Proto    uint8 // IPv4 alone
+	Sec      any   // what protected it: fragments in clear do not join others (RFC 4301 §7)
 }
 
 // Config is what the family decides.
@@ -208,7 +209,7 @@ func (r *Store) join(w *netif.Work, q *queue) *packet.Buf {
 		copy(out.Append(f.end-f.off), f.pkt.Bytes()[f.Head:])
 	}
 	p := first.pkt
-	out.Time, out.RcvIf, out.Flags = p.Time, p.RcvIf, p.Flags
+	out.Time, out.RcvIf, out.Flags, out.Sec = p.Time, p.RcvIf, p.Flags, p.Sec
 	for _, f := range q.frags {
 		f.pkt.Free()
 	}

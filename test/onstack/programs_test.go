@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ionet/test/need"
 	"ionet/test/play"
@@ -78,8 +79,7 @@ func (d *desk) iperf3(t *testing.T) {
 	iperf3 := need.Command(t, "iperf3", "iperf3")
 	d.b.serves(`Server listening`, iperf3, "-s", "--forceflush", "-B", d.there)
 	for _, more := range [][]string{{"-n", "64M"}, {"-n", "64M", "-R"}, {"-n", "64M", "-P", "4"}, {"-t", "1", "--bidir"}, {"-u", "-l", "1400", "-b", "4M", "-t", "1"}} {
-		out := d.a.runs(append([]string{iperf3, "-c", d.there, "-J"}, more...)...)
-		var r struct {
+		type result struct {
 			End struct {
 				Sent struct {
 					Bytes float64
@@ -92,8 +92,18 @@ func (d *desk) iperf3(t *testing.T) {
 			}
 			Error string
 		}
-		if err := json.Unmarshal([]byte(out), &r); err != nil || r.Error != "" {
-			t.Fatalf("iperf3 %q: %v %s", more, err, r.Error)
+		var r result
+		for late := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			r = result{}
+			if err := json.Unmarshal([]byte(d.a.runs(append([]string{iperf3, "-c", d.there, "-J"}, more...)...)), &r); err != nil {
+				t.Fatalf("iperf3 %q: %v", more, err)
+			}
+			if !strings.Contains(r.Error, "unable to connect to server") || time.Now().After(late) { // between two tests it does not listen
+				break
+			}
+		}
+		if r.Error != "" {
+			t.Fatalf("iperf3 %q: %s", more, r.Error)
 		}
 		t.Logf("iperf3 %q: %.2f Gbit/s", more, r.End.Sent.Rate/1e9)
 		if r.End.Received.Bytes < 100_000 {
