@@ -124,6 +124,9 @@ func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
 	s.Gif.Destroy(ifp)
 	s.Bridge.Destroy(ifp)
 	s.VLAN.Destroy(ifp)
+	if s.IPsec != nil && s.IPsec.Enc() == ifp {
+		s.IPsec.SetEnc(nil)
+	}
 	s.Routes.DeleteInterface(ifp)
 	s.publish(Event{Kind: IfDeparted, If: ifp})
 	return nil

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"fmt"
 	"net/netip"
 	"syscall"
 
@@ -30,20 +31,26 @@ func (s *Stack) secures(env *netif.Env, filterFirst bool) {
 	s.secure.Set(s.IPsec)
 }
 
-// addEnc makes enc0, by which packets out of tunnels are shown to captures and to the filter while
-// it is up.
-func (s *Stack) addEnc(env *netif.Env) error {
+// AddEnc makes an interface encN, by which packets out of tunnels are shown to captures and to the filter while
+// it is up. EINVAL: this stack has no IPsec; EBUSY: there is one already, and one shows all; EEXIST.
+func (s *Stack) AddEnc(name string) (*netif.Interface, error) {
+	s.ctl.Lock()
+	defer s.ctl.Unlock()
 	if s.IPsec == nil {
-		return nil
+		return nil, fmt.Errorf("interface %s: this stack was started without option ipsec: %w", name, syscall.EINVAL)
 	}
-	enc := netif.New(netif.Config{Name: "enc0", Type: netif.TypeEnc, MTU: 1536, Flags: netif.FlagRunning})
+	if other := s.IPsec.Enc(); other != nil {
+		return nil, fmt.Errorf("%s is there already, and one shows all: %w", other.Name, syscall.EBUSY)
+	}
+	enc := netif.New(netif.Config{Name: name, Type: netif.TypeEnc, MTU: 1536, Flags: netif.FlagRunning})
 	enc.Output = func(w *netif.Work, _ *netif.Interface, pkt *packet.Buf, _ netip.Addr) error {
 		w.Drop(pkt, cntEnc)
 		return syscall.ENETUNREACH
 	}
-	if err := env.Ifs.Add(enc); err != nil {
-		return err
+	if err := s.Env.Ifs.Add(enc); err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
 	}
 	s.IPsec.SetEnc(enc)
-	return nil
+	s.publish(Event{Kind: IfArrived, If: enc})
+	return enc, nil
 }

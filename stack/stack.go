@@ -150,9 +150,6 @@ func New(c Config) (*Stack, error) {
 	if err := env.Ifs.Add(s.Lo); err != nil {
 		return nil, err
 	}
-	if err := s.addEnc(env); err != nil {
-		return nil, err
-	}
 	if err := s.AddAddr(s.Lo, AddrSpec{Addr: netip.AddrFrom4([4]byte{127, 0, 0, 1}), Bits: 8}); err != nil {
 		return nil, fmt.Errorf("stack: lo0: %w", err)
 	}

@@ -12,8 +12,8 @@ import (
 
 // cloners are the kinds of interface that ifconfig create makes: enN, a
 // station on the user's own segment N, loN, gifN, a tunnel, stfN, 6to4, vlanN, a VLAN of
-// an Ethernet, and bridgeN.
-var cloners = []string{"bridge", "en", "gif", "lo", "stf", "vlan"}
+// an Ethernet, bridgeN, and enc0, which shows what IPsec's tunnels bring.
+var cloners = []string{"bridge", "en", "enc", "gif", "lo", "stf", "vlan"}
 
 // create makes the interface name, or the first free one of a kind, and
 // answers its name.
@@ -38,6 +38,8 @@ func (s *server) create(name string) (string, error) {
 		_, err = eng.AddLoopback(name)
 	case "bridge":
 		_, err = eng.AddBridge(name)
+	case "enc":
+		_, err = eng.AddEnc(name)
 	case "vlan":
 		_, err = eng.AddVLAN(name)
 	default:

@@ -9,9 +9,25 @@ import (
 	"ionet/protocol"
 )
 
+func TestCreateEnc(t *testing.T) {
+	_, err := open(t, daemonFor(t)).CreateInterface("enc0")
+	want(t, err, unix.EINVAL)
+	s := open(t, daemonWith(t, "ipsec,"))
+	for range 2 {
+		if name, err := s.CreateInterface("enc"); err != nil || name != "enc0" {
+			t.Fatalf("create enc: %q, %v", name, err)
+		}
+		_, err = s.CreateInterface("enc1")
+		want(t, err, unix.EBUSY)
+		if err := s.DestroyInterface("enc0"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestCreateAndDestroy(t *testing.T) {
 	s := open(t, daemonFor(t))
-	if kinds, err := s.Cloners(); err != nil || !slices.Equal(kinds, []string{"bridge", "en", "gif", "lo", "stf", "vlan"}) {
+	if kinds, err := s.Cloners(); err != nil || !slices.Equal(kinds, []string{"bridge", "en", "enc", "gif", "lo", "stf", "vlan"}) {
 		t.Errorf("cloners %v, %v", kinds, err)
 	}
 	for _, c := range []struct{ ask, get, addr string }{{"lo", "lo1", "127.0.1.1"}, {"en3", "en3", "10.0.0.1"}, {"en", "en0", "11.0.0.1"}, {"gif", "gif0", "12.0.0.1"}, {"gif7", "gif7", "12.0.1.1"}} {

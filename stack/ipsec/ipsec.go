@@ -110,8 +110,11 @@ func New(env *netif.Env) *IPsec {
 // Over introduces a version of IP, at assembly.
 func (x *IPsec) Over(v6 bool, n Net) { x.nets[side(v6)] = n }
 
-// SetEnc makes ifp the interface that packets out of tunnels are shown by while it is up.
+// SetEnc makes ifp the interface that packets out of tunnels are shown by while it is up; nil: none.
 func (x *IPsec) SetEnc(ifp *netif.Interface) { x.enc.Store(ifp) }
+
+// Enc is that interface, or nil.
+func (x *IPsec) Enc() *netif.Interface { return x.enc.Load() }
 
 func side(v6 bool) int {
 	if v6 {

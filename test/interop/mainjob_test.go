@@ -33,7 +33,7 @@ func TestMainJobGateway(t *testing.T) {
 	u := play.NewUser(t)
 	prefix := filepath.Join(u.Dir, "ionet")
 	r := u.Ionet(prefix, "-dne2000", "-ptcpip", "ipsec,forward")
-	play.WantLines(t, "standard error of io-net", r.Err, "ipsec", "en0: ne2000 simulated on segment 0")
+	play.WantLines(t, "standard error of io-net", r.Err, "en0: ne2000 simulated on segment 0")
 	u.Must("ifconfig", "en0", "10.163")
 	if got, want := u.Must("route", "add", "default", "10.25"), "add net default: gateway 10.25\n"; got != want {
 		t.Errorf("route add: %q, want %q", got, want)
