@@ -2,7 +2,10 @@ module ionet/bench
 
 go 1.26.8
 
-require ionet v0.0.0
+require (
+	golang.zx2c4.com/wireguard v0.0.0-20260522210424-ecfc5a8d5446
+	ionet v0.0.0
+)
 
 require (
 	github.com/cilium/ebpf v0.22.0 // indirect
@@ -10,6 +13,7 @@ require (
 	github.com/miekg/dns v1.1.73 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.62.0 // indirect
+	golang.zx2c4.com/wintun v0.0.0-20230126152724-0fa3db229ce2 // indirect
 )
 
 require (

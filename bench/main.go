@@ -46,6 +46,7 @@ var measures = []measure{
 	{"onstack", "iperf3 on two stacks beside a client in Go, the cost of a call that is looked at, and of a start", onstackMeasure},
 	{"forward-io", "64-byte frames/s through a router between two kernels, beside gVisor, the kernel and the bare drivers", forwardIOMeasure},
 	{"forward-tcp", "one TCP stream of super-packets through a router between two kernels, beside the kernel", forwardTCPMeasure},
+	{"ipsec-tunnel", "TCP between two kernels through two gateways with an ESP tunnel, beside wireguard-go and strongSwan's kernel-libipsec", ipsecTunnelMeasure},
 	{"tools", "processor time of ifconfig -a and netstat -rn, and 1,000,000 routes by netstat -rn", toolsMeasure},
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -62,6 +63,10 @@ var roles = map[string]func(args []string) error{
 	"forward-io-gvisor": ioGvisor,
 	"forward-io-router": ioKernelRouter,
 	"forward-io-drain":  ioDrain,
+
+	"tunnel-ionet":      tunnelIonet,
+	"tunnel-wireguard":  tunnelWireguard,
+	"tunnel-strongswan": tunnelStrongSwan,
 }
 
 func child(args []string) error {
@@ -125,6 +130,17 @@ func (at placement) start(cmd *exec.Cmd) error {
 		started <- at.startHere(cmd)
 	}()
 	return <-started
+}
+
+// output runs a command there and answers what it says.
+func (at placement) output(cmd *exec.Cmd) ([]byte, error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := at.start(cmd); err != nil {
+		return nil, err
+	}
+	err := cmd.Wait()
+	return out.Bytes(), err
 }
 
 func (at placement) startHere(cmd *exec.Cmd) error {
