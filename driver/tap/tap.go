@@ -100,6 +100,9 @@ func (t *Tap) attach(multi bool) error {
 	if err != nil {
 		return err
 	}
+	if t.caps&(netif.CapCsum|netif.CapTSO4|netif.CapTSO6) == netif.CapCsum|netif.CapTSO4|netif.CapTSO6 {
+		conn.Join()
+	}
 	t.queues = append(t.queues, conn)
 	return nil
 }

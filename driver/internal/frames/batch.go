@@ -21,61 +21,106 @@ type message struct {
 
 // batch is room for one call of sendmmsg(2).
 type batch struct {
-	msgs  [batchSize]message
-	iovs  [batchSize][2]unix.Iovec
-	heads [batchSize][vnet.Size]byte // of frames without headroom
+	join   packet.Join
+	msgs   [batchSize]message
+	frames [batchSize]int // in a message
+	iovs   [2 * batchSize]unix.Iovec
+	heads  [batchSize][vnet.Size]byte // of frames without headroom
+	n      int                        // messages
+	used   int                        // iovs
 }
 
-var batches = sync.Pool{New: func() any {
-	t := new(batch)
-	for i := range t.msgs {
-		t.msgs[i].Iov = &t.iovs[i][0]
-	}
-	return t
-}}
+var batches = sync.Pool{New: func() any { return new(batch) }}
 
 // WriteBurst writes frames to the socket fd, many a system call, each behind
-// its vnet header when vnetHeader is set. It never waits: it answers how many
-// the socket did not take. The windows change, the octets are not read again;
+// its vnet header when vnetHeader is set; segments that follow each other then leave as
+// one super-packet. It never waits: it answers how many
+// the socket did not take. The windows and headers change, the octets are not read again;
 // the caller frees them.
 func WriteBurst(fd int, vnetHeader bool, burst []*packet.Buf) (drops int) {
 	t := batches.Get().(*batch)
 	for len(burst) > 0 {
 		n := min(len(burst), batchSize)
-		k := 0
-		for _, b := range burst[:n] {
-			if b.Len() < vnet.EtherLen {
-				drops++
-				continue
-			}
-			t.put(k, b, vnetHeader)
-			k++
-		}
-		drops += t.send(fd, k)
+		drops += t.fill(burst[:n], vnetHeader, vnetHeader)
+		drops += t.send(fd)
 		burst = burst[n:]
 	}
 	batches.Put(t)
 	return drops
 }
 
-// put makes b message k.
-func (t *batch) put(k int, b *packet.Buf, vnetHeader bool) {
-	iovs, n := &t.iovs[k], 1
+// writeJoined is WriteBurst for a descriptor that takes one frame a system call, behind its vnet
+// header.
+func writeJoined(fd int, burst []*packet.Buf) (drops int) {
+	t := batches.Get().(*batch)
+	for len(burst) > 0 {
+		n := min(len(burst), batchSize)
+		drops += t.fill(burst[:n], true, true)
+		drops += t.write(fd)
+		burst = burst[n:]
+	}
+	batches.Put(t)
+	return drops
+}
+
+// fill makes messages of at most batchSize frames. It answers how many are none.
+func (t *batch) fill(burst []*packet.Buf, vnetHeader, join bool) (bad int) {
+	t.n, t.used = 0, 0
+	for len(burst) > 0 {
+		if burst[0].Len() < vnet.EtherLen {
+			bad++
+			burst = burst[1:]
+			continue
+		}
+		n := 1
+		if join {
+			n = t.run(burst)
+		}
+		t.put(burst[:n], vnetHeader)
+		burst = burst[n:]
+	}
+	return bad
+}
+
+// run is how many frames from the first on are one super-packet.
+func (t *batch) run(burst []*packet.Buf) int {
+	if len(burst) == 1 || !t.join.Begin(burst[0]) {
+		return 1
+	}
+	n := 1
+	for n < len(burst) && t.join.Add(burst[n]) {
+		n++
+	}
+	t.join.End()
+	return n
+}
+
+// put makes frames that are one the next message.
+func (t *batch) put(frames []*packet.Buf, vnetHeader bool) {
+	b, at := frames[0], t.used
 	if vnetHeader {
-		h := &t.heads[k]
+		h := &t.heads[t.n]
 		vnet.Put(h[:], b)
 		if b.Headroom() >= vnet.Size {
 			copy(b.Prepend(vnet.Size), h[:])
 		} else {
-			iovs[1] = iovec(b.Bytes())
-			iovs[0] = iovec(h[:])
-			n = 2
+			t.add(h[:])
 		}
 	}
-	if n == 1 {
-		iovs[0] = iovec(b.Bytes())
+	t.add(b.Bytes())
+	for _, c := range frames[1:] {
+		t.add(t.join.Payload(c))
 	}
-	t.msgs[k].SetIovlen(n)
+	m := &t.msgs[t.n]
+	m.Iov = &t.iovs[at]
+	m.SetIovlen(t.used - at)
+	t.frames[t.n] = len(frames)
+	t.n++
+}
+
+func (t *batch) add(b []byte) {
+	t.iovs[t.used] = iovec(b)
+	t.used++
 }
 
 func iovec(b []byte) (v unix.Iovec) {
@@ -84,19 +129,35 @@ func iovec(b []byte) (v unix.Iovec) {
 	return v
 }
 
-// send sends the first n messages. One that is refused is passed over, and so
-// the next is tried as if each had a call of its own.
-func (t *batch) send(fd, n int) (drops int) {
-	for i := 0; i < n; {
-		k, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&t.msgs[i])), uintptr(n-i), unix.MSG_DONTWAIT, 0, 0)
+// send sends the messages to a socket. One that is refused is passed over, and so
+// the next is tried as if each had a call of its own. It answers how many frames were refused.
+func (t *batch) send(fd int) (drops int) {
+	for i := 0; i < t.n; {
+		k, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&t.msgs[i])), uintptr(t.n-i), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == unix.EINTR:
 		case errno != 0:
-			drops++
+			drops += t.frames[i]
 			i++
 		default:
 			i += int(k)
 		}
+	}
+	return drops
+}
+
+// write writes the messages to a descriptor that takes one a system call.
+func (t *batch) write(fd int) (drops int) {
+	for i := 0; i < t.n; {
+		m := &t.msgs[i]
+		switch _, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(m.Iov)), uintptr(m.Iovlen)); errno {
+		case unix.EINTR:
+			continue
+		case 0:
+		default:
+			drops += t.frames[i]
+		}
+		i++
 	}
 	return drops
 }

@@ -32,6 +32,7 @@ type Conn struct {
 	file *os.File
 	raw  syscall.RawConn
 	head int // octets of vnet header in front of a frame
+	join bool
 
 	mu     sync.RWMutex // guards fd against closing; senders share it
 	fd     int
@@ -56,6 +57,10 @@ func New(fd int, name string, vnetHeader bool) (*Conn, error) {
 	}
 	return c, nil
 }
+
+// Join has segments that follow each other written as one super-packet. The descriptor is
+// no socket, and its frames have a vnet header.
+func (c *Conn) Join() { c.join = true }
 
 // Close ends Receive. It may be called twice.
 func (c *Conn) Close() error {
@@ -88,9 +93,16 @@ func (c *Conn) Control(f func(fd int)) {
 func (c *Conn) Send(ifp *netif.Interface, burst []*packet.Buf) {
 	drops := 0
 	c.mu.RLock()
-	for _, b := range burst {
-		if c.closed || !c.write(b) {
-			drops++
+	switch {
+	case c.closed:
+		drops = len(burst)
+	case c.join:
+		drops = writeJoined(c.fd, burst)
+	default:
+		for _, b := range burst {
+			if !c.write(b) {
+				drops++
+			}
 		}
 	}
 	c.mu.RUnlock()

@@ -189,6 +189,12 @@ func TestFullAndGone(t *testing.T) {
 }
 
 func TestNoAllocations(t *testing.T) {
+	for _, join := range []bool{false, true} {
+		noAllocations(t, join)
+	}
+}
+
+func noAllocations(t *testing.T, join bool) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -197,6 +203,9 @@ func TestNoAllocations(t *testing.T) {
 	c, err := New(fds[0], "pair", true)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if join {
+		c.Join()
 	}
 	s := &counter{pool: packet.NewPool(1 << 20), got: make(chan int, 1)}
 	ended := make(chan error)
