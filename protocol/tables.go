@@ -166,6 +166,7 @@ type CounterRow struct {
 	Proto    string `json:"proto"`
 	Name     string `json:"name"`
 	Sentence string `json:"sentence"`
+	Heading  string `json:"heading,omitempty"` // of the histogram that it is a line of
 	Value    uint64 `json:"value"`
 }
 

@@ -148,6 +148,9 @@ func TestProtected(t *testing.T) {
 				data := bytes.Repeat([]byte("in clear "), 50000)
 				p.stream(t, 0, x, y, 1<<20, data, buf)
 				p.stream(t, 1, y, x, 1<<20, data, buf)
+				if p.count(0, version[v6], "out too big") == 0 {
+					t.Error("no segment was found too large for its path")
+				}
 				delete(protos, packet.ProtoICMPv6) // neighbours
 				if protos[packet.ProtoFragment] > 0 {
 					delete(protos, packet.ProtoFragment)
@@ -170,19 +173,25 @@ func TestProtected(t *testing.T) {
 						p.s[0].IPsec.RemovePolicy(pol)
 					}
 				}
-				before := p.count(1, "ipsec", "in policy")
+				before := p.count(1, version[v6], "in policy")
 				p.call(0, func(w *netif.Work) { _, _ = a.Send(w, &socket.Msg{Data: []byte("hello")}) })
 				m := socket.Msg{Data: buf}
 				if err := b.Recv(p.w[1], &m); err == nil {
 					t.Error("a datagram in clear was delivered")
 				}
-				if n := p.count(1, "ipsec", "in policy") - before; n != 1 {
+				if n := p.count(1, version[v6], "in policy") - before; n != 1 {
 					t.Errorf("%d packets against the policy are counted", n)
 				}
 			})
 		}
 	}
 }
+
+// The groups of counters: of a version of IP, and of the protocol that is outermost.
+var (
+	version   = map[bool]string{false: "ipsec", true: "ipsec6"}
+	outermost = map[uint8]string{50: "esp", 51: "ah", 17: "esp"}
+)
 
 // count is a counter of stack i.
 func (p *pair) count(i int, proto, name string) uint64 { return rig.Counter(p.s[i], proto, name) }
@@ -258,8 +267,8 @@ func TestHostile(t *testing.T) {
 				if !put(frame) {
 					t.Error("the packet itself, which was late, is not delivered")
 				}
-				before := p.count(1, "ipsec", "in replay")
-				if put(frame) || p.count(1, "ipsec", "in replay") != before+1 {
+				before := p.count(1, outermost[c.outer], "replay")
+				if put(frame) || p.count(1, outermost[c.outer], "replay") != before+1 {
 					t.Error("a packet that had come was delivered again, or is not counted")
 				}
 				for range 100 { // it is older than the window then
@@ -270,7 +279,7 @@ func TestHostile(t *testing.T) {
 				if put(frame) {
 					t.Error("an old packet was delivered")
 				}
-				if p.count(1, "ipsec", "in authentication") == 0 {
+				if p.count(1, outermost[c.outer], "authentication") == 0 {
 					t.Error("no wrong check value is counted")
 				}
 				if n := p.s[1].Env.Pool.Bufs(); n != 0 {

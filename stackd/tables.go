@@ -198,7 +198,7 @@ func (s *server) counterRows(proto string) []any {
 	var rows []any
 	for i, c := range mib.Counters() {
 		if proto == "" || proto == c.Proto {
-			rows = append(rows, protocol.CounterRow{Proto: c.Proto, Name: c.Name, Sentence: c.Sentence, Value: v.Count(mib.Counter(i))})
+			rows = append(rows, protocol.CounterRow{Proto: c.Proto, Name: c.Name, Sentence: c.Sentence, Heading: c.Heading, Value: v.Count(mib.Counter(i))})
 		}
 	}
 	return rows

@@ -14,10 +14,13 @@ type Comp interface {
 	// how many octets it has become: -1 if it does not fit.
 	Compress(dst, src []byte) int
 	// Decompress puts what src is the compressed form of into dst, which it does
-	// not overlap, and says how many octets that is: -1 if src is not in order or
-	// has become longer than dst.
+	// not overlap, and says how many octets that is: -1 if src is not in order,
+	// TooLong if it has become longer than dst.
 	Decompress(dst, src []byte) int
 }
+
+// TooLong is Decompress's answer when there is no room.
+const TooLong = -2
 
 // NewComp is the algorithm of a number of PF_KEY (SADB_X_CALG_*).
 func NewComp(calg uint8) (Comp, error) {

@@ -60,7 +60,7 @@ func TestExpandsWhatIsCompressed(t *testing.T) {
 			t.Fatalf("expands to %d octets of %d", n, len(text))
 		}
 		if len(text) > 0 {
-			if n := c.Decompress(got[:len(got)-1], packed); n != -1 {
+			if n := c.Decompress(got[:len(got)-1], packed); n != TooLong {
 				t.Fatalf("%d octets where there is room for one less than %d", n, len(text))
 			}
 		}
@@ -106,7 +106,7 @@ func TestBomb(t *testing.T) {
 	w, _ := flate.NewWriter(&packed, flate.BestCompression)
 	w.Write(make([]byte, 50<<20))
 	w.Close()
-	if n := comp(t).Decompress(make([]byte, 65535), packed.Bytes()); n != -1 {
+	if n := comp(t).Decompress(make([]byte, 65535), packed.Bytes()); n != TooLong {
 		t.Errorf("%d octets", n)
 	}
 }

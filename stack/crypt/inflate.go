@@ -149,8 +149,8 @@ func (f *inflater) symbol(h *huffman) int {
 	return -1
 }
 
-// inflate says how many octets of dst src becomes, -1 if it is not in order or
-// dst is too short. What follows its last block is not looked at.
+// inflate says how many octets of dst src becomes, -1 if it is not in order,
+// TooLong if dst is too short. What follows its last block is not looked at.
 func (f *inflater) inflate(dst, src []byte) int {
 	f.in, f.at, f.acc, f.n = src, 0, 0, 0
 	defer func() { f.in = nil }()
@@ -191,8 +191,11 @@ func (f *inflater) stored(dst []byte, out int) int {
 		return -1
 	}
 	f.at += 4
-	if n > len(f.in)-f.at || n > len(dst)-out {
+	if n > len(f.in)-f.at {
 		return -1
+	}
+	if n > len(dst)-out {
+		return TooLong
 	}
 	copy(dst[out:], f.in[f.at:f.at+n])
 	f.at += n
@@ -272,7 +275,7 @@ func (f *inflater) coded(dst []byte, out int, lit, dist *huffman) int {
 			return -1
 		case s < endSymbol:
 			if out == len(dst) {
-				return -1
+				return TooLong
 			}
 			dst[out] = byte(s)
 			out++
@@ -291,8 +294,11 @@ func (f *inflater) coded(dst []byte, out int, lit, dist *huffman) int {
 		}
 		more, ok = f.bits(uint(distBits[d]))
 		back := int(distBase[d]) + more
-		if !ok || back > out || n > len(dst)-out {
+		if !ok || back > out {
 			return -1
+		}
+		if n > len(dst)-out {
+			return TooLong
 		}
 		for from := out - back; n > 0; {
 			c := copy(dst[out:out+n], dst[from:out])

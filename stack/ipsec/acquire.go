@@ -16,9 +16,6 @@ var (
 	nodeBlockCount = mib.Int("net.key.blockacq_count", 10, "Packets without an SA for which no daemon is asked, after it was.", mib.Range(0, 1<<20))
 	nodeBlockLife  = mib.Int("net.key.blockacq_lifetime", 20, "Seconds after which a daemon is asked again for an SA.", mib.Range(1, 1<<20))
 	nodeWaiting    = mib.Int("net.key.acquire_queue", 16, "Packets that wait for an SA at most, of all there are to come; the others are lost.", mib.Range(0, 1<<16))
-
-	cntAcquire = mib.NewCounter("ipsec", "acquire", "# SA{s} asked for")
-	cntWaited  = mib.NewCounter("ipsec", "waited", "# packet{s} that waited for an SA")
 )
 
 // Wanted is an SA that is missing.
@@ -58,6 +55,7 @@ func (a *acquiring) init(x *IPsec) { a.x, a.wanted = x, map[choice]*wanting{} }
 func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, p *Policy, r *Request) error {
 	var k flowKey
 	i := keyOf(w, pkt, Out, &k)
+	stats := &ipStats[side(i.V6)]
 	c := choice{r.Proto, r.Mode, unscope(i.Src), unscope(i.Dst), r.ReqID}
 	if r.Mode != ModeTransport {
 		c.src, c.dst = unscope(r.Src), unscope(r.Dst)
@@ -67,7 +65,7 @@ func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, p *Policy, r *Request) 
 	switch {
 	case n == nil && len(a.wanted) >= maxWanted:
 		a.mu.Unlock()
-		w.Drop(pkt, cntOutNoSA)
+		w.Drop(pkt, stats.outNoSA)
 		return syscall.ENOBUFS
 	case n == nil:
 		n = &wanting{Wanted: Wanted{c.proto, c.mode, c.src, c.dst, c.reqid, p, selectorOf(&k, i.Src, i.Dst)}, seq: a.seq.Add(1)}
@@ -86,14 +84,14 @@ func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, p *Policy, r *Request) 
 	}
 	a.mu.Unlock()
 	if ask {
-		w.Count(cntAcquire)
+		w.Count(stats.acquired)
 		a.x.tell(Event{Kind: Acquire, Wanted: n.Wanted, Session: n.seq})
 	}
 	if !kept {
-		w.Drop(pkt, cntOutNoSA)
+		w.Drop(pkt, stats.outNoSA)
 		return syscall.EAGAIN
 	}
-	w.Count(cntWaited)
+	w.Count(stats.waited)
 	return nil
 }
 
@@ -118,6 +116,7 @@ func (a *acquiring) take(c choice, only *wanting) []*packet.Buf {
 
 func (a *acquiring) forget(c choice, n *wanting) {
 	for _, p := range a.take(c, n) {
+		a.x.env.MIB.Add(ipStats[side(p.Bytes()[0]>>4 == 6)].outNoSA, 1)
 		p.Free()
 	}
 }

@@ -25,13 +25,13 @@ func (s *SA) signAH(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	front := s.ahLen()
 	roomy := pkt.WithRoom(front+packet.IPv6Len+40, 0)
 	if roomy == nil {
-		w.Drop(pkt, cntOutNoMem)
+		w.Drop(pkt, s.stats.ip.outNoMem)
 		return nil, syscall.ENOBUFS
 	}
 	pkt = roomy
 	n, ok := s.number()
 	if !ok {
-		w.Drop(pkt, cntOutEnd)
+		w.Drop(pkt, s.stats.proto.wrap)
 		return nil, syscall.EOVERFLOW
 	}
 	b := pkt.Bytes()
@@ -46,6 +46,7 @@ func (s *SA) signAH(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	default:
 		at, nextAt, next = headers(b)
 	}
+	octets := len(b) - at
 	pkt.Prepend(front)
 	b = pkt.Bytes()
 	copy(b, b[front:front+at])
@@ -69,7 +70,7 @@ func (s *SA) signAH(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	}
 	var fixed [maxSigned]byte
 	if !immutable(fixed[:], b, at, true) {
-		w.Drop(pkt, cntOutInval)
+		drop(w, pkt, s.stats.ip.outInvalid, s.stats.proto.short)
 		return nil, syscall.EINVAL
 	}
 	var hi [4]byte
@@ -79,6 +80,7 @@ func (s *SA) signAH(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 		esn = hi[:]
 	}
 	s.auth.Sum(b[at+ahFixed:], fixed[:at], b[at:], esn)
+	s.wentOut(w, octets)
 	return pkt, nil
 }
 
@@ -89,7 +91,7 @@ const maxSigned = 512
 func (x *IPsec) checkAH(w *netif.Work, pkt *packet.Buf) {
 	b := pkt.Bytes()
 	if len(b) < ahFixed {
-		w.Drop(pkt, cntInInval)
+		drop(w, pkt, statsOf(pkt).inInvalid, protoStats[1].short)
 		return
 	}
 	s := x.came(w, pkt, packet.ProtoAH, binary.BigEndian.Uint32(b[4:]))
@@ -97,20 +99,25 @@ func (x *IPsec) checkAH(w *netif.Work, pkt *packet.Buf) {
 		return
 	}
 	front, icv := s.ahLen(), s.auth.ICVLen()
-	if (int(b[1])+2)*4 != front || len(b) < front {
-		w.Drop(pkt, cntInInval)
+	c, v := s.stats.proto, s.stats.ip
+	switch {
+	case (int(b[1])+2)*4 != front:
+		drop(w, pkt, v.inInvalid, c.badICVLen)
+		return
+	case len(b) < front:
+		drop(w, pkt, v.inInvalid, c.short)
 		return
 	}
 	n, ok := s.numbered(binary.BigEndian.Uint32(b[8:]))
 	if !ok {
-		w.Drop(pkt, cntInReplay)
+		drop(w, pkt, v.inReplayAH, c.replay)
 		return
 	}
 	whole := pkt.L3()
 	at := len(whole) - len(b)
 	var fixed [maxSigned]byte
 	if !immutable(fixed[:], whole, at, false) {
-		w.Drop(pkt, cntInInval)
+		drop(w, pkt, v.inInvalid, c.short)
 		return
 	}
 	var hi [4]byte
@@ -121,15 +128,16 @@ func (x *IPsec) checkAH(w *netif.Work, pkt *packet.Buf) {
 	}
 	var zeros [64]byte // in the place of the check value; padding behind it counts as it is
 	if !s.auth.Verify(b[ahFixed:ahFixed+icv], fixed[:at], b[:ahFixed], zeros[:icv], b[ahFixed+icv:], esn) {
-		w.Drop(pkt, cntInAuth)
+		drop(w, pkt, v.inForged, c.forged)
 		return
 	}
+	w.Count(v.inAuthentic)
 	if !s.takes(n) {
-		w.Drop(pkt, cntInReplay)
+		drop(w, pkt, v.inReplayAH, c.replay)
 		return
 	}
 	if !s.used(w, len(b)-front) {
-		w.Drop(pkt, cntInEnd)
+		w.Drop(pkt, c.over)
 		return
 	}
 	next := b[0]
@@ -147,7 +155,7 @@ func (x *IPsec) own(w *netif.Work, pkt *packet.Buf) *packet.Buf {
 	pkt.RestoreL3()
 	o := pkt.WithRoom(packet.Headroom, 0)
 	if o == nil {
-		w.Drop(pkt, cntInNoMem)
+		w.Drop(pkt, statsOf(pkt).inNoMem)
 		return nil
 	}
 	o.TrimFront(off)

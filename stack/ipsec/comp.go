@@ -11,8 +11,6 @@ import (
 
 var (
 	nodeCompMin = mib.Int("net.inet.ipsec.comp_min", 128, "Octets of payload that IPComp compresses at least; less goes as it is (RFC 3173 §2.2).", mib.Range(0, 65535))
-
-	cntCompWhole = mib.NewCounter("ipsec", "uncompressed", "# outbound packet{s} that compression would not have made smaller")
 )
 
 // compLen is an IPComp header (RFC 3173 §3.1).
@@ -22,7 +20,7 @@ const compLen = 4
 func (s *SA) compress(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	roomy := pkt.WithRoom(packet.IPv6Len+40, 0)
 	if roomy == nil {
-		w.Drop(pkt, cntOutNoMem)
+		w.Drop(pkt, s.stats.ip.outNoMem)
 		return nil, syscall.ENOBUFS
 	}
 	pkt = roomy
@@ -38,10 +36,12 @@ func (s *SA) compress(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 		at, nextAt, next = headers(b)
 	}
 	n := -1
-	if len(b)-at >= int(s.x.env.MIB.Int(nodeCompMin)) {
+	if len(b)-at < int(s.x.env.MIB.Int(nodeCompMin)) {
+		w.Count(s.stats.proto.small)
+	} else {
 		into := s.x.env.Pool.Get(len(b))
 		if into == nil {
-			w.Drop(pkt, cntOutNoMem)
+			w.Drop(pkt, s.stats.ip.outNoMem)
 			return nil, syscall.ENOBUFS
 		}
 		room := into.Append(len(b) - at)
@@ -49,13 +49,13 @@ func (s *SA) compress(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 			b[at], b[at+1] = next, 0
 			binary.BigEndian.PutUint16(b[at+2:], s.cpi())
 			copy(b[at+compLen:], room[:n])
+			s.wentOut(w, len(b)-at)
 			pkt.TrimTo(at + compLen + n)
 			b, next = pkt.Bytes(), packet.ProtoIPComp
+		} else {
+			w.Count(s.stats.proto.useless)
 		}
 		into.Free()
-	}
-	if n < 0 {
-		w.Count(cntCompWhole)
 	}
 	if s.Mode == ModeTunnel {
 		s.outer(pkt, next, class, df)
@@ -98,7 +98,7 @@ func (x *IPsec) wellKnown(pkt *packet.Buf, cpi uint16) *SA {
 func (x *IPsec) expand(w *netif.Work, pkt *packet.Buf) {
 	b := pkt.Bytes()
 	if len(b) < compLen {
-		w.Drop(pkt, cntInInval)
+		drop(w, pkt, statsOf(pkt).inInvalid, protoStats[2].short)
 		return
 	}
 	cpi := binary.BigEndian.Uint16(b[2:])
@@ -113,14 +113,18 @@ func (x *IPsec) expand(w *netif.Work, pkt *packet.Buf) {
 	at := len(whole) - len(b)
 	big := x.env.Pool.Get(packet.MaxPacket)
 	if big == nil {
-		w.Drop(pkt, cntInNoMem)
+		w.Drop(pkt, s.stats.ip.inNoMem)
 		return
 	}
 	room := big.Append(min(packet.MaxPacket, big.Cap()-packet.Headroom))
 	n := s.comp.Decompress(room[at+compLen:], b[compLen:])
 	if n < 0 || at+n > 65535 {
 		big.Free()
-		w.Drop(pkt, cntInInval)
+		why := s.stats.proto.corrupt
+		if n != -1 {
+			why = s.stats.proto.big
+		}
+		drop(w, pkt, s.stats.ip.inInvalid, why)
 		return
 	}
 	copy(room, whole[:at+compLen])
@@ -130,7 +134,7 @@ func (x *IPsec) expand(w *netif.Work, pkt *packet.Buf) {
 	next := b[0]
 	pkt.Free()
 	if !s.used(w, n) {
-		w.Drop(big, cntInEnd)
+		w.Drop(big, s.stats.proto.over)
 		return
 	}
 	big.TrimFront(at)

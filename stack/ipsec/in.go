@@ -3,40 +3,29 @@ package ipsec
 import (
 	"encoding/binary"
 
-	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
-)
-
-var (
-	cntInOK      = mib.NewCounter("ipsec", "in", "# inbound packet{s} processed successfully")
-	cntInPolicy  = mib.NewCounter("ipsec", "in policy", "# inbound packet{s} violated process security policy")
-	cntInNoSA    = mib.NewCounter("ipsec", "in no SA", "# inbound packet{s} with no SA available")
-	cntInInval   = mib.NewCounter("ipsec", "in invalid", "# invalid inbound packet{s}")
-	cntInNoMem   = mib.NewCounter("ipsec", "in no memory", "# inbound packet{s} failed due to insufficient memory")
-	cntInReplay  = mib.NewCounter("ipsec", "in replay", "# inbound packet{s} failed on replay check")
-	cntInAuth    = mib.NewCounter("ipsec", "in authentication", "# inbound packet{s} with a wrong check value")
-	cntInPadding = mib.NewCounter("ipsec", "in padding", "# inbound packet{s} with wrong padding")
-	cntInDeep    = mib.NewCounter("ipsec", "in nested", "# inbound packet{s} protected too often")
-	cntInDummy   = mib.NewCounter("ipsec", "in dummy", "# dummy packet{s} received")
-	cntInEnd     = mib.NewCounter("ipsec", "in exhausted", "# inbound packet{s} of an SA whose lifetime is over")
 )
 
 // Input is [pfil.Security].
 func (x *IPsec) Input(w *netif.Work, pkt *packet.Buf, proto uint8) {
 	if t, _ := pkt.Sec.(*Trail); t.depth() >= maxBundle {
-		w.Drop(pkt, cntInDeep)
+		w.Drop(pkt, statsOf(pkt).inDeep)
 		return
 	}
 	switch proto {
 	case packet.ProtoUDP:
+		w.Count(protoStats[0].in)
 		pkt.TrimFront(packet.UDPLen)
 		x.openESP(w, pkt, true)
 	case packet.ProtoESP:
+		w.Count(protoStats[0].in)
 		x.openESP(w, pkt, false)
 	case packet.ProtoAH:
+		w.Count(protoStats[1].in)
 		x.checkAH(w, pkt)
 	default:
+		w.Count(protoStats[2].in)
 		x.expand(w, pkt)
 	}
 }
@@ -62,8 +51,12 @@ func ends(pkt *packet.Buf) (src, dst [2]uint64, v6 bool) {
 func (x *IPsec) came(w *netif.Work, pkt *packet.Buf, proto uint8, spi uint32) *SA {
 	_, dst, v6 := ends(pkt)
 	s := x.sad.find(proto, spi, addrOf(dst, v6))
-	if s == nil || !s.usable() {
-		w.Drop(pkt, cntInNoSA)
+	if s == nil {
+		drop(w, pkt, statsOf(pkt).inNoSA, protoStats[protoIndex(proto)].noSA)
+		return nil
+	}
+	if !s.usable() {
+		drop(w, pkt, statsOf(pkt).inNotReady, protoStats[protoIndex(proto)].notReady)
 		return nil
 	}
 	return s
@@ -89,7 +82,7 @@ func (s *SA) takes(n uint64) bool {
 // openESP is RFC 4303 §3.4. The window is at the ESP header.
 func (x *IPsec) openESP(w *netif.Work, pkt *packet.Buf, udp bool) {
 	if pkt.Len() < espLen {
-		w.Drop(pkt, cntInInval)
+		drop(w, pkt, statsOf(pkt).inInvalid, protoStats[0].short)
 		return
 	}
 	b := pkt.Bytes()
@@ -100,13 +93,21 @@ func (x *IPsec) openESP(w *netif.Work, pkt *packet.Buf, udp bool) {
 	}
 	front := espLen + s.esp.IVLen()
 	body := len(b) - front - s.esp.ICVLen()
-	if udp != (s.NATT.Type != 0) || body < trailerLen || body%s.esp.Align() != 0 {
-		w.Drop(pkt, cntInInval)
+	c, v := s.stats.proto, s.stats.ip
+	switch {
+	case udp != (s.NATT.Type != 0):
+		drop(w, pkt, v.inInvalid, c.carrier)
+		return
+	case body < trailerLen:
+		drop(w, pkt, v.inInvalid, c.short)
+		return
+	case body%s.esp.Align() != 0:
+		drop(w, pkt, v.inInvalid, c.badLen)
 		return
 	}
 	n, ok := s.numbered(binary.BigEndian.Uint32(b[4:]))
 	if !ok {
-		w.Drop(pkt, cntInReplay)
+		drop(w, pkt, v.inReplayESP, c.replay)
 		return
 	}
 	if pkt = x.own(w, pkt); pkt == nil {
@@ -114,25 +115,28 @@ func (x *IPsec) openESP(w *netif.Work, pkt *packet.Buf, udp bool) {
 	}
 	b = pkt.Bytes()
 	if !s.esp.Open(b, uint32(n>>32)) {
-		w.Drop(pkt, cntInAuth)
+		drop(w, pkt, v.inForged, c.forged)
 		return
 	}
+	if s.esp.ICVLen() > 0 {
+		w.Count(v.inAuthentic)
+	}
 	if !s.takes(n) {
-		w.Drop(pkt, cntInReplay)
+		drop(w, pkt, v.inReplayESP, c.replay)
 		return
 	}
 	if !s.used(w, body) {
-		w.Drop(pkt, cntInEnd)
+		w.Drop(pkt, c.over)
 		return
 	}
 	b = b[:front+body]
 	pad, next := int(b[len(b)-2]), b[len(b)-1]
 	if pad > body-trailerLen || !s.padded(b[len(b)-trailerLen-pad:len(b)-trailerLen]) {
-		w.Drop(pkt, cntInPadding)
+		drop(w, pkt, v.inInvalid, c.badPad)
 		return
 	}
 	if next == packet.ProtoNone {
-		w.Drop(pkt, cntInDummy)
+		w.Drop(pkt, c.dummy)
 		return
 	}
 	pkt.TrimTo(len(b) - trailerLen - pad)
@@ -157,7 +161,7 @@ func (x *IPsec) opened(w *netif.Work, pkt *packet.Buf, s *SA, front int, next ui
 	before, _ := pkt.Sec.(*Trail)
 	tunnel := s.Mode == ModeTunnel || s.Mode == ModeAny && (next == packet.ProtoIPv4 || next == packet.ProtoIPv6)
 	pkt.Sec = s.after(before, tunnel)
-	w.Count(cntInOK)
+	s.cameIn(w, pkt.Len()-front)
 	pkt.Csum = packet.CsumNone
 	if tunnel {
 		x.unwrap(w, pkt, s, front, next)
@@ -214,11 +218,11 @@ func (x *IPsec) unwrap(w *netif.Work, pkt *packet.Buf, s *SA, front int, next ui
 	v6 := next == packet.ProtoIPv6
 	ok := v6 && len(b) >= packet.IPv6Len && b[0]>>4 == 6 || next == packet.ProtoIPv4 && len(b) >= packet.IPv4Len && b[0]>>4 == 4
 	if !ok || x.nets[side(v6)] == nil {
-		w.Drop(pkt, cntInInval)
+		drop(w, pkt, s.stats.ip.inInvalid, s.stats.proto.tunnel)
 		return
 	}
 	if !s.uncover(class, b) {
-		w.Drop(pkt, cntInCE)
+		w.Drop(pkt, s.stats.ip.inCE)
 		return
 	}
 	pkt.MarkL3(0)
@@ -258,7 +262,7 @@ func (x *IPsec) Admit(w *netif.Work, pkt *packet.Buf, forward bool) bool {
 	t, _ := pkt.Sec.(*Trail)
 	if p == nil {
 		if t == nil && x.dropsAll(i.V6) {
-			w.Count(cntInPolicy)
+			w.Count(ipStats[side(i.V6)].inPolicy)
 			return false
 		}
 		return true
@@ -267,7 +271,10 @@ func (x *IPsec) Admit(w *netif.Work, pkt *packet.Buf, forward bool) bool {
 	if p.Kind == None || p.Kind == Protect && x.fulfils(t, p, i.V6) {
 		return true
 	}
-	w.Count(cntInPolicy)
+	w.Count(ipStats[side(i.V6)].inPolicy)
+	if t != nil {
+		w.Count(t.SA.stats.proto.policy)
+	}
 	return false
 }
 

@@ -5,21 +5,9 @@ import (
 	"net/netip"
 	"syscall"
 
-	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 	"ionet/stack/socket"
-)
-
-var (
-	cntOutOK     = mib.NewCounter("ipsec", "out", "# outbound packet{s} processed successfully")
-	cntOutPolicy = mib.NewCounter("ipsec", "out policy", "# outbound packet{s} violated process security policy")
-	cntOutNoSA   = mib.NewCounter("ipsec", "out no SA", "# outbound packet{s} with no SA available")
-	cntOutInval  = mib.NewCounter("ipsec", "out invalid", "# invalid outbound packet{s}")
-	cntOutNoMem  = mib.NewCounter("ipsec", "out no memory", "# outbound packet{s} failed due to insufficient memory")
-	cntOutNoWay  = mib.NewCounter("ipsec", "out no route", "# outbound packet{s} with no route")
-	cntOutBig    = mib.NewCounter("ipsec", "out too big", "# outbound packet{s} larger than what is left of the path's MTU")
-	cntOutEnd    = mib.NewCounter("ipsec", "out exhausted", "# outbound packet{s} of an SA whose numbers or lifetime are over")
 )
 
 // way is what one sender needs at a time: a tunnel's outer flow with its route, and room for
@@ -151,12 +139,11 @@ func (x *IPsec) level(r *Request, v6 bool) Level {
 func (x *IPsec) Protect(w *netif.Work, pkt *packet.Buf, policy any, mtu int) (on *packet.Buf, cut []*packet.Buf, err error) {
 	p := policy.(*Policy)
 	if p.Kind == Discard {
-		w.Drop(pkt, cntOutPolicy)
+		w.Drop(pkt, ipStats[side(pkt.Bytes()[0]>>4 == 6)].outPolicy)
 		return nil, nil, syscall.EACCES
 	}
 	var b bundle
 	if r := x.bundleOf(w, pkt, p, &b); r != nil {
-		w.Count(cntOutNoSA)
 		return nil, nil, x.wait.want(w, pkt, p, r)
 	}
 	if b.n == 0 { // all of it was "use", and nothing is there
@@ -186,7 +173,7 @@ func (x *IPsec) Protect(w *netif.Work, pkt *packet.Buf, policy any, mtu int) (on
 	segs, ok := pkt.Segments(y.segs[:0])
 	if !ok {
 		last.give(y)
-		w.Drop(pkt, cntOutInval)
+		w.Drop(pkt, ipStats[side(pkt.Bytes()[0]>>4 == 6)].outInvalid)
 		return nil, nil, syscall.EINVAL
 	}
 	pkt.Free()
@@ -230,7 +217,7 @@ func (x *IPsec) measure(w *netif.Work, y *way, pkt *packet.Buf, b *bundle, mtu i
 		f := &y.flow
 		f.Src, f.Dst, f.Proto = last.Src, last.Dst, last.Proto
 		if _, err := x.net(last.Dst).PathMTU(f); err != nil {
-			w.Drop(pkt, cntOutNoWay)
+			w.Drop(pkt, ipStats[side(pkt.Bytes()[0]>>4 == 6)].outNoRoute)
 			return err
 		}
 		mtu = f.Route.If.MTU()
@@ -253,7 +240,7 @@ func (x *IPsec) measure(w *netif.Work, y *way, pkt *packet.Buf, b *bundle, mtu i
 	}
 	pkt.MarkL3(0)
 	x.nets[side(v6)].TooBig(w, pkt, mtu)
-	w.Drop(pkt, cntOutBig)
+	w.Drop(pkt, ipStats[side(v6)].outBig)
 	return syscall.EMSGSIZE
 }
 
@@ -299,7 +286,7 @@ func (x *IPsec) transform(w *netif.Work, pkt *packet.Buf, b *bundle) (*packet.Bu
 		if pkt.Shared() {
 			roomy := pkt.WithRoom(packet.Headroom, 64)
 			if roomy == nil {
-				w.Drop(pkt, cntOutNoMem)
+				w.Drop(pkt, b.sa[0].stats.ip.outNoMem)
 				return nil, syscall.ENOBUFS
 			}
 			pkt = roomy
@@ -308,8 +295,12 @@ func (x *IPsec) transform(w *netif.Work, pkt *packet.Buf, b *bundle) (*packet.Bu
 	}
 	for _, s := range b.sa[:b.n] {
 		if !s.usable() || !s.used(w, pkt.Len()) {
-			w.Drop(pkt, cntOutEnd)
+			w.Drop(pkt, s.stats.proto.over)
 			return nil, syscall.EAGAIN
+		}
+		if pkt.Len() > nearlyLongest && pkt.Len() > s.inside(longest(s.Dst.Is6())) {
+			drop(w, pkt, s.stats.ip.outInvalid, s.stats.proto.big)
+			return nil, syscall.EMSGSIZE
 		}
 		var err error
 		switch s.Proto {
@@ -324,9 +315,18 @@ func (x *IPsec) transform(w *netif.Work, pkt *packet.Buf, b *bundle) (*packet.Bu
 			return nil, err
 		}
 	}
-	w.Count(cntOutOK)
 	pkt.Flags |= packet.FlagSecured
 	return pkt, nil
+}
+
+// nearlyLongest is what no protection makes longer than an IP header can say.
+const nearlyLongest = 60000
+
+func longest(v6 bool) int {
+	if v6 {
+		return packet.IPv6Len + 65535
+	}
+	return 65535
 }
 
 // next takes the next number; false: they are over (RFC 4303 §3.3.3).
@@ -413,13 +413,13 @@ func (s *SA) sealESP(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	tail := e.Align() + trailerLen + e.ICVLen() + s.TFC
 	roomy := pkt.WithRoom(head, tail)
 	if roomy == nil {
-		w.Drop(pkt, cntOutNoMem)
+		w.Drop(pkt, s.stats.ip.outNoMem)
 		return nil, syscall.ENOBUFS
 	}
 	pkt = roomy
 	n, ok := s.number()
 	if !ok {
-		w.Drop(pkt, cntOutEnd)
+		w.Drop(pkt, s.stats.proto.wrap)
 		return nil, syscall.EOVERFLOW
 	}
 	b := pkt.Bytes()
@@ -430,6 +430,7 @@ func (s *SA) sealESP(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	case s.Mode != ModeTunnel:
 		at, nextAt, proto = headers(b)
 	}
+	s.wentOut(w, len(b)-at)
 	fill := 0 // RFC 4303 §2.7: the inner header says how long the packet is, whatever follows
 	class, df := uint8(0), false
 	if s.Mode == ModeTunnel {

@@ -100,6 +100,7 @@ type SA struct {
 	ways   []*way // idle ones
 
 	trail atomic.Pointer[Trail] // of the packet that came last
+	stats saStats
 }
 
 // Trail is what a packet has come through, the outermost last.
@@ -289,6 +290,7 @@ func (x *IPsec) check(c *Spec) (*SA, error) {
 	default:
 		err = fmt.Errorf("protocol %d is none of IPsec: %w", c.Proto, syscall.EINVAL)
 	}
+	s.findStats()
 	return s, err
 }
 

@@ -13,8 +13,6 @@ var (
 	nodeDF   = mib.Int("net.inet.ipsec.dfbit", 0, "DF of a tunnel's outer header: 0 clear, 1 set, 2 as the inner one.", mib.Range(0, 2))
 	nodeECN  = mib.Int("net.inet.ipsec.ecn", 0, "Congestion marks over tunnels of IPv4: 0 the outer header has none, 1 as RFC 6040 has it, -1 the outer header has the inner one's, and nobody looks at it.", mib.Range(-1, 1))
 	nodeECN6 = mib.Int("net.inet6.ipsec6.ecn", 0, "Congestion marks over tunnels of IPv6: as net.inet.ipsec.ecn.", mib.Range(-1, 1))
-
-	cntInCE = mib.NewCounter("ipsec", "in congestion", "# inbound packet{s} dropped that had met congestion and could not be marked")
 )
 
 // The ECN field (RFC 3168 §5).

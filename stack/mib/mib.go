@@ -110,16 +110,24 @@ type Counter uint16
 // netstat -s; Name is the short name, also the reason of a drop; Sentence is
 // netstat's, where # stands for the value and {s}, {es}, {y} for a plural
 // ending. A sentence that begins with "(" continues the line before it, one with
-// a tab is part of what stands above it.
+// a tab is part of what stands above it. One with a Heading is a line of a
+// histogram: it is shown below the heading, and only when it is not zero.
 type CounterInfo struct {
 	Proto, Name, Sentence string
+	Heading               string
 }
 
 var counters []CounterInfo
 
 // NewCounter declares a counter.
 func NewCounter(proto, name, sentence string) Counter {
-	counters = append(counters, CounterInfo{proto, name, sentence})
+	return NewCounterUnder("", proto, name, sentence)
+}
+
+// NewCounterUnder declares a line of the histogram that heading names. The lines
+// of one histogram are declared one after the other.
+func NewCounterUnder(heading, proto, name, sentence string) Counter {
+	counters = append(counters, CounterInfo{proto, name, sentence, heading})
 	return Counter(len(counters) - 1)
 }
 

@@ -165,7 +165,7 @@ func TestMatrix(t *testing.T) {
 			play.WantLines(t, "from the kernel", r.Out+r.Err, " 0% packet loss")
 		})
 	}
-	if out := u.Must("netstat", "-s", "-p", "ipsec"); !strings.Contains(out, "\t0 inbound packets with a wrong check value\n") {
+	if out := u.Must("netstat", "-s", "-p", "ipsec"); !strings.Contains(out, "\t0 inbound packets failed on authentication\n") {
 		t.Errorf("not all was right:\n%s", out)
 	}
 }

@@ -47,6 +47,8 @@ var Command = cli.Command{
 		"time to live they need. Hash is a running number. While the daemon is asked, In-Vif is 65535 and In-Mif ---.\n\n" +
 		"With -m the percentage is that of the most that the stack may use (kern.mbuf.memory); it knows one kind of buffer, " +
 		"never makes a request wait and has no drain routines.\n\n" +
+		"The counters of IPsec are there twice: by the version of IP (ipsec, ipsec6), with histograms of the algorithms that protected and opened packets, and by the " +
+		"protocol (ah, esp, ipcomp), where TDB is another word for SA. Those of pfkey are about the messages of key sockets. A line of a histogram is shown when it is not 0.\n\n" +
 		"Names of hosts are looked up unless -n is given; all look-ups of one command may take one second together, then " +
 		"addresses stay numbers. Every failure ends with a status other than 0, also where the original ended with 0.",
 	Options: []cli.Opt{
@@ -54,7 +56,7 @@ var Command = cli.Command{
 		{Flags: "-a", Text: "Show servers too: sockets whose local address is any. With -i: the multicast groups of each interface."},
 		{Flags: "-b", Text: "With -i: octets instead of packets."},
 		{Flags: "-d", Text: "With -i: the packets that found no room in the send queue."},
-		{Flags: "-f address_family", Text: "Show only inet, inet6, local (or unix; the stack has none of these), or arp (counters)."},
+		{Flags: "-f address_family", Text: "Show only inet, inet6, local (or unix; the stack has none of these), or arp or pfkey (counters)."},
 		{Flags: "-g", Text: "Show multicast routing: virtual interfaces and the forwarding cache; with -s: its counters."},
 		{Flags: "-I interface", Text: "Show this interface only; implies -i."},
 		{Flags: "-i", Text: "Show the interfaces."},
@@ -81,7 +83,7 @@ var Command = cli.Command{
 		"-i, and -w each time: name, index, type (IFT_*), flags (IFF_*), mtu, metric, link, media, link_up, addresses (each: family, address, prefixlen, " +
 		"broadcast, destination, alias, tentative, duplicated, flags), in_packets, in_errors, in_bytes, in_mcast, in_drops, and the same for out_, " +
 		"collisions, no_proto, last_change (Unix seconds). The counters of -w count from the start.\n\n" +
-		"-s, -p, -rs: proto, name, sentence (# is the value; {s}, {es} and {y} are plural endings; a tab begins a part of what is above), value.\n\n" +
+		"-s, -p, -rs: proto, name, sentence (# is the value; {s}, {es} and {y} are plural endings; a tab begins a part of what is above), heading (of the histogram that it is a line of; only there), value.\n\n" +
 		"-m: buffers, octets, limit, denied, socket_octets.\n\n" +
 		"-g: first the virtual interfaces: family, vif, interface, threshold, rate_limit, local, in_packets, out_packets, in_bytes, out_bytes; then the " +
 		"cache: family, origin, group, parent (a vif; -1 while the daemon is asked), out (each: vif, ttl), packets, bytes, wrong_if, waits.",
@@ -90,6 +92,7 @@ var Command = cli.Command{
 		{Name: "netstat -an", Text: "All sockets."},
 		{Name: "netstat -I en0 -w 1", Text: "What en0 carries, every second."},
 		{Name: "netstat -ss -p ip", Text: "The counters of IP that are not 0."},
+		{Name: "netstat -s -p esp", Text: "What became of packets of ESP."},
 	},
 	Files:   []cli.Item{{Name: services.File, Text: "Names of ports."}},
 	SeeAlso: []string{"arp(8)", "ifconfig(8)", "ping(8)", "route(8)", "sysctl(8)"},

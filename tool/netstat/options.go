@@ -15,7 +15,7 @@ type Options struct {
 	All        bool   // -a: servers too; with -i: groups too
 	Bytes      bool   // -b: octets instead of packets
 	Drops      bool   // -d
-	Family     string // -f: "", "inet", "inet6", "local", "arp"
+	Family     string // -f: "", "inet", "inet6", "local", "arp", "pfkey"
 	Groups     bool   // -g: multicast routing
 	Interfaces bool   // -i, and what implies it: -I, -w
 	Interface  string // -I
@@ -33,7 +33,7 @@ type Options struct {
 }
 
 // protocols are the names that -p knows, in the order of -s.
-var protocols = []string{"ip", "icmp", "igmp", "tcp", "udp", "ipsec", "arp", "route", "ether", "rawip", "loop", "gif", "vlan", "bridge", "mroute",
+var protocols = []string{"ip", "icmp", "igmp", "tcp", "udp", "ipsec", "ah", "esp", "ipcomp", "arp", "route", "ether", "rawip", "loop", "gif", "vlan", "bridge", "mroute",
 	"ip6", "icmp6", "nd6", "mld6", "mroute6", "rawip6", "tcp6", "udp6", "ipsec6", "pim6", "rip6", "pfkey"}
 
 // Parse reads netstat's command line, without the command's name. It is
@@ -90,7 +90,7 @@ func (o *Options) set(c, v string) error {
 		o.Verbose = true
 	case "f":
 		switch v {
-		case "inet", "inet6", "local", "arp":
+		case "inet", "inet6", "local", "arp", "pfkey":
 			o.Family = v
 		case "unix":
 			o.Family = "local"

@@ -12,8 +12,8 @@ import (
 // statFamily is the family under whose -f a protocol's counters stand.
 func statFamily(proto string) string {
 	switch {
-	case proto == "arp":
-		return "arp"
+	case proto == "arp", proto == "pfkey":
+		return proto
 	case strings.HasSuffix(proto, "6"):
 		return "inet6"
 	}
@@ -78,6 +78,7 @@ func (c *command) counters(proto string, rows []protocol.CounterRow) error {
 		b = append(append(b, heading...), ":\n"...)
 	}
 	open := false // a line that "(" may continue
+	under := ""   // the heading that was shown last
 	for _, r := range rows {
 		if r.Proto != proto || c.o.Stats > 1 && r.Value == 0 {
 			continue
@@ -88,6 +89,16 @@ func (c *command) counters(proto string, rows []protocol.CounterRow) error {
 			}
 			continue
 		}
+		if r.Heading != "" {
+			if r.Value == 0 {
+				continue
+			}
+			if r.Heading != under {
+				b = append(append(append(b, '\t'), r.Heading...), ":\n"...)
+			}
+			b = append(b, '\t')
+		}
+		under = r.Heading
 		switch {
 		case open && strings.HasPrefix(r.Sentence, "("):
 			b[len(b)-1] = ' '
