@@ -6,6 +6,7 @@
 # make fuzz sim   long campaigns: FUZZTIME=1m each, SEEDS=100000
 # make streams    ten thousand programs of TCP streams over bad links
 # make campaign   TCP over bad links beside two Linux kernels: CELLTIME=10s a measurement, as root
+# make ipsec      ten megabytes of TCP against a Linux kernel through everything that IPsec has, as root
 # make suites     socket tests of others on the kernel and under onstack: docs/onstack-suites.md, as root
 # make release    tarballs for amd64 and arm64
 # make install PREFIX=/usr/local [DESTDIR=…]
@@ -25,7 +26,7 @@ GOFLAGS_BUILD = -trimpath -ldflags '-s -w -X ionet/tool/cli.Version=$(VERSION)'
 NAMES       := ifconfig route netstat ping ping6 traceroute traceroute6 rtadvd rtsol rtsold mproxy sysctl arp ndp ip6addrctl ifmcstat gifconfig ipf ipfstat ipnat ipmon ippool ipfs setkey nicinfo nc mount umount waitfor tcpdrop onstack tcpdump sloginfo
 RELEASES    := amd64 arm64
 
-.PHONY: all man demo test lint bench fuzz sim streams campaign suites release install clean
+.PHONY: all man demo test lint bench fuzz sim streams campaign ipsec suites release install clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -62,6 +63,9 @@ streams:
 
 campaign:
 	$(GO) test -count=1 -timeout=0 ./test/interop -run '^$$' -bench BadLink -benchtime 1x -measure $(CELLTIME)
+
+ipsec:
+	$(GO) test -count=1 -timeout=0 ./test/ipsec -run '^TestMatrix$$' -octets 10000000
 
 suites: all
 	GO='$(GO)' test/suites --build $(abspath $(BUILD)) --out docs/onstack-suites.md

@@ -28,6 +28,15 @@ func (s *Stack) secures(env *netif.Env, filterFirst bool) {
 			s.Inet6.Handle(proto, s.IPsec.Upper(proto))
 		}
 	}
+	for _, proto := range []uint8{packet.ProtoIPv4, packet.ProtoIPv6} {
+		if proto == packet.ProtoIPv6 && s.Inet6 == nil {
+			continue
+		}
+		s.Inet.Handle(proto, s.IPsec.Bare(proto, s.Gif.Upper(false, proto == packet.ProtoIPv6)))
+		if s.Inet6 != nil {
+			s.Inet6.Handle(proto, s.IPsec.Bare(proto, s.Gif.Upper(true, proto == packet.ProtoIPv6)))
+		}
+	}
 	s.secure.Set(s.IPsec)
 }
 

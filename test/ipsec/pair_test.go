@@ -1,6 +1,7 @@
 package ipsec
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -39,12 +40,23 @@ func (l *link) join(name string) {
 }
 
 // catch has tcpdump write down what passes an interface while f runs, and answers the IP packets.
-func (l *link) catch(name string, f func()) [][]byte {
+func (l *link) catch(name string, f func()) (packets [][]byte) {
+	l.root.T.Helper()
+	for _, frame := range l.frames(name, 65535, f) {
+		if p := packetOf(frame); p != nil {
+			packets = append(packets, p)
+		}
+	}
+	return packets
+}
+
+// frames is catch for frames, each to n octets.
+func (l *link) frames(name string, n int, f func()) (frames [][]byte) {
 	t := l.root.T
 	t.Helper()
 	file := filepath.Join(l.root.Dir, "caught")
 	j := l.root.Serves("listening on "+name, need.Command(t, "tcpdump", "tcpdump"), "-i", name, "-n", "-U", "--immediate-mode", "-Z", "root",
-		"-w", file)
+		"-B", "16384", "-s", fmt.Sprint(n), "-w", file)
 	f()
 	_ = j.Cmd.Process.Signal(os.Interrupt)
 	j.Wait()
@@ -57,15 +69,12 @@ func (l *link) catch(name string, f func()) [][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var packets [][]byte
 	for {
 		frame, _, err := r.ReadPacketData()
 		if err != nil {
-			return packets
+			return frames
 		}
-		if p := packetOf(frame); p != nil {
-			packets = append(packets, p)
-		}
+		frames = append(frames, frame)
 	}
 }
 

@@ -31,6 +31,7 @@ type Selector struct {
 	Src, Dst     netip.Prefix
 	Upper        string // "tcp", "icmp", "ipv6-icmp" and so on; empty: any
 	SPort, DPort uint16 // 0: any
+	Type         uint8  // of ICMP; 0: any
 }
 
 // Args is what ip xfrm state add wants.
@@ -99,6 +100,9 @@ func (s Selector) args() []string {
 	}
 	if s.DPort != 0 {
 		a = append(a, "dport", fmt.Sprint(s.DPort))
+	}
+	if s.Type != 0 {
+		a = append(a, "type", fmt.Sprint(s.Type))
 	}
 	return a
 }
@@ -227,6 +231,19 @@ func (k *Kernel) IP(lines ...string) {
 	if r.Status != 0 {
 		k.T.Fatalf("in the machine: ip -batch: status %d\n%s%s%s", r.Status, r.Out, r.Err, strings.Join(lines, "\n"))
 	}
+}
+
+// NeighboursInClear has neighbours of IPv6 find each other in clear, whatever policies come after it.
+func (k *Kernel) NeighboursInClear() {
+	k.T.Helper()
+	var all []Policy
+	for _, dir := range []string{"in", "out"} {
+		for _, kind := range []uint8{135, 136} {
+			any := netip.MustParsePrefix("::/0")
+			all = append(all, Policy{Dir: dir, Selector: Selector{Src: any, Dst: any, Upper: "ipv6-icmp", Type: kind}})
+		}
+	}
+	k.XfrmPolicy(all...)
 }
 
 // EncapPort has the kernel take ESP out of UDP at a port, until the job is stopped.

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -13,6 +15,7 @@ import (
 // command is what the program does with arguments:
 //
 //	encap PORT    takes ESP out of UDP at a port of both families, until it is killed
+//	echo PORT     sends back what comes by TCP at a port of both families, until it is killed
 //	pfkey         asks PF_KEY for its algorithms
 func command(args []string) error {
 	switch {
@@ -22,10 +25,31 @@ func command(args []string) error {
 			return fmt.Errorf("encap: port %q: %w", args[1], err)
 		}
 		return encap(int(port))
+	case len(args) == 2 && args[0] == "echo":
+		return echo(args[1])
 	case len(args) == 1 && args[0] == "pfkey":
 		return pfkey()
 	}
-	return fmt.Errorf("%q: want encap PORT or pfkey", args)
+	return fmt.Errorf("%q: want encap PORT, echo PORT or pfkey", args)
+}
+
+// echo is the service of RFC 862.
+func echo(port string) error {
+	l, err := net.Listen("tcp", ":"+port)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "echo: ready")
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
+		}()
+	}
 }
 
 // encap opens the sockets without which the kernel does not take ESP out of UDP
