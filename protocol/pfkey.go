@@ -185,17 +185,17 @@ type keyWriter struct {
 
 func (w *keyWriter) fail(format string, args ...any) {
 	if w.err == nil {
-		w.err = keyError(w.m, format, args...)
+		w.err = keyErrorf(KeyFaultNone, w.m, format, args...)
 	}
 }
 
-// keyError says in which message something is wrong.
-func keyError(m *KeyMessage, format string, args ...any) error {
+// keyErrorf says in which message something is wrong.
+func keyErrorf(fault KeyFault, m *KeyMessage, format string, args ...any) error {
 	where := "policy"
 	if m != nil {
 		where = "PF_KEY " + KeyTypeName(m.Type)
 	}
-	return &Error{Errno: syscall.EINVAL, Text: where + ": " + fmt.Sprintf(format, args...)}
+	return KeyErrorf(fault, syscall.EINVAL, "%s: %s", where, fmt.Sprintf(format, args...))
 }
 
 func (w *keyWriter) u8(v ...uint8) { w.b = append(w.b, v...) }

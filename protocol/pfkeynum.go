@@ -232,6 +232,9 @@ var keyExtNames = [...]string{"", "SA", "LIFETIME_CURRENT", "LIFETIME_HARD", "LI
 	"SUPPORTED_ENCRYPT", "SPIRANGE", "X_KMPRIVATE", "X_POLICY", "X_SA2", "X_NAT_T_TYPE", "X_NAT_T_SPORT", "X_NAT_T_DPORT",
 	"X_NAT_T_OAI", "X_NAT_T_OAR", "X_NAT_T_FRAG", "X_SA_REPLAY"}
 
+// KeyTypes is how many message types there are, the reserved 0 included.
+const KeyTypes = len(keyTypeNames)
+
 // KeyExtName is the name of an extension without its SADB_EXT_, "extension
 // 99" of one that is not known.
 func KeyExtName(typ uint16) string {

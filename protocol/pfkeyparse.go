@@ -15,17 +15,17 @@ import (
 func NextKeyMessage(b []byte) (m *KeyMessage, rest []byte, err error) {
 	m = new(KeyMessage)
 	if len(b) < sadbMsgLen {
-		return m, nil, keyMalformed("PF_KEY message of %d octets, its head alone has %d", len(b), sadbMsgLen)
+		return m, nil, KeyErrorf(KeyFaultShort, syscall.EINVAL, "PF_KEY message of %d octets, its head alone has %d", len(b), sadbMsgLen)
 	}
 	m.Type, m.Errno, m.SAType = b[1], syscall.Errno(b[2]), b[3]
 	m.Refs = le.Uint16(b[6:])
 	m.Seq, m.PID = le.Uint32(b[8:]), le.Uint32(b[12:])
 	if b[0] != PFKeyVersion {
-		return m, nil, keyMalformed("PF_KEY message of version %d, this is version %d", b[0], PFKeyVersion)
+		return m, nil, KeyErrorf(KeyFaultVersion, syscall.EINVAL, "PF_KEY message of version %d, this is version %d", b[0], PFKeyVersion)
 	}
 	n := int(le.Uint16(b[4:])) * sadbUnit
 	if n < sadbMsgLen || n > len(b) {
-		return m, nil, keyError(m, "the length at octet 4 says %d octets, there are %d, and the head has %d", n, len(b), sadbMsgLen)
+		return m, nil, keyErrorf(KeyFaultLength, m, "the length at octet 4 says %d octets, there are %d, and the head has %d", n, len(b), sadbMsgLen)
 	}
 	r := keyReader{m: m, b: b[:n], off: sadbMsgLen}
 	return m, b[n:], r.message()
@@ -35,7 +35,7 @@ func NextKeyMessage(b []byte) (m *KeyMessage, rest []byte, err error) {
 func ParseKeyMessage(b []byte) (*KeyMessage, error) {
 	m, rest, err := NextKeyMessage(b)
 	if err == nil && len(rest) != 0 {
-		err = keyError(m, "%d octets left over behind the message's %d", len(rest), len(b)-len(rest))
+		err = keyErrorf(KeyFaultLength, m, "%d octets left over behind the message's %d", len(rest), len(b)-len(rest))
 	}
 	return m, err
 }
@@ -43,15 +43,11 @@ func ParseKeyMessage(b []byte) (*KeyMessage, error) {
 // ParseKeyPolicy reads what [AppendKeyPolicy] wrote.
 func ParseKeyPolicy(b []byte) (*KeyPolicy, error) {
 	if len(b) < sadbUnit || int(le.Uint16(b))*sadbUnit != len(b) || le.Uint16(b[2:]) != SADBXExtPolicy {
-		return nil, keyMalformed("%d octets are no policy (sadb_x_policy with its length in units of 8, and type %d)", len(b), SADBXExtPolicy)
+		return nil, KeyErrorf(KeyFaultLength, syscall.EINVAL, "%d octets are no policy (sadb_x_policy with its length in units of 8, and type %d)", len(b), SADBXExtPolicy)
 	}
 	r := keyReader{typ: SADBXExtPolicy}
 	p := r.policy(b[sadbExtLen:])
 	return p, r.err
-}
-
-func keyMalformed(format string, args ...any) error {
-	return &Error{Errno: syscall.EINVAL, Text: fmt.Sprintf(format, args...)}
 }
 
 // keyReader takes a message apart.
@@ -64,10 +60,19 @@ type keyReader struct {
 	err  error
 }
 
-// fail notes an error at an octet of the extension.
+// fail notes an error at an octet of the extension: a length, if it is of no address.
 func (r *keyReader) fail(at int, format string, args ...any) {
+	fault := KeyFaultLength
+	switch r.typ {
+	case SADBExtAddressSrc, SADBExtAddressDst, SADBExtAddressProxy, SADBXExtNATTOAI, SADBXExtNATTOAR:
+		fault = KeyFaultAddress
+	}
+	r.failFor(fault, at, format, args...)
+}
+
+func (r *keyReader) failFor(fault KeyFault, at int, format string, args ...any) {
 	if r.err == nil {
-		r.err = keyError(r.m, "%s at octet %d: %s", KeyExtName(r.typ), r.off+at, fmt.Sprintf(format, args...))
+		r.err = keyErrorf(fault, r.m, "%s at octet %d: %s", KeyExtName(r.typ), r.off+at, fmt.Sprintf(format, args...))
 	}
 }
 
@@ -81,14 +86,14 @@ func (r *keyReader) message() error {
 		r.typ = le.Uint16(r.b[r.off+2:])
 		n := int(le.Uint16(r.b[r.off:])) * sadbUnit
 		if n == 0 || n > left {
-			r.fail(0, "its length says %d octets, from 8 to %d are right", n, left)
+			r.failFor(KeyFaultLength, 0, "its length says %d octets, from 8 to %d are right", n, left)
 			return r.err
 		}
 		if r.typ == 0 {
-			r.fail(2, "the type 0 is reserved")
+			r.failFor(KeyFaultExtension, 2, "the type 0 is reserved")
 		}
 		if bit := r.bit(); r.seen&bit != 0 {
-			r.fail(2, "it is there twice; once is right (RFC 2367 §2.3)")
+			r.failFor(KeyFaultTwice, 2, "it is there twice; once is right (RFC 2367 §2.3)")
 		} else {
 			r.seen |= bit
 		}

@@ -14,14 +14,6 @@ import (
 	"ionet/stack/packet"
 )
 
-var (
-	cntLostKeys  = mib.NewCounter("pfkey", "lost", "# message{s} lost because a key socket was not read")
-	cntKeyIn     = mib.NewCounter("pfkey", "requests", "# request{s} sent to userland's key management, and from it")
-	cntKeyBad    = mib.NewCounter("pfkey", "malformed", "# message{s} with an invalid field")
-	cntKeyErrors = mib.NewCounter("pfkey", "errors", "# request{s} answered with an error")
-	cntKeyOut    = mib.NewCounter("pfkey", "sent", "# message{s} sent to key sockets")
-)
-
 // keyHub is the key sockets (RFC 2367). A reply goes to the asker or to all, as KAME has it; acquires and
 // expires to those that have registered.
 type keyHub struct {
@@ -59,48 +51,63 @@ func (k *keyHub) leave(c *conn) {
 	delete(k.all, c)
 }
 
-// sendKey sends one message.
+// sendKey sends one message to the asker.
 func (c *conn) sendKey(m *protocol.KeyMessage) {
+	if b := c.s.keys.say(m, cntKeyToOne); b != nil {
+		c.send(b)
+		clear(b) // keys
+	}
+}
+
+// say is a message as it is sent to whom target counts; nil: it cannot be said.
+func (k *keyHub) say(m *protocol.KeyMessage, target mib.Counter) []byte {
 	b, err := protocol.AppendKeyMessage(nil, m)
 	if err != nil || len(b) > protocol.MaxFrame {
-		c.s.log.Error("a message for a key socket cannot be said", "type", protocol.KeyTypeName(m.Type), "err", err)
-		return
+		k.s.log.Error("a message for a key socket cannot be said", "type", protocol.KeyTypeName(m.Type), "err", err)
+		return nil
 	}
-	c.s.eng.Engine().Env.MIB.Add(cntKeyOut, 1)
-	c.send(b)
+	k.countOut(m.Type, 1, len(b), target)
+	return b
 }
 
 // toAll sends m to every key socket, and toRegistered to those that have asked for its kind.
-func (k *keyHub) toAll(m *protocol.KeyMessage) { k.send(m, func(*conn) bool { return true }) }
-
-func (k *keyHub) toRegistered(m *protocol.KeyMessage) {
-	k.send(m, func(c *conn) bool { return c.keys.registered[m.SAType] || c.keys.promisc })
+func (k *keyHub) toAll(m *protocol.KeyMessage) {
+	k.send(m, cntKeyToAll, func(*conn) bool { return true })
 }
 
-func (k *keyHub) send(m *protocol.KeyMessage, want func(*conn) bool) {
+func (k *keyHub) toRegistered(m *protocol.KeyMessage) {
+	k.send(m, cntKeyToSome, func(c *conn) bool { return c.keys.registered[m.SAType] || c.keys.promisc })
+}
+
+func (k *keyHub) send(m *protocol.KeyMessage, target mib.Counter, want func(*conn) bool) {
+	b := k.say(m, target)
+	if b == nil {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for c := range k.all { // map order: connections are apart
 		if want(c) {
-			c.sendKey(m)
+			c.send(b)
 		}
 	}
 }
 
 // keyFrame serves a frame of the door 29: whole messages.
 func (c *conn) keyFrame(b []byte) {
+	k := &c.s.keys
 	for len(b) > 0 {
-		c.s.eng.Engine().Env.MIB.Add(cntKeyIn, 1)
 		m, rest, err := protocol.NextKeyMessage(b)
+		k.countIn(m.Type, len(b)-len(rest))
 		if err != nil {
-			c.s.eng.Engine().Env.MIB.Add(cntKeyBad, 1)
+			k.countError(err)
 			c.keyError(m, err)
 			return
 		}
 		raw := b[:len(b)-len(rest)]
 		b = rest
 		if err := c.key(m, raw); err != nil {
-			c.s.eng.Engine().Env.MIB.Add(cntKeyErrors, 1)
+			k.countError(err)
 			c.keyError(m, err)
 		}
 	}
@@ -185,7 +192,7 @@ func (c *conn) key(m *protocol.KeyMessage, raw []byte) error {
 		}
 		return c.dumpKeys(m, all)
 	default:
-		return errf(unix.EOPNOTSUPP, "PF_KEY %s is not served", protocol.KeyTypeName(m.Type))
+		return protocol.KeyErrorf(protocol.KeyFaultType, unix.EOPNOTSUPP, "PF_KEY %s is not served", protocol.KeyTypeName(m.Type))
 	}
 	return nil
 }
@@ -207,7 +214,7 @@ func protoOf(satype uint8) (uint8, error) {
 	case protocol.SADBSATypeIPComp:
 		return packet.ProtoIPComp, nil
 	}
-	return 0, errf(unix.EINVAL, "associations of type %d are not served: ah (2), esp (3) and ipcomp (9) are", satype)
+	return 0, protocol.KeyErrorf(protocol.KeyFaultSAType, unix.EINVAL, "associations of type %d are not served: ah (2), esp (3) and ipcomp (9) are", satype)
 }
 
 func satypeOf(proto uint8) uint8 {
@@ -227,6 +234,9 @@ func specOf(m *protocol.KeyMessage) (s ipsec.Spec, err error) {
 	}
 	if s.Proto == 0 || m.Src == nil || m.Dst == nil {
 		return s, errf(unix.EINVAL, "a type and both addresses are needed")
+	}
+	if m.Src.IP.Is4() != m.Dst.IP.Is4() {
+		return s, protocol.KeyErrorf(protocol.KeyFaultAddress, unix.EINVAL, "%v and %v are of two families", m.Src.IP, m.Dst.IP)
 	}
 	s.Src, s.Dst, s.PID, s.Seq = m.Src.IP.Unmap(), m.Dst.IP.Unmap(), m.PID, m.Seq
 	if m.SA2 != nil {
@@ -442,7 +452,8 @@ func (k *keyState) goOn(c *conn) (done bool) {
 			return false
 		}
 		var b []byte
-		for len(k.dump) > 0 && len(b) < protocol.MaxFrame/2 {
+		n := 0
+		for ; len(k.dump) > 0 && len(b) < protocol.MaxFrame/2; n++ {
 			m := k.dump[0]()
 			m.Type, m.PID, m.Seq = k.asked.Type, k.asked.PID, uint32(len(k.dump)-1)
 			next, err := protocol.AppendKeyMessage(b, m)
@@ -451,7 +462,9 @@ func (k *keyState) goOn(c *conn) (done bool) {
 			}
 			b, k.dump = next, k.dump[1:]
 		}
+		c.s.keys.countOut(k.asked.Type, n, len(b), cntKeyToOne)
 		c.send(b)
+		clear(b) // keys
 	}
 	k.dump = nil
 	return true
@@ -575,7 +588,7 @@ func selectorOf(m *protocol.KeyMessage) (s ipsec.Selector, err error) {
 		return s, errf(unix.EINVAL, "both addresses are needed")
 	}
 	if m.Src.IP.Is4() != m.Dst.IP.Is4() {
-		return s, errf(unix.EINVAL, "%v and %v are of two families", m.Src.IP, m.Dst.IP)
+		return s, protocol.KeyErrorf(protocol.KeyFaultAddress, unix.EINVAL, "%v and %v are of two families", m.Src.IP, m.Dst.IP)
 	}
 	ip := func(a *protocol.KeyAddress) netip.Prefix {
 		plain, _ := packet.Unscoped(a.IP.Unmap())
