@@ -139,8 +139,8 @@ func tunnelIonet(args []string) error {
 		}}})[0]; err != nil {
 			return err
 		}
-		if how == "esp" {
-			if err := g.protect(h.Engine().IPsec, v); err != nil {
+		if how != "clear" {
+			if err := g.protect(h.Engine().IPsec, v, how == "udp"); err != nil {
 				return err
 			}
 		}
@@ -152,14 +152,18 @@ func tunnelIonet(args []string) error {
 }
 
 // protect has a version's packets between the hosts go through a tunnel, ESP with
-// AES-128-GCM (RFC 4106).
-func (g tunnelGate) protect(x *ipsec.IPsec, v *version) error {
+// AES-128-GCM (RFC 4106), by itself or in UDP (RFC 3948).
+func (g tunnelGate) protect(x *ipsec.IPsec, v *version, udp bool) error {
+	var natt ipsec.NATT
+	if udp {
+		natt = ipsec.NATT{Type: 2, Sport: 4500, Dport: 4500}
+	}
 	for from := range 2 {
 		key := make([]byte, 16+4)
 		key[0] = byte(1 + from)
 		near, far := tunnelOuter(v, from).Addr(), tunnelOuter(v, 1-from).Addr()
 		if _, err := x.Add(ipsec.Spec{Proto: packet.ProtoESP, SPI: uint32(0x1000 + from), Mode: ipsec.ModeTunnel, Src: near, Dst: far,
-			Ealg: crypt.EalgAESGCM16, Ekey: key, Replay: 1024}); err != nil {
+			Ealg: crypt.EalgAESGCM16, Ekey: key, Replay: 1024, NATT: natt}); err != nil {
 			return err
 		}
 		dir := uint8(ipsec.Out)

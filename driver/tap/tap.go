@@ -101,7 +101,7 @@ func (t *Tap) attach(multi bool) error {
 		return err
 	}
 	if t.caps&(netif.CapCsum|netif.CapTSO4|netif.CapTSO6) == netif.CapCsum|netif.CapTSO4|netif.CapTSO6 {
-		conn.Join()
+		conn.Join(t.caps&netif.CapUSO != 0)
 	}
 	t.queues = append(t.queues, conn)
 	return nil

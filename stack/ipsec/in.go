@@ -15,6 +15,10 @@ func (x *IPsec) Input(w *netif.Work, pkt *packet.Buf, proto uint8) {
 	}
 	switch proto {
 	case packet.ProtoUDP:
+		if pkt.GSO != packet.GSONone {
+			x.cut(w, pkt)
+			return
+		}
 		w.Count(protoStats[0].in)
 		pkt.TrimFront(packet.UDPLen)
 		x.openESP(w, pkt, true)

@@ -183,6 +183,7 @@ func (x *IPsec) Protect(w *netif.Work, pkt *packet.Buf, policy any, mtu int) (on
 			continue // counted; TCP sends it again
 		}
 		if tunnel {
+			last.summed(y, c)
 			_ = x.emit(w, y, c, last)
 			continue
 		}
@@ -314,6 +315,9 @@ func (x *IPsec) transform(w *netif.Work, pkt *packet.Buf, b *bundle) (*packet.Bu
 		if err != nil {
 			return nil, err
 		}
+	}
+	if s := b.sa[b.n-1]; s.inUDP() && s.Dst.Is6() {
+		sum(pkt) // RFC 8200 §8.1
 	}
 	pkt.Flags |= packet.FlagSecured
 	return pkt, nil

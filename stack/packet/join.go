@@ -11,15 +11,22 @@ import (
 // is cut from the super-packet is what was joined, octet for octet, but for the
 // identification of datagrams with DF, which nobody reads (RFC 6864 §4.1).
 //
+// With UDP set it finds datagrams of one flow and size, too, the last one may be
+// smaller, if their checksums are left to the driver: those that the stack has made.
+//
 // The octets stay where they are. The super-packet is the first frame, whose headers
 // [Join.End] changes, and behind it the payloads of the others.
 type Join struct {
+	UDP bool // the link takes super-packets of datagrams
+
 	first   *Buf
 	hlen    int    // octets of headers in a frame
 	size    int    // octets of payload in a segment, but for the last one
 	next    uint32 // sequence number
 	frames  int
 	octets  int // of all
+	proto   uint8
+	v6      bool
 	checked bool
 	psh     bool
 	full    bool // nothing more can follow
@@ -37,17 +44,24 @@ const (
 // Begin takes a frame, window at its Ethernet header, as the first of what will follow.
 // It reports whether something could.
 func (j *Join) Begin(b *Buf) bool {
-	l4 := joinable(b)
+	proto, l4 := j.joinable(b)
 	if l4 == 0 || b.Shared() {
 		return false
 	}
 	f := b.Bytes()
-	t := TCP(f[l4:])
-	hlen := l4 + t.HeaderLen()
-	if t.Flags() != TCPAck || hlen >= len(f) {
+	hlen, next := l4+UDPLen, uint32(0)
+	if proto == ProtoTCP {
+		t := TCP(f[l4:])
+		hlen = l4 + t.HeaderLen()
+		next = t.Seq() + uint32(len(f)-hlen)
+		if t.Flags() != TCPAck {
+			return false
+		}
+	}
+	if hlen >= len(f) {
 		return false
 	}
-	*j = Join{first: b, hlen: hlen, size: len(f) - hlen, next: t.Seq() + uint32(len(f)-hlen), frames: 1, octets: len(f)}
+	*j = Join{UDP: j.UDP, first: b, hlen: hlen, size: len(f) - hlen, next: next, frames: 1, octets: len(f), proto: proto, v6: l4 == joinV6}
 	return true
 }
 
@@ -58,15 +72,15 @@ func (j *Join) Add(b *Buf) bool {
 		return false
 	}
 	if !j.checked {
-		if j.checked = rightSum(j.first); !j.checked {
+		if j.checked = j.rightSum(j.first); !j.checked {
 			j.full = true
 			return false
 		}
 	}
-	if !rightSum(b) {
+	if !j.rightSum(b) {
 		return false
 	}
-	j.psh = TCP(b.Bytes()[j.l4():]).Flags()&TCPPsh != 0
+	j.psh = j.proto == ProtoTCP && TCP(b.Bytes()[j.l4():]).Flags()&TCPPsh != 0
 	j.full = j.psh || n < j.size
 	j.next += uint32(n)
 	j.frames++
@@ -86,70 +100,88 @@ func (j *Join) End() {
 	b, l4 := j.first, j.l4()
 	f := b.Bytes()
 	h, t := f[joinL3:], f[l4:]
-	b.GSO = GSOTCPv6
-	if l4 == joinV4 {
+	if j.v6 {
+		b.GSO = GSOTCPv6
+		IPv6(h).SetPayloadLen(j.octets - joinV6)
+	} else {
 		b.GSO = GSOTCPv4
 		IPv4(h).SetTotalLen(j.octets - joinL3)
 		IPv4(h).SetChecksum()
-	} else {
-		IPv6(h).SetPayloadLen(j.octets - joinV6)
+	}
+	if j.proto == ProtoUDP {
+		b.GSO += GSOUDPv4 - GSOTCPv4
+		binary.BigEndian.PutUint16(t[4:], uint16(j.octets-l4))
 	}
 	if j.psh {
 		t[tcpFlagsAt] |= TCPPsh
 	}
-	binary.BigEndian.PutUint16(t[TCPCsumOffset:], Fold(HeaderPseudoSum(h, ProtoTCP, j.octets-l4)))
+	at := sumAt(j.proto)
+	binary.BigEndian.PutUint16(t[at:], Fold(HeaderPseudoSum(h, j.proto, j.octets-l4)))
 	b.GSOSize = uint16(j.size)
-	b.SetPartial(l4, TCPCsumOffset)
+	b.SetPartial(l4, at)
+}
+
+func sumAt(proto uint8) uint16 {
+	if proto == ProtoUDP {
+		return UDPCsumOffset
+	}
+	return TCPCsumOffset
 }
 
 func (j *Join) l4() int {
-	if j.first.Bytes()[joinL3]>>4 == 4 {
-		return joinV4
+	if j.v6 {
+		return joinV6
 	}
-	return joinV6
+	return joinV4
 }
 
-// joinable is where the TCP header begins in a frame that could be one of several, or 0.
-func joinable(b *Buf) (l4 int) {
+// joinable is the protocol of a frame that could be one of several, and where its header begins; 0: it is none.
+func (j *Join) joinable(b *Buf) (proto uint8, l4 int) {
 	f := b.Bytes()
-	if b.GSO != GSONone || len(f) < joinV4+TCPLen {
-		return 0
+	if b.GSO != GSONone || len(f) < joinV4+UDPLen {
+		return 0, 0
 	}
 	h := f[joinL3:]
 	switch binary.BigEndian.Uint16(f[12:]) {
 	case EtherIPv4:
 		const plain = 4<<4 | IPv4Len/4
 		ip := IPv4(h)
-		if h[0] != plain || ip.Proto() != ProtoTCP || ip.TotalLen() != len(h) || ip.FragField()&^IPv4DF != 0 {
-			return 0
+		if h[0] != plain || ip.TotalLen() != len(h) || ip.FragField()&^IPv4DF != 0 {
+			return 0, 0
 		}
-		l4 = joinV4
+		proto, l4 = ip.Proto(), joinV4
 	case EtherIPv6:
-		if len(f) < joinV6+TCPLen || h[0]>>4 != 6 || IPv6(h).Next() != ProtoTCP || IPv6(h).PayloadLen() != len(f)-joinV6 {
-			return 0
+		if len(f) < joinV6+UDPLen || h[0]>>4 != 6 || IPv6(h).PayloadLen() != len(f)-joinV6 {
+			return 0, 0
 		}
-		l4 = joinV6
+		proto, l4 = IPv6(h).Next(), joinV6
 	default:
-		return 0
+		return 0, 0
 	}
-	if _, ok := CheckTCP(f[l4:]); !ok {
-		return 0
+	switch proto {
+	case ProtoTCP:
+		if _, ok := CheckTCP(f[l4:]); !ok {
+			return 0, 0
+		}
+	case ProtoUDP:
+		if !j.UDP || b.Csum != CsumPartial || UDP(f[l4:]).Len() != len(f)-l4 {
+			return 0, 0
+		}
+	default:
+		return 0, 0
 	}
-	return l4
+	return proto, l4
 }
 
 // follows compares the headers.
 func (j *Join) follows(b *Buf) bool {
-	l4 := joinable(b)
-	if l4 == 0 || l4 != j.l4() {
+	proto, l4 := j.joinable(b)
+	if l4 == 0 || l4 != j.l4() || proto != j.proto {
 		return false
 	}
 	o, f := j.first.Bytes(), b.Bytes()
-	ot, t := TCP(o[l4:]), TCP(f[l4:])
-	if t.Seq() != j.next || t.Flags()&^TCPPsh != TCPAck || t[12] != ot[12] ||
-		!bytes.Equal(t[:4], ot[:4]) || t.Ack() != ot.Ack() || t.Window() != ot.Window() ||
-		!bytes.Equal(f[l4+TCPCsumOffset+2:j.hlen], o[l4+TCPCsumOffset+2:j.hlen]) ||
-		!bytes.Equal(f[:joinL3], o[:joinL3]) {
+	ot, t := o[l4:], f[l4:]
+	if !bytes.Equal(t[:4], ot[:4]) || !bytes.Equal(f[:joinL3], o[:joinL3]) || proto == ProtoTCP && !j.continues(ot, t) {
 		return false
 	}
 	h, oh := f[joinL3:], o[joinL3:]
@@ -161,22 +193,27 @@ func (j *Join) follows(b *Buf) bool {
 		(ip.DF() || ip.ID() == op.ID()+uint16(j.frames)) && ip.ChecksumOK()
 }
 
+// continues compares the TCP headers.
+func (j *Join) continues(o, t TCP) bool {
+	rest := j.hlen - j.l4()
+	return t.Seq() == j.next && t.Flags()&^TCPPsh == TCPAck && t[12] == o[12] && t.Ack() == o.Ack() && t.Window() == o.Window() &&
+		bytes.Equal(t[TCPCsumOffset+2:rest], o[TCPCsumOffset+2:rest])
+}
+
 // rightSum reports whether the checksums of a frame are right, or left to do: a wrong one is the
 // receiver's to find.
-func rightSum(b *Buf) bool {
-	f := b.Bytes()
-	h, l4 := f[joinL3:], joinV6
-	if h[0]>>4 == 4 {
-		if l4 = joinV4; !IPv4(h).ChecksumOK() {
-			return false
-		}
+func (j *Join) rightSum(b *Buf) bool {
+	f, l4 := b.Bytes(), j.l4()
+	h := f[joinL3:]
+	if !j.v6 && !IPv4(h).ChecksumOK() {
+		return false
 	}
 	switch b.Csum {
 	case CsumVerified:
 		return true
 	case CsumPartial:
-		return b.CsumStart() == l4 && b.CsumOffset == TCPCsumOffset
+		return b.CsumStart() == l4 && b.CsumOffset == sumAt(j.proto)
 	}
 	t := f[l4:]
-	return Fold(Sum(HeaderPseudoSum(h, ProtoTCP, len(t)), t)) == 0xffff
+	return Fold(Sum(HeaderPseudoSum(h, j.proto, len(t)), t)) == 0xffff
 }

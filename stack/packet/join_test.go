@@ -186,6 +186,51 @@ func TestJoinNothingElse(t *testing.T) {
 	}
 }
 
+// TestJoinDatagrams: those whose checksum the driver computes are one again, and no others.
+func TestJoinDatagrams(t *testing.T) {
+	p := NewPool(16 << 20)
+	for _, gso := range []GSOType{GSOUDPv4, GSOUDPv6} {
+		b := super(p, gso, 300, bytes.Repeat([]byte("abcdefg"), 100))
+		typ := uint16(EtherIPv4)
+		if gso == GSOUDPv6 {
+			typ = EtherIPv6
+		}
+		PutEther(b.Bytes(), [6]byte{2}, [6]byte{4}, typ)
+		binary.BigEndian.PutUint16(b.Bytes()[b.CsumStart()+4:], uint16(b.Len()-b.CsumStart()))
+		l3, l4 := b.Bytes()[EtherLen:], b.Bytes()[b.CsumStart():]
+		binary.BigEndian.PutUint16(l4[UDPCsumOffset:], Fold(HeaderPseudoSum(l3, ProtoUDP, len(l4))))
+		segs, ok := b.Segments(nil)
+		if !ok {
+			t.Fatal("not cut")
+		}
+		j := Join{UDP: true}
+		if !j.Begin(segs[0]) || !j.Add(segs[1]) || !j.Add(segs[2]) || j.Add(segs[1]) {
+			t.Error("not joined as they were cut")
+		}
+		j.End()
+		got := bytes.Clone(segs[0].Bytes())
+		for _, s := range segs[1:] {
+			got = append(got, j.Payload(s)...)
+		}
+		if s := segs[0]; !bytes.Equal(got, b.Bytes()) || s.GSO != gso || s.GSOSize != 300 || s.Csum != CsumPartial || s.CsumOffset != UDPCsumOffset {
+			t.Errorf("joined:\n% x\nwas\n% x", got[:60], b.Bytes()[:60])
+		}
+		segs[1].Csum = CsumVerified
+		if j.Begin(segs[1]) {
+			t.Error("a datagram that came so is taken")
+		}
+		segs[1].Csum = CsumPartial
+		if j.UDP = false; j.Begin(segs[1]) {
+			t.Error("taken for a link that takes none")
+		}
+		FreeBurst(segs)
+		b.Free()
+	}
+	if p.Bufs() != 0 {
+		t.Errorf("%d buffers are left", p.Bufs())
+	}
+}
+
 // grownTo has the IP header say how long the frame is.
 func grownTo(b *Buf, l4 int) {
 	if f := b.Bytes(); l4 == EtherLen+IPv4Len {

@@ -2,6 +2,7 @@ package frames
 
 import (
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,11 +25,14 @@ type batch struct {
 	join   packet.Join
 	msgs   [batchSize]message
 	frames [batchSize]int // in a message
-	iovs   [2 * batchSize]unix.Iovec
+	iovs   [4 * batchSize]unix.Iovec
 	heads  [batchSize][vnet.Size]byte // of frames without headroom
 	n      int                        // messages
 	used   int                        // iovs
 }
+
+// noUSO: the kernel has refused a super-packet of datagrams, which Linux takes from 6.2 on.
+var noUSO atomic.Bool
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
@@ -40,9 +44,9 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 func WriteBurst(fd int, vnetHeader bool, burst []*packet.Buf) (drops int) {
 	t := batches.Get().(*batch)
 	for len(burst) > 0 {
-		n := min(len(burst), batchSize)
-		drops += t.fill(burst[:n], vnetHeader, vnetHeader)
-		drops += t.send(fd)
+		t.join.UDP = !noUSO.Load()
+		n, bad := t.fill(burst, vnetHeader, vnetHeader)
+		drops += bad + t.send(fd)
 		burst = burst[n:]
 	}
 	batches.Put(t)
@@ -50,36 +54,37 @@ func WriteBurst(fd int, vnetHeader bool, burst []*packet.Buf) (drops int) {
 }
 
 // writeJoined is WriteBurst for a descriptor that takes one frame a system call, behind its vnet
-// header.
-func writeJoined(fd int, burst []*packet.Buf) (drops int) {
+// header; it takes super-packets of datagrams with uso.
+func writeJoined(fd int, uso bool, burst []*packet.Buf) (drops int) {
 	t := batches.Get().(*batch)
+	t.join.UDP = uso
 	for len(burst) > 0 {
-		n := min(len(burst), batchSize)
-		drops += t.fill(burst[:n], true, true)
-		drops += t.write(fd)
+		n, bad := t.fill(burst, true, true)
+		drops += bad + t.write(fd)
 		burst = burst[n:]
 	}
 	batches.Put(t)
 	return drops
 }
 
-// fill makes messages of at most batchSize frames. It answers how many are none.
-func (t *batch) fill(burst []*packet.Buf, vnetHeader, join bool) (bad int) {
+// fill makes messages of as many frames as there is room for. It answers how many these are, and how many
+// of them are none.
+func (t *batch) fill(burst []*packet.Buf, vnetHeader, join bool) (n, bad int) {
 	t.n, t.used = 0, 0
-	for len(burst) > 0 {
-		if burst[0].Len() < vnet.EtherLen {
+	for n < len(burst) && t.n < batchSize && len(t.iovs)-t.used >= 2 {
+		if burst[n].Len() < vnet.EtherLen {
 			bad++
-			burst = burst[1:]
+			n++
 			continue
 		}
-		n := 1
+		k := 1
 		if join {
-			n = t.run(burst)
+			k = t.run(burst[n:min(len(burst), n+len(t.iovs)-t.used-1)])
 		}
-		t.put(burst[:n], vnetHeader)
-		burst = burst[n:]
+		t.put(burst[n:n+k], vnetHeader)
+		n += k
 	}
-	return bad
+	return n, bad
 }
 
 // run is how many frames from the first on are one super-packet.
@@ -137,6 +142,9 @@ func (t *batch) send(fd int) (drops int) {
 		switch {
 		case errno == unix.EINTR:
 		case errno != 0:
+			if errno == unix.EINVAL && t.frames[i] > 1 {
+				noUSO.Store(true)
+			}
 			drops += t.frames[i]
 			i++
 		default:

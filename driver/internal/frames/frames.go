@@ -24,6 +24,9 @@ const (
 	// largeFrame is where copying a frame costs more than reading it straight
 	// into a buffer of the largest class.
 	largeFrame = 12 << 10
+	// burstOctets is where a burst ends whose frames are large: what is made of it is read again while
+	// it is still in the processor's cache.
+	burstOctets = 256 << 10
 )
 
 // Conn is one such descriptor. Send may be called by several goroutines at
@@ -33,6 +36,7 @@ type Conn struct {
 	raw  syscall.RawConn
 	head int // octets of vnet header in front of a frame
 	join bool
+	uso  bool
 
 	mu     sync.RWMutex // guards fd against closing; senders share it
 	fd     int
@@ -59,8 +63,8 @@ func New(fd int, name string, vnetHeader bool) (*Conn, error) {
 }
 
 // Join has segments that follow each other written as one super-packet. The descriptor is
-// no socket, and its frames have a vnet header.
-func (c *Conn) Join() { c.join = true }
+// no socket, and its frames have a vnet header; with uso it takes datagrams so, too.
+func (c *Conn) Join(uso bool) { c.join, c.uso = true, uso }
 
 // Close ends Receive. It may be called twice.
 func (c *Conn) Close() error {
@@ -97,7 +101,7 @@ func (c *Conn) Send(ifp *netif.Interface, burst []*packet.Buf) {
 	case c.closed:
 		drops = len(burst)
 	case c.join:
-		drops = writeJoined(c.fd, burst)
+		drops = writeJoined(c.fd, c.uso, burst)
 	default:
 		for _, b := range burst {
 			if !c.write(b) {
@@ -153,6 +157,7 @@ type receiver struct {
 	scratch []byte
 	burst   [burstSize]*packet.Buf
 	n       int
+	octets  int // of the burst
 	large   bool
 	spare   *packet.Buf // of the largest class, within one burst only
 	err     error
@@ -169,7 +174,7 @@ func (c *Conn) Receive(sink driver.Sink, again func(error) bool) error {
 		err := c.raw.Read(read)
 		if r.n > 0 {
 			sink.Input(r.burst[:r.n])
-			r.n = 0
+			r.n, r.octets = 0, 0
 		}
 		switch {
 		case c.isClosed():
@@ -186,7 +191,7 @@ func (c *Conn) Receive(sink driver.Sink, again func(error) bool) error {
 // read fills the burst from fd. False has the caller wait for more.
 func (r *receiver) read(fd uintptr) bool {
 	defer r.dropSpare()
-	for r.n < burstSize {
+	for r.n < burstSize && r.octets < burstOctets {
 		buf := r.space()
 		n, err := unix.Read(int(fd), buf)
 		switch err {
@@ -246,6 +251,7 @@ func (r *receiver) take(buf []byte) {
 	}
 	r.burst[r.n] = b
 	r.n++
+	r.octets += n
 }
 
 func (r *receiver) dropSpare() {

@@ -205,7 +205,7 @@ func noAllocations(t *testing.T, join bool) {
 		t.Fatal(err)
 	}
 	if join {
-		c.Join()
+		c.Join(true)
 	}
 	s := &counter{pool: packet.NewPool(1 << 20), got: make(chan int, 1)}
 	ended := make(chan error)
