@@ -32,6 +32,7 @@ type KeyMessage struct {
 	SA2                 *KeySA2
 	NATT                *KeyNATT
 	Replay              *uint32 // packets: the window of SADB_X_EXT_SA_REPLAY, of any width
+	TFC                 uint32  // octets that plaintexts are padded to at least (RFC 4303 §2.7), 0 none; ionet's own
 	Unknown             []KeyExtension
 	Text                string // a sentence about Errno; ionet\'s own
 	Promisc             []byte // of X_PROMISC: the message that was overheard
@@ -159,7 +160,7 @@ const (
 
 // AppendKeyMessage appends the C layout of m as NetBSD's net/pfkeyv2.h has
 // it, integers little-endian but SPIs and ports. The extensions are in the
-// order of their numbers, a text and those unknown last. What cannot be said in the
+// order of their numbers, padding, a text and those unknown last. What cannot be said in the
 // layout (a key without bits, one end of a tunnel, a message longer than
 // 524,280 octets) is an error of EINVAL, and b stays what it was.
 func AppendKeyMessage(b []byte, m *KeyMessage) ([]byte, error) {
@@ -281,13 +282,18 @@ func (w *keyWriter) message() {
 		w.u32(*m.Replay)
 		w.close()
 	}
+	if m.TFC != 0 {
+		w.open(SADBXExtTFC)
+		w.u32(m.TFC)
+		w.close()
+	}
 	if m.Text != "" {
 		w.open(SADBXExtText)
 		w.text(m.Text)
 		w.close()
 	}
 	for _, x := range m.Unknown {
-		if int(x.Type) < len(keyExtNames) || x.Type == SADBXExtText {
+		if int(x.Type) < len(keyExtNames) || x.Type == SADBXExtText || x.Type == SADBXExtTFC {
 			w.fail("%s among the unknown extensions", KeyExtName(x.Type))
 		}
 		w.opaque(x.Type, x.Data)

@@ -22,6 +22,8 @@ var laidOut = []struct {
 		"02 0a 00 00 0200 0200 01000000 34120000"},
 	{"an error", KeyMessage{Type: SADBGet, Errno: syscall.ESRCH, SAType: SADBSATypeESP, Seq: 7, PID: 1, Text: "none"},
 		"02 05 03 03 0400 0000 07000000 01000000  0200 0080 6e6f6e65 00 00000000000000"},
+	{"padding", KeyMessage{Type: SADBUpdate, SAType: SADBSATypeESP, Seq: 7, PID: 1, TFC: 1400},
+		"02 02 00 03 0300 0000 07000000 01000000  0100 0180 78050000"},
 	{"ADD", KeyMessage{Type: SADBAdd, SAType: SADBSATypeESP, PID: 2,
 		SA:         &KeySA{SPI: 0x1001, Replay: 4, State: SADBSAStateMature, Auth: SADBAalgSHA1HMAC, Encrypt: SADBEalgDESCBC, Flags: SADBXExtCycSeq},
 		Hard:       &KeyLifetime{Allocations: 9, Bytes: 0x102, AddTime: 60, UseTime: 30},
@@ -255,6 +257,9 @@ func randomKeyMessage(r *rand.Rand) *KeyMessage {
 	}
 	if some() {
 		m.Replay = ptr(r.Uint32())
+	}
+	if some() {
+		m.TFC = r.Uint32()
 	}
 	if some() {
 		m.Policy = &KeyPolicy{Type: uint16(r.Uint32()), Dir: uint8(r.Uint32()), Scope: uint8(r.Uint32()), ID: r.Uint32(), Priority: r.Uint32()}

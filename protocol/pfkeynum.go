@@ -62,6 +62,7 @@ const (
 	SADBXExtNATTFrag        = 25
 	SADBXExtSAReplay        = 26
 	SADBXExtText            = 0x8000 // ionet's own: what is to be said of an error
+	SADBXExtTFC             = 0x8001 // ionet's own: octets that plaintexts are padded to
 )
 
 // Types of security associations (SADB_SATYPE_*).
@@ -243,6 +244,8 @@ func KeyExtName(typ uint16) string {
 		return keyExtNames[typ]
 	case typ == SADBXExtText:
 		return "X_TEXT"
+	case typ == SADBXExtTFC:
+		return "X_TFC"
 	}
 	return "extension " + strconv.Itoa(int(typ))
 }

@@ -56,7 +56,7 @@ type keyReader struct {
 	b    []byte
 	off  int    // of the extension
 	typ  uint16 // of the extension
-	seen uint64 // extensions that were read, by number; the text as 63
+	seen uint64 // extensions that were read, by number; ionet's own as 62 and 63
 	err  error
 }
 
@@ -113,7 +113,9 @@ func (r *keyReader) bit() uint64 {
 	switch {
 	case r.typ == SADBXExtText:
 		return 1 << 63
-	case r.typ < 63:
+	case r.typ == SADBXExtTFC:
+		return 1 << 62
+	case r.typ < 62:
 		return 1 << r.typ
 	}
 	return 0
@@ -194,6 +196,12 @@ func (r *keyReader) extension(p []byte) {
 		if r.fixed(p, 8) {
 			v := le.Uint32(p)
 			m.Replay = &v
+		}
+	case SADBXExtTFC:
+		if r.fixed(p, 8) {
+			if m.TFC = le.Uint32(p); m.TFC == 0 {
+				r.fail(4, "0 octets; without padding it is not there")
+			}
 		}
 	case SADBXExtText:
 		m.Text = r.text(sadbExtLen, p)

@@ -349,3 +349,40 @@ func TestAcquire(t *testing.T) {
 		})
 	}
 }
+
+// TestPadded: with TFC padding (RFC 4303 §2.7) nobody on the wire sees how long packets in a tunnel are.
+func TestPadded(t *testing.T) {
+	for fam, v6 := range families {
+		t.Run(fam, func(t *testing.T) {
+			p := securedPair(t, v6)
+			p.policies(t, packet.ProtoUDP, ipsec.Request{Proto: 50, Mode: ipsec.ModeTunnel, Level: ipsec.Require})
+			for i := range 2 {
+				p.sa(t, i, ipsec.Spec{Proto: 50, SPI: 1000, Mode: ipsec.ModeTunnel, Ealg: crypt.EalgAESGCM16, Ekey: key(20, 1), Replay: 32, TFC: 1200})
+			}
+			lengths := map[int]int{}
+			p.wires(func(b []byte) {
+				if b[0]>>4 == 4 && b[9] == 50 || b[0]>>4 == 6 && b[6] == 50 {
+					lengths[len(b)]++
+				}
+			})
+			a, b := p.socket(t, 0, p.addr(1, 1000), p.addr(2, 2000)), p.socket(t, 1, p.addr(2, 2000), p.addr(1, 1000))
+			for _, n := range []int{0, 1, 100, 1000, 1100} {
+				p.call(0, func(w *netif.Work) {
+					if _, err := a.Send(w, &socket.Msg{Data: make([]byte, n)}); err != nil {
+						t.Fatal(err)
+					}
+				})
+				m := socket.Msg{Data: make([]byte, 2000)}
+				if err := b.Recv(p.w[1], &m); err != nil || len(m.Data) != n {
+					t.Fatalf("%d octets came as %d, %v", n, len(m.Data), err)
+				}
+			}
+			if len(lengths) != 1 {
+				t.Errorf("lengths on the wire: %v", lengths)
+			}
+			if _, err := p.s[0].IPsec.Add(ipsec.Spec{Proto: 50, SPI: 5000, Mode: ipsec.ModeTransport, Src: p.addr(1, 0).IP, Dst: p.addr(2, 0).IP, Ealg: crypt.EalgAESGCM16, Ekey: key(20, 1), TFC: 1200}); err == nil {
+				t.Error("TFC padding in transport mode is taken, and nothing would be padded")
+			}
+		})
+	}
+}

@@ -252,6 +252,7 @@ func specOf(m *protocol.KeyMessage) (s ipsec.Spec, err error) {
 	if s.Replay = int(m.SA.Replay) * 8; m.Replay != nil {
 		s.Replay = int(min(*m.Replay, 1<<30))
 	}
+	s.TFC = int(min(m.TFC, 1<<30))
 	flags := m.SA.Flags
 	if flags&protocol.SADBXExtOld != 0 && s.Proto != packet.ProtoIPComp {
 		return s, errf(unix.EPROTONOSUPPORT, "the old forms of ESP and AH (RFC 1826, 1827) are not here")
@@ -304,7 +305,7 @@ func (c *conn) getSPI(x *ipsec.IPsec, m *protocol.KeyMessage) error {
 		return err
 	}
 	r := reply(m)
-	r.SA, r.Src, r.Dst = &protocol.KeySA{SPI: s.SPI}, m.Src, m.Dst
+	r.SA, r.SA2, r.Src, r.Dst = &protocol.KeySA{SPI: s.SPI}, m.SA2, m.Src, m.Dst
 	c.sendKey(r)
 	return nil
 }
@@ -487,6 +488,7 @@ func (s *server) saMessage(i ipsec.SAInfo, keys bool) *protocol.KeyMessage {
 	m.SA2 = &protocol.KeySA2{Mode: i.Mode, Seq: uint32(i.Number), ReqID: i.ReqID}
 	m.Current = &protocol.KeyLifetime{Allocations: uint32(min(i.Packets, 1<<32-1)), Bytes: i.Bytes, AddTime: s.unix(i.Made), UseTime: s.unix(i.Last)}
 	m.Soft, m.Hard = keyLifetime(i.Soft), keyLifetime(i.Hard)
+	m.TFC = uint32(i.TFC)
 	if i.Replay/8 > 255 {
 		n := uint32(i.Replay)
 		m.Replay = &n
@@ -612,7 +614,8 @@ func enginePolicy(k *protocol.KeyPolicy) (*ipsec.Policy, error) {
 		if r.Mode == ipsec.ModeBEET {
 			return nil, errf(unix.EPROTONOSUPPORT, "mode beet is not here")
 		}
-		q := ipsec.Request{Proto: uint8(r.Proto), Mode: r.Mode, Level: ipsec.Level(r.Level), ReqID: uint32(r.ReqID), Src: r.Src.IP.Unmap(), Dst: r.Dst.IP.Unmap()}
+		q := ipsec.Request{Proto: uint8(r.Proto), Mode: r.Mode, Level: ipsec.Level(r.Level), ReqID: uint32(r.ReqID), Src: r.Src.IP.Unmap(), Dst: r.Dst.IP.Unmap(),
+			SrcPort: r.Src.Port, DstPort: r.Dst.Port}
 		p.Requests = append(p.Requests, q)
 	}
 	return p, nil
@@ -625,7 +628,7 @@ func (s *server) policyMessage(p *ipsec.Policy) *protocol.KeyMessage {
 	for _, r := range p.Requests {
 		q := protocol.KeyRequest{Proto: uint16(r.Proto), Mode: r.Mode, Level: uint8(r.Level), ReqID: uint16(r.ReqID)}
 		if r.Src.IsValid() {
-			q.Src, q.Dst = protocol.AddrFrom(r.Src, 0), protocol.AddrFrom(r.Dst, 0)
+			q.Src, q.Dst = protocol.AddrFrom(r.Src, r.SrcPort), protocol.AddrFrom(r.Dst, r.DstPort)
 		}
 		m.Policy.Requests = append(m.Policy.Requests, q)
 	}

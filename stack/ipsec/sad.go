@@ -103,6 +103,9 @@ type SA struct {
 	stats saStats
 }
 
+// maxTFC bounds what packets are padded to.
+const maxTFC = 9000
+
 // Trail is what a packet has come through, the outermost last.
 type Trail struct {
 	SA     *SA
@@ -279,6 +282,8 @@ func (x *IPsec) check(c *Spec) (*SA, error) {
 		err = fmt.Errorf("an SA has a source and a destination of one family: %w", syscall.EINVAL)
 	case c.SPI < 256 && c.Proto != packet.ProtoIPComp:
 		err = fmt.Errorf("SPI %d: those below 256 are reserved: %w", c.SPI, syscall.EINVAL)
+	case c.TFC != 0 && (c.Proto != packet.ProtoESP || c.Mode != ModeTunnel || c.TFC > maxTFC):
+		err = fmt.Errorf("packets are padded by ESP in tunnel mode alone, to %d octets at most: %w", maxTFC, syscall.EINVAL)
 	case !x.env.MIB.On(nodeWeak) && weak(c):
 		err = fmt.Errorf("weak algorithms are refused (net.inet.ipsec.weak is 0): %w", syscall.EPROTONOSUPPORT)
 	case c.Proto == packet.ProtoESP:

@@ -56,6 +56,8 @@ type Request struct {
 	Level    Level
 	ReqID    uint32
 	Src, Dst netip.Addr // of a tunnel; not valid: the packet's own
+	// Ports that ESP in UDP has there, as they were said; which SA is taken, addresses and ReqID decide.
+	SrcPort, DstPort uint16
 }
 
 // Policy is a line of the SPD, or a socket's own. What is in the first part does not change.

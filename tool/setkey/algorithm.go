@@ -2,6 +2,7 @@ package setkey
 
 import (
 	"fmt"
+	"strings"
 
 	"ionet/protocol"
 )
@@ -12,6 +13,7 @@ type algorithm struct {
 	name   string
 	number uint8
 	nokey  bool
+	bits   int    // that its key has; 0 what the stack takes
 	aead   bool   // it authenticates too, and so -A is too much
 	flags  uint32 // that come with it
 	weak   bool
@@ -41,6 +43,18 @@ var ealgs = []algorithm{
 	{name: "aes-gcm", number: protocol.SADBEalgAESGCM16, aead: true},
 	{name: "aes-gmac", number: protocol.SADBEalgAESGMAC, aead: true},
 	{name: "chacha20-poly1305", number: protocol.SADBEalgChaCha20Poly1305, aead: true},
+	// What racoon and racoon2 call them.
+	{name: "des", number: protocol.SADBEalgDESCBC, weak: true},
+	{name: "3des", number: protocol.SADBEalg3DESCBC, weak: true},
+	{name: "blowfish", number: protocol.SADBEalgBlowfishCBC, weak: true},
+	{name: "cast128", number: protocol.SADBEalgCAST128CBC, weak: true},
+	{name: "twofish", number: protocol.SADBEalgTwofishCBC, weak: true},
+	{name: "null-enc", number: protocol.SADBEalgNull, nokey: true},
+	{name: "aes", number: protocol.SADBEalgAES},
+	{name: "rijndael", number: protocol.SADBEalgAES},
+	{name: "aes128-cbc", number: protocol.SADBEalgAES, bits: 128},
+	{name: "aes192-cbc", number: protocol.SADBEalgAES, bits: 192},
+	{name: "aes256-cbc", number: protocol.SADBEalgAES, bits: 256},
 }
 
 var aalgs = []algorithm{
@@ -63,6 +77,11 @@ var aalgs = []algorithm{
 	{name: "aes128-gmac", number: protocol.SADBAalgAES128GMAC},
 	{name: "aes192-gmac", number: protocol.SADBAalgAES192GMAC},
 	{name: "aes256-gmac", number: protocol.SADBAalgAES256GMAC},
+	// What racoon2 and FreeBSD's netstat call them.
+	{name: "aes-xcbc", number: protocol.SADBAalgAESXCBC},
+	{name: "aes-gmac-128", number: protocol.SADBAalgAES128GMAC},
+	{name: "aes-gmac-192", number: protocol.SADBAalgAES192GMAC},
+	{name: "aes-gmac-256", number: protocol.SADBAalgAES256GMAC},
 }
 
 var calgs = []algorithm{
@@ -72,8 +91,9 @@ var calgs = []algorithm{
 	{name: "lzs", number: protocol.SADBCalgLZS},
 }
 
-// find looks a name up that a statement may have.
+// find looks a name up that a statement may have, with - or as racoon2 with _.
 func find(list []algorithm, name string) (algorithm, bool) {
+	name = strings.ReplaceAll(name, "_", "-")
 	for _, a := range list[1:] {
 		if a.name == name {
 			return a, true

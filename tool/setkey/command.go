@@ -3,6 +3,7 @@ package setkey
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
@@ -15,16 +16,18 @@ var Command = cli.Command{
 	Name:  "setkey",
 	Short: "change and show the associations and policies of IPsec",
 	Synopsis: []string{
-		"[-hknrv] -c",
-		"[-hknrv] -f file",
-		"[-aPhlv] -D",
-		"[-Phv] -F",
+		"[-dhknrv] -c",
+		"[-dhknrv] -f file",
+		"[-aPhlpv] -D",
+		"[-Phpv] -F",
 		"[-h] -x",
+		"-V",
 	},
 	Long: "A stack that was started with io-net -ptcpip ipsec has two databases: associations (SAD), which say how packets are protected between two addresses, and " +
 		"policies (SPD), which say what packets are to be. setkey changes both, with statements in the language of KAME's, each done before the next one is read. " +
 		"A statement goes on over lines and ends with a semicolon; # begins a comment.\n\n" +
-		"\tadd [-46n] src dst protocol spi [extensions] algorithms ;\n" +
+		"\tadd|update [-46n] src dst protocol spi [extensions] algorithms ;\n" +
+		"\tgetspi [-46n] src dst protocol spi [extensions] ;\n" +
 		"\tget|delete [-46n] src dst protocol spi ;\n" +
 		"\tdeleteall [-46n] src dst protocol ;\n" +
 		"\tflush|dump [protocol] ;\n" +
@@ -32,17 +35,20 @@ var Command = cli.Command{
 		"\tspddelete [-46n] src[/len][[port]] dst[/len][[port]] upper [type,code] -P direction ;\n" +
 		"\tspdflush|spddump ;\n" +
 		"\texit ;\n\n" +
+		"getspi makes an association without keys and prints it, with an spi of 0 one that the stack chooses; update gives it keys within net.key.larval_lifetime seconds, " +
+		"and other lifetimes to one that has keys.\n\n" +
 		"src and dst are addresses, or names that the stack's resolver is asked for: of an association for every pair of one family, of all others one address each. -4 and -6 choose a family, " +
 		"-n lets no name be looked up. A port is a number, a name of services(5), or any.\n\n" +
 		"protocol: ah, ah-old, esp, esp-old, esp-udp [original address] (ports of add, 4500 without), ipcomp. spi: above 255, decimal or 0x.\n\n" +
 		"extensions: -m any|transport|tunnel|beet; -u reqid, which policies name; -r octets of the window against replays, 8 packets each; " +
-		"-f zero-pad|random-pad|seq-pad|cyclic-seq|nocyclic-seq|esn; -lh, -ls seconds, -bh, -bs octets, -nh, -ns packets: hard and soft ends of the association.\n\n" +
+		"-f zero-pad|random-pad|seq-pad|cyclic-seq|nocyclic-seq|esn; -lh, -ls seconds, -bh, -bs octets, -nh, -ns packets: hard and soft ends of the association; " +
+		"-tfc octets (of this setkey alone): packets in a tunnel of esp are padded to so many, 9000 at most, that nobody sees how long they are.\n\n" +
 		"algorithms: esp -E algorithm key [-A algorithm key], esp-old -E, ah -A, ipcomp -C deflate [-R]. A key is text in quotes or 0x and digits; null has none. " +
 		"-E: aes-gcm-16 (also 12, 8), aes-ccm-16 (12, 8), chacha20-poly1305, aes-gmac, with the salt at the key's end and without -A; rijndael-cbc (aes-cbc), aes-ctr, null; weak: 3des-cbc, des-cbc, des-deriv, des-32iv, " +
 		"blowfish-cbc, cast128-cbc, twofish-cbc. -A: hmac-sha2-256, hmac-sha2-384, hmac-sha2-512, hmac-sha1, aes-xcbc-mac, aes-cmac, aes128-gmac, aes192-gmac, aes256-gmac, null; weak: hmac-md5, keyed-md5, keyed-sha1. " +
-		"Each weak one is told of once.\n\n" +
+		"Each weak one is told of once. Names of racoon and racoon2 are understood too, aes256_cbc for one.\n\n" +
 		"upper: any, tcp, udp, icmp, icmp6, ip4, a name of protocols(5) or a number. policy: in|out|fwd [priority p] discard|none, or ipsec and one or more of protocol/mode/src-dst/level: esp, ah or ipcomp; transport, " +
-		"or tunnel or beet with the ends' addresses; default, use, require, unique or unique:reqid. p is a number, the more the earlier, or high, def or low, with + or - a number.",
+		"or tunnel or beet with the ends' addresses, and ports if ESP is in UDP there (they are kept and shown; addresses and reqid choose the association); default, use, require, unique or unique:reqid. p is a number, the more the earlier, or high, def or low, with + or - a number.",
 	Options: []cli.Opt{
 		{Flags: "-c", Text: "Read statements from standard input. One that is wrong is told of, and the next one is read."},
 		{Flags: "-f file", Text: "Read statements from a file; - is standard input. The first that is not understood ends it; those before it are done."},
@@ -53,13 +59,16 @@ var Command = cli.Command{
 		{Flags: "-a", Text: "With -D: the dead associations too."},
 		{Flags: "-l", Text: "With -D: a line each, every second until interrupted."},
 		{Flags: "-n", Text: "Send nothing: check the statements. Needs no stack but for names."},
+		{Flags: "-d", Text: "As -n -v."},
+		{Flags: "-p", Text: "Show ports, which is done anyway."},
 		{Flags: "-r", Text: "With each policy of in add one of fwd for packets that are forwarded, as on Linux."},
 		{Flags: "-k", Text: "Without it, which is how it is anyway."},
 		{Flags: "-v", Text: "Print the messages that go to the stack and come back, keys included."},
 		{Flags: "-h, -H", Text: "Print their octets too."},
+		{Flags: "-V", Text: "Print the version."},
 	},
 	JSON: "Of -D, one object a line. An association: src, dst, protocol, mode, spi, reqid, encryption, encryption_key, authentication, authentication_key (hexadecimal), compression, " +
-		"udp (src_port, dst_port, original), seq, window (packets), esn, flags, state, created, used (Unix seconds, 0 never), bytes, packets, hard and soft (bytes, packets, seconds, use_seconds; 0 no limit). " +
+		"udp (src_port, dst_port, original), seq, window (packets), esn, tfc (octets; only with -tfc), flags, state, created, used (Unix seconds, 0 never), bytes, packets, hard and soft (bytes, packets, seconds, use_seconds; 0 no limit). " +
 		"A policy (-P): id, src, dst (prefixes), src_port, dst_port, icmp_type, icmp_code, upper, direction, action, priority (the smaller the earlier), requests (protocol, mode, level, src, dst, reqid), " +
 		"policy (in the words of the language), created, used, lifetime, valid_time (seconds).",
 	ExitStatus: []cli.Exit{
@@ -79,11 +88,11 @@ var Command = cli.Command{
 }
 
 func parse(args []string) (*options, error) {
-	flags, rest, err := cli.Getopt("acDFhHklnPrvxf:", args)
+	flags, rest, err := cli.Getopt("acdDFhHklnpPrvVxf:", args)
 	if err != nil {
 		return nil, cli.Misuse("%v", err)
 	}
-	o := &options{}
+	o, ports := &options{}, false
 	set := func(m mode) {
 		if o.mode != 0 && o.mode != m && err == nil {
 			err = cli.Misuse("one of -c, -f, -D, -F and -x")
@@ -96,6 +105,8 @@ func parse(args []string) (*options, error) {
 			o.all = true
 		case "c":
 			set(interactive)
+		case "d":
+			o.dry, o.verbose = true, true
 		case "D":
 			set(dump)
 		case "F":
@@ -114,12 +125,17 @@ func parse(args []string) (*options, error) {
 			o.forever = true
 		case "n":
 			o.dry = true
+		case "p":
+			ports = true
 		case "P":
 			o.policies = true
 		case "r":
 			o.fwd = true
 		case "v":
 			o.verbose = true
+		case "V":
+			o.version = true
+			return o, nil
 		case "x":
 			o.raw = o.mode == listen
 			set(listen)
@@ -131,12 +147,12 @@ func parse(args []string) (*options, error) {
 		err = cli.Misuse("%q: a file is named by -f", rest[0])
 	case o.mode == 0:
 		err = cli.Misuse("one of -c, -f, -D, -F and -x is needed")
-	case o.policies && o.mode != dump && o.mode != flush:
-		err = cli.Misuse("-P goes with -D or -F")
+	case (o.policies || ports) && o.mode != dump && o.mode != flush:
+		err = cli.Misuse("-P and -p go with -D or -F")
 	case (o.all || o.forever) && (o.mode != dump || o.policies):
 		err = cli.Misuse("-a and -l go with -D, without -P")
 	case (o.dry || o.fwd) && o.mode != interactive && o.mode != script:
-		err = cli.Misuse("-n and -r go with -c or -f")
+		err = cli.Misuse("-d, -n and -r go with -c or -f")
 	}
 	return o, err
 }
@@ -148,6 +164,10 @@ func run(ctx *cli.Context, args []string) int {
 	}
 	if err != nil {
 		return ctx.Refuse(err)
+	}
+	if o.version {
+		fmt.Fprintf(ctx.Stdout, "setkey (ionet) %s\n", cli.BuildVersion())
+		return 0
 	}
 	o.verbose = o.verbose || ctx.Verbose
 	in := ctx.Stdin

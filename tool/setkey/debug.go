@@ -120,6 +120,8 @@ func structure(w io.Writer, m *protocol.KeyMessage, typ uint16) {
 		f("sadb_x_nat_t_frag{ fraglen=%d }\n", m.NATT.Frag)
 	case protocol.SADBXExtSAReplay:
 		f("sadb_x_sa_replay{ replay=%d }\n", *m.Replay)
+	case protocol.SADBXExtTFC:
+		f("sadb_x_tfc{ octets=%d }\n", m.TFC)
 	case protocol.SADBXExtText:
 		f("sadb_x_text{ %q }\n", m.Text)
 	}

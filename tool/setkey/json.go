@@ -44,6 +44,7 @@ type saRow struct {
 	Seq         uint32     `json:"seq"`
 	Window      uint32     `json:"window"`
 	ESN         bool       `json:"esn"`
+	TFC         uint32     `json:"tfc,omitempty"`
 	Flags       uint32     `json:"flags"`
 	State       string     `json:"state"`
 	Created     uint64     `json:"created"`
@@ -55,7 +56,7 @@ type saRow struct {
 }
 
 func (p *printer) saRow(m *protocol.KeyMessage) saRow {
-	r := saRow{Protocol: saType(m.SAType), Hard: limits(m.Hard), Soft: limits(m.Soft)}
+	r := saRow{Protocol: saType(m.SAType), TFC: m.TFC, Hard: limits(m.Hard), Soft: limits(m.Soft)}
 	if m.Src != nil && m.Dst != nil {
 		r.Src, r.Dst = p.addr(m.Src.IP), p.addr(m.Dst.IP)
 	}

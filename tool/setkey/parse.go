@@ -83,7 +83,7 @@ func (p *parser) next() (*statement, error) {
 	s := &statement{}
 	verb, ok := verbs[p.t.text]
 	if !ok || p.t.kind != word {
-		return nil, p.t.wrong("syntax error: a statement begins with add, get, delete, deleteall, flush, dump, spdadd, spdupdate, spddelete, spdflush or spddump")
+		return nil, p.t.wrong("syntax error: a statement begins with add, update, getspi, get, delete, deleteall, flush, dump, spdadd, spdupdate, spddelete, spdflush or spddump")
 	}
 	s.m.Type = verb.typ
 	if err := p.advance(); err != nil {
@@ -113,6 +113,8 @@ func init() {
 	}
 	verbs = map[string]v{
 		"add":       {protocol.SADBAdd, (*parser).add},
+		"update":    {protocol.SADBUpdate, (*parser).add},
+		"getspi":    {protocol.SADBGetSPI, (*parser).getSPI},
 		"get":       {protocol.SADBGet, (*parser).named},
 		"delete":    {protocol.SADBDelete, (*parser).named},
 		"deleteall": {protocol.SADBDelete, (*parser).deleteAll},
@@ -283,7 +285,8 @@ func (p *parser) name(s *statement, spi bool) (err error) {
 	if err != nil {
 		return p.t.wrong("an SPI has 32 bits")
 	}
-	if s.m.SAType != protocol.SADBSATypeIPComp && n < 256 {
+	any := s.m.Type == protocol.SADBGetSPI && n == 0 // the stack chooses
+	if s.m.SAType != protocol.SADBSATypeIPComp && n < 256 && !any {
 		return p.t.wrong("SPIs up to 255 are reserved")
 	}
 	s.sa().SPI = uint32(n)
@@ -304,6 +307,17 @@ func (p *parser) named(s *statement) error {
 	return p.extensions(s)
 }
 
+// getSPI asks for an association without keys: of that SPI, with 0 of any.
+func (p *parser) getSPI(s *statement) error {
+	if err := p.named(s); err != nil {
+		return err
+	}
+	if n := s.m.SA.SPI; n != 0 {
+		s.m.SPIRange = &protocol.KeySPIRange{Min: n, Max: n}
+	}
+	return nil
+}
+
 func (p *parser) add(s *statement) error {
 	if err := p.named(s); err != nil {
 		return err
@@ -321,9 +335,9 @@ func (p *parser) extensions(s *statement) error {
 			return nil
 		case "-ctx":
 			return f.wrong("security contexts are not supported")
-		case "-m", "-u", "-r", "-f", "-lh", "-ls", "-bh", "-bs", "-nh", "-ns":
+		case "-m", "-u", "-r", "-f", "-lh", "-ls", "-bh", "-bs", "-nh", "-ns", "-tfc":
 		default:
-			return f.wrong("syntax error: an option belongs here, -m, -u, -r, -f, -lh, -ls, -bh, -bs, -nh, -ns, or -E, -A, -C")
+			return f.wrong("syntax error: an option belongs here, -m, -u, -r, -f, -lh, -ls, -bh, -bs, -nh, -ns, -tfc, or -E, -A, -C")
 		}
 		if err := p.advance(); err != nil {
 			return err
@@ -365,6 +379,11 @@ func (p *parser) extension(s *statement, f token) error {
 		return err
 	}
 	switch f.text {
+	case "-tfc":
+		if n > 0 && s.m.SAType != protocol.SADBSATypeESP {
+			return f.wrong("esp alone pads packets")
+		}
+		s.m.TFC = uint32(n)
 	case "-u":
 		s.m.SA2.ReqID = uint32(n)
 	case "-r":
@@ -486,6 +505,7 @@ func (p *parser) keyed(s *statement, list []algorithm, known supported) (a algor
 	if !ok || p.t.kind != word {
 		return a, nil, p.t.wrong("unsupported algorithm; there are %s", names(list))
 	}
+	alg := p.t
 	if a.weak {
 		s.weak = append(s.weak, a.name)
 	}
@@ -513,6 +533,8 @@ func (p *parser) keyed(s *statement, list []algorithm, known supported) (a algor
 		return a, nil, at.wrong("%s: a key without an octet", a.name)
 	case bits > math.MaxUint16:
 		return a, nil, at.wrong("%s: a key of %d bits, more than can be said", a.name, bits)
+	case a.bits != 0 && bits != a.bits:
+		return a, nil, at.wrong("%s: a key of %d bits, %d are right", alg.text, bits, a.bits)
 	default:
 		if fault := known.check(a, bits); fault != "" {
 			return a, nil, at.wrong("%s", fault)

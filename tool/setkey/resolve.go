@@ -68,7 +68,7 @@ func (w *world) messages(s *statement) ([]*protocol.KeyMessage, error) {
 			return nil, at.wrong("multiple address specified: -4, -6 or an address says which")
 		}
 	}
-	if s.udp && s.m.Type == protocol.SADBAdd {
+	if s.udp && (s.m.Type == protocol.SADBAdd || s.m.Type == protocol.SADBUpdate || s.m.Type == protocol.SADBGetSPI) {
 		if err := w.natt(s, &srcs[0], &dsts[0]); err != nil {
 			return nil, err
 		}
@@ -282,6 +282,9 @@ func (s *statement) icmp(proto uint8, srcs, dsts []protocol.KeyAddress) error {
 	}
 	if s.misc.kind == end {
 		return nil
+	}
+	if proto == 47 {
+		return s.misc.wrong("keys of gre are not told apart")
 	}
 	if !icmp {
 		return s.misc.wrong("a type and code are of icmp and icmp6")

@@ -43,6 +43,7 @@ type options struct {
 	dry      bool // -n
 	fwd      bool // -r
 	raw      bool // -xx
+	version  bool // -V
 }
 
 // tool is one run of the command.
@@ -238,7 +239,11 @@ func (t *tool) send(m *protocol.KeyMessage) error {
 		})
 	}
 	a, err := k.Request(m)
-	if err == nil && m.Type == protocol.SADBGet {
+	switch {
+	case err == nil && m.Type == protocol.SADBGetSPI && a.SA2 == nil:
+		a.SA2 = m.SA2
+		fallthrough
+	case err == nil && (m.Type == protocol.SADBGet || m.Type == protocol.SADBGetSPI):
 		return t.show(t.out, a)
 	}
 	return err
@@ -299,7 +304,7 @@ func (t *tool) result(err error, typ uint8, line int) error {
 			return nil
 		}
 		switch typ {
-		case protocol.SADBDelete, protocol.SADBGet, protocol.SADBXSPDDelete:
+		case protocol.SADBDelete, protocol.SADBGet, protocol.SADBUpdate, protocol.SADBXSPDDelete:
 			text = "No entry"
 		}
 	}

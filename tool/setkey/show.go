@@ -136,6 +136,9 @@ func (p *printer) sa(w io.Writer, m *protocol.KeyMessage) {
 		fmt.Fprintf(w, "\tA: %s %s\n", nameOf(aalgs, m.SA.Auth), hexWords(key(m.AuthKey)))
 	}
 	fmt.Fprintf(w, "\tseq=0x%08x replay=%d flags=0x%08x state=%s \n", m.SA2.Seq, replay(m), m.SA.Flags, pick(states, m.SA.State))
+	if m.TFC != 0 {
+		fmt.Fprintf(w, "\ttfc=%d\n", m.TFC)
+	}
 	if c := m.Current; c != nil {
 		hard, soft := orZero(m.Hard), orZero(m.Soft)
 		now := uint64(max(p.now().Unix(), 0))
