@@ -65,7 +65,7 @@ campaign:
 	$(GO) test -count=1 -timeout=0 ./test/interop -run '^$$' -bench BadLink -benchtime 1x -measure $(CELLTIME)
 
 ipsec:
-	$(GO) test -count=1 -timeout=0 ./test/ipsec -run '^TestMatrix$$' -octets 10000000
+	$(GO) test -count=1 -timeout=0 ./test/ipsec -run '^TestFacing$$/^matrix$$' -octets 10000000
 
 suites: all
 	GO='$(GO)' test/suites --build $(abspath $(BUILD)) --out docs/onstack-suites.md

@@ -17,6 +17,7 @@ type cell struct {
 	unique      bool // policies name their associations, beside which there are others
 	cpi         bool // of IPComp: packets name the association, not the algorithm
 	n           int  // which one of all it is, from 1
+	line        bool // it is on the line, not on the bridge
 }
 
 func (c cell) name() string {
@@ -38,13 +39,27 @@ func (c cell) name() string {
 }
 
 // us is the stack's address, them the kernel's, which has another one for each cell.
-func (c cell) us() netip.Addr { return stackEnds[c.v6] }
+func (c cell) us() netip.Addr { return c.addr(0, 2) }
 
-func (c cell) them() netip.Addr {
-	if c.v6 {
-		return netip.MustParseAddr(fmt.Sprintf("2001:db8::%x:3", c.n))
+func (c cell) them() netip.Addr { return c.addr(c.n, 3) }
+
+func (c cell) addr(n, host int) netip.Addr {
+	net := 1
+	if c.line {
+		net = 2
 	}
-	return netip.AddrFrom4([4]byte{10, 1, byte(c.n), 3})
+	if c.v6 {
+		return netip.MustParseAddr(fmt.Sprintf("2001:db8:%x::%x:%x", net, n, host))
+	}
+	return netip.AddrFrom4([4]byte{10, byte(net), byte(n), byte(host)})
+}
+
+// onLink is an address with the length of its network.
+func (c cell) onLink(a netip.Addr) string {
+	if c.v6 {
+		return a.String() + "/64"
+	}
+	return a.String() + "/16"
 }
 
 // states are the associations of c, from the stack and to it.
@@ -123,13 +138,14 @@ func (c cell) kernel(k *vm.Kernel) {
 // setkey has the stack keyed for c.
 func (c cell) setkey() string {
 	there, back := c.states()
-	s := c.add(there) + c.add(back)
-	if c.unique { // newer ones, that the kernel has not heard of
+	s := ""
+	if c.unique { // older ones, which are preferred, and that the kernel has not heard of
 		for _, sa := range []vm.SA{there, back} {
 			sa.SPI, sa.ReqID = sa.SPI+0x4000, sa.ReqID+0x4000
 			s += c.add(sa)
 		}
 	}
+	s += c.add(there) + c.add(back)
 	return s + c.policy("out", there) + c.policy("in", back)
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -22,28 +21,16 @@ import (
 	"ionet/test/play"
 )
 
-var octets = flag.Int("octets", 0, "how many octets of TCP go through each cell of TestMatrix in either direction; 0: ten million through a few, less through the others")
-
-// TestMatrix: a stack keyed by setkey and a Linux kernel keyed by ip xfrm understand each other, whatever protects
-// their packets; on the wire there is nothing else.
-func TestMatrix(t *testing.T) {
-	f := newFacing(t)
+// matrix: whatever protects packets, they come, and on the wire there is nothing else.
+func (f *facing) matrix() {
+	t := f.u.T.(*testing.T)
 	all := cells()
-	var addrs, conf []string
-	for _, c := range all {
-		addrs = append(addrs, fmt.Sprintf("addr add %v/%d dev eth0", c.them(), map[bool]int{false: 16, true: 64}[c.v6]))
-	}
-	f.k.IP(addrs...)
-	f.k.NeighboursInClear()
-	for _, c := range all {
-		c.kernel(f.k)
-		conf = append(conf, c.setkey())
-	}
-	f.setkey(inClear + strings.Join(conf, ""))
+	f.settle(all...)
+	f.key(all...)
 	caught := f.l.frames("vm0", 128, func() {
 		for _, c := range all {
 			t.Run(c.name(), func(t *testing.T) {
-				if err := echoes(f.s, c.us(), c.them(), f.echo, c.octets()); err != nil {
+				if err := echoes(f.s, c.us(), c.them(), echoPort, c.octets()); err != nil {
 					t.Error(err)
 				}
 			})

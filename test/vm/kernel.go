@@ -27,7 +27,7 @@ import (
 // Tool is a program in the machine:
 //
 //	Tool encap PORT    takes ESP out of UDP at a port; says "encap: ready"
-//	Tool echo PORT     sends back what comes by TCP at a port; says "echo: ready"
+//	Tool echo PORT     sends back what comes by TCP and UDP at a port; says "echo: ready"
 //	Tool pfkey         prints what PF_KEY's SADB_REGISTER says of algorithms
 const Tool = wire.Tool
 

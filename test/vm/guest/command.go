@@ -15,7 +15,7 @@ import (
 // command is what the program does with arguments:
 //
 //	encap PORT    takes ESP out of UDP at a port of both families, until it is killed
-//	echo PORT     sends back what comes by TCP at a port of both families, until it is killed
+//	echo PORT     sends back what comes by TCP and UDP at a port of both families, until it is killed
 //	pfkey         asks PF_KEY for its algorithms
 func command(args []string) error {
 	switch {
@@ -39,6 +39,17 @@ func echo(port string) error {
 	if err != nil {
 		return err
 	}
+	u, err := net.ListenPacket("udp", ":"+port)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for b := make([]byte, 65536); ; {
+			if n, from, err := u.ReadFrom(b); err == nil {
+				_, _ = u.WriteTo(b[:n], from) // lost
+			}
+		}
+	}()
 	fmt.Fprintln(os.Stderr, "echo: ready")
 	for {
 		c, err := l.Accept()
