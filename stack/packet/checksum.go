@@ -11,6 +11,12 @@ import (
 // (RFC 1071).
 func Sum(sum uint64, b []byte) uint64 {
 	var carry uint64
+	if len(b) >= longSum {
+		n := len(b) &^ 63
+		sum, carry = bits.Add64(sum, uint64(bits.ReverseBytes16(Fold(sumLong(b[:n])))), 0)
+		sum += carry
+		b = b[n:]
+	}
 	for len(b) >= 32 {
 		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b), 0)
 		sum, carry = bits.Add64(sum, binary.BigEndian.Uint64(b[8:]), carry)
@@ -38,6 +44,27 @@ func Sum(sum uint64, b []byte) uint64 {
 	}
 	sum, carry = bits.Add64(sum, last, 0)
 	return sum + carry
+}
+
+// longSum is where it pays to sum in the machine's order, and to turn the result alone (RFC 1071 §2 B).
+const longSum = 256
+
+// sumLong is the running sum, in little-endian order, of a number of 64 octets.
+func sumLong(b []byte) (sum uint64) {
+	var carry uint64
+	for len(b) >= 64 {
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b), 0)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[8:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[16:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[24:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[32:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[40:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[48:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(b[56:]), carry)
+		sum += carry
+		b = b[64:]
+	}
+	return sum
 }
 
 // Fold brings a running sum down to 16 bits. The Internet checksum is its

@@ -2,6 +2,7 @@ package packet
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"testing"
 )
 
@@ -25,5 +26,17 @@ func TestHeaderPseudoSum(t *testing.T) {
 		if got, want := Fold(HeaderPseudoSum(b[:], ProtoUDP, n)), Fold(PseudoSum(six.Src(), six.Dst(), ProtoUDP, n)); got != want {
 			t.Fatalf("%x: %#x, want %#x", b, got, want)
 		}
+	}
+}
+
+func BenchmarkSum(b *testing.B) {
+	for _, n := range []int{20, 256, 1400} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			data, sum := make([]byte, n), uint64(0)
+			b.SetBytes(int64(n))
+			for b.Loop() {
+				sum = Sum(sum, data)
+			}
+		})
 	}
 }

@@ -26,7 +26,7 @@ func slowSum(b []byte) uint16 {
 
 func TestChecksumAgainstTheSlowOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "data")
+		b := rapid.SliceOfN(rapid.Byte(), 0, 700).Draw(t, "data")
 		if got, want := Checksum(b), slowSum(b); got != want {
 			t.Fatalf("%#04x, want %#04x", got, want)
 		}
@@ -46,8 +46,16 @@ func TestChecksumAgainstTheSlowOne(t *testing.T) {
 		}
 	})
 	ones := bytes.Repeat([]byte{0xff}, 65535)
-	if got, want := Checksum(ones), slowSum(ones); got != want {
-		t.Errorf("64 KiB of ones: %#04x, want %#04x", got, want)
+	for n := range ones {
+		if n > 1000 && n%1000 != 0 {
+			continue
+		}
+		if got, want := Checksum(ones[:n]), slowSum(ones[:n]); got != want {
+			t.Errorf("%d octets of ones: %#04x, want %#04x", n, got, want)
+		}
+	}
+	if got := Fold(Sum(1<<64-1, ones[:256])); got != 0xffff {
+		t.Errorf("a carry of the running sum is lost: %#04x", got)
 	}
 }
 
