@@ -33,7 +33,7 @@ func TestFacing(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		run  func(*facing)
-	}{{"matrix", (*facing).matrix}, {"hostile", (*facing).hostile}} {
+	}{{"matrix", (*facing).matrix}, {"hostile", (*facing).hostile}, {"lifetimes", (*facing).lifetimes}} {
 		t.Run(part.name, func(t *testing.T) { part.run(f.in(t)) })
 	}
 }

@@ -30,7 +30,7 @@ func (f *facing) matrix() {
 	caught := f.l.frames("vm0", 128, func() {
 		for _, c := range all {
 			t.Run(c.name(), func(t *testing.T) {
-				if err := echoes(f.s, c.us(), c.them(), echoPort, c.octets()); err != nil {
+				if err := echoes(f.s, c.us(), c.them(), c.octets()); err != nil {
 					t.Error(err)
 				}
 			})
@@ -209,36 +209,49 @@ var pattern = func() []byte {
 }()
 
 // echoes has n octets go by TCP to the echo of a kernel and come back.
-func echoes(s *client.Stack, from, to netip.Addr, port string, n int) error {
-	c, err := s.DialFrom("tcp", netip.AddrPortFrom(from, 0).String(), net.JoinHostPort(to.String(), port))
+func echoes(s *client.Stack, from, to netip.Addr, n int) error {
+	return echoesWhile(s, from, to, func(at int) int { return n - at })
+}
+
+// echoesWhile is echoes for as many octets more as left says each time, of what is sent.
+func echoesWhile(s *client.Stack, from, to netip.Addr, left func(at int) int) error {
+	c, err := s.DialFrom("tcp", netip.AddrPortFrom(from, 0).String(), net.JoinHostPort(to.String(), echoPort))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		return err
 	}
-	sent := make(chan error, 1)
+	type end struct {
+		at  int
+		err error
+	}
+	sent := make(chan end, 1)
 	go func() {
-		for at := 0; at < n; {
+		at := 0
+		for n := left(at); n > 0; n = left(at) {
 			part := pattern[at%len(pattern):]
-			k, err := c.Write(part[:min(len(part), n-at)])
+			k, err := c.Write(part[:min(len(part), n)])
 			if at += k; err != nil {
-				sent <- fmt.Errorf("%d octets are sent: %w", at, err)
+				sent <- end{at, err}
 				return
 			}
 		}
-		sent <- c.(*client.TCPConn).CloseWrite()
+		sent <- end{at, c.(*client.TCPConn).CloseWrite()}
 	}()
 	at, err := compares(c)
-	if err == nil && at != n {
-		err = io.ErrUnexpectedEOF
-	}
 	if err != nil {
 		c.Close()
-		return errors.Join(fmt.Errorf("%d of %d octets are back: %w", at, n, err), <-sent)
 	}
-	return <-sent
+	e := <-sent
+	if err == nil && at != e.at {
+		err = io.ErrUnexpectedEOF
+	}
+	if err = errors.Join(err, e.err); err != nil {
+		return fmt.Errorf("%d octets are sent, %d are back: %w", e.at, at, err)
+	}
+	return nil
 }
 
 // compares reads the pattern until the end of the stream, and answers how much of it came.

@@ -206,6 +206,12 @@ func (k *Kernel) XfrmPolicy(all ...Policy) {
 func (k *Kernel) Protect(out, in SA, local, remote netip.Prefix) {
 	k.T.Helper()
 	k.XfrmState(out, in)
+	k.Require(out, in, local, remote)
+}
+
+// Require is Protect for security associations that are there, or will be.
+func (k *Kernel) Require(out, in SA, local, remote netip.Prefix) {
+	k.T.Helper()
 	inbound := in.Template()
 	inbound.Optional = in.Proto == "comp"
 	p := []Policy{
