@@ -44,6 +44,7 @@ var measures = []measure{
 	{"tcp-idle", "memory of idle TCP endpoints, beside gVisor", tcpIdleMeasure},
 	{"tcp-door", "one TCP stream between clients of two daemons, beside a bare chain of relays", tcpDoorMeasure},
 	{"onstack", "iperf3 on two stacks beside a client in Go, the cost of a call that is looked at, and of a start", onstackMeasure},
+	{"ipsec", "protecting and opening packets between two gateways in memory, beside the cipher alone", ipsecMeasure},
 	{"forward-io", "64-byte frames/s through a router between two kernels, beside gVisor, the kernel and the bare drivers", forwardIOMeasure},
 	{"forward-tcp", "one TCP stream of super-packets through a router between two kernels, beside the kernel", forwardTCPMeasure},
 	{"ipsec-tunnel", "TCP between two kernels through two gateways with an ESP tunnel, beside wireguard-go and strongSwan's kernel-libipsec", ipsecTunnelMeasure},

@@ -29,10 +29,10 @@ const twinIfs = 3
 func twinMAC(i int) netif.MAC       { return netif.MAC{2, 0, 0, 1, byte(i), 1} }
 func station(i, host int) netif.MAC { return netif.MAC{2, 0, 0, 2, byte(i), byte(host)} }
 
-func newTwins(t *testing.T) *twins {
+func newTwins(t *testing.T, opts ...func(*stack.Config)) *twins {
 	tw := &twins{}
 	for k := range tw.r {
-		r := rig.Bare(t, rig.Dual)
+		r := rig.Bare(t, append(opts, rig.Dual)...)
 		tw.r[k] = r
 		for _, n := range []string{"net.inet.ip.forwarding", "net.inet6.ip6.forwarding"} {
 			r.Sysctl(n, "1")

@@ -66,6 +66,7 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 	p.MarkL4(h.HeaderLen())
 	if s := in.sec.Load(); s != nil && !s.Idle() {
 		if policy := s.Policy(w, p, nil); policy != nil {
+			in.note(w, p, src, rc, filter, policy, gen)
 			in.forwardProtected(w, s, policy, p, &f)
 			return
 		}
@@ -81,7 +82,7 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 			return
 		}
 	}
-	in.note(w, p, src, rc, filter, gen)
+	in.note(w, p, src, rc, filter, nil, gen)
 	if u, ok := rc.Use.(route.Handle); ok {
 		in.routes.AddUse(u, 1)
 	}

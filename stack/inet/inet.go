@@ -140,6 +140,7 @@ type Inet struct {
 func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.Interface) *Inet {
 	in := &Inet{env: env, routes: routes, cache: cache, lo: lo, log: env.Log, hook: new(pfil.Hook), sec: new(pfil.SecurityHook)}
 	in.addrs.Store(&addrSet{})
+	in.flows.Protect = in.fastProtect
 	routes.BeforeUse(in.flows.Collect)
 	in.forwardTurn, in.loopedTurn = in.forward, in.looped
 	in.idKey = uint64(env.Rand32())<<32 | uint64(env.Rand32())

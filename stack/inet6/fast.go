@@ -39,8 +39,9 @@ func (in *Inet6) flowGeneration(f pfil.Filter) uint64 {
 
 // note writes down for the fast path where forward has just decided to send p,
 // in generation gen: rc and all that forward has asked hold for its whole flow.
-func (in *Inet6) note(w *netif.Work, p *packet.Buf, src netip.Addr, rc *socket.RouteCache, f pfil.Filter, gen uint64) {
-	if p.Flags&packet.FlagCame == 0 || p.Sec != nil || rc.Local || packet.IsLinkScoped(src) || rc.If.Index == p.RcvIf && in.env.MIB.On(nodeRedirect) {
+// policy is what protects it, or nil.
+func (in *Inet6) note(w *netif.Work, p *packet.Buf, src netip.Addr, rc *socket.RouteCache, f pfil.Filter, policy any, gen uint64) {
+	if p.Flags&packet.FlagCame == 0 || rc.Local || packet.IsLinkScoped(src) || rc.If.Index == p.RcvIf && in.env.MIB.On(nodeRedirect) {
 		return
 	}
 	from := in.env.Ifs.ByIndex(p.RcvIf)
@@ -48,6 +49,12 @@ func (in *Inet6) note(w *netif.Work, p *packet.Buf, src netip.Addr, rc *socket.R
 		return
 	}
 	way := ipflow.Way{In: from, Out: rc.If, NextHop: rc.NextHop, MTU: rc.MTU, Filter: f, Gen: gen}
+	if s := in.sec.Load(); s != nil && !s.Idle() {
+		var ok bool
+		if way.Guard, ok = s.Guard(w, p, policy); !ok || way.Guard != nil && f != nil { // the filter sees other packets than the flow's
+			return
+		}
+	}
 	way.Use, _ = rc.Use.(route.Handle)
 	in.flows.Note(w, p, &way)
 }

@@ -87,6 +87,7 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 	}
 	if s := in.sec.Load(); s != nil && !s.Idle() {
 		if policy := s.Policy(w, p, nil); policy != nil {
+			in.note(w, p, src, rc, filter, policy, gen)
 			in.forwardProtected(w, s, policy, p, &f)
 			return
 		}
@@ -106,7 +107,7 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 			return
 		}
 	}
-	in.note(w, p, src, rc, filter, gen)
+	in.note(w, p, src, rc, filter, nil, gen)
 	if u, ok := rc.Use.(route.Handle); ok {
 		in.routes.AddUse(u, 1)
 	}

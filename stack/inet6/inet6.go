@@ -153,6 +153,7 @@ func New(env *netif.Env, routes *route.Table, cache *route.HostCache, lo *netif.
 	in := &Inet6{env: env, routes: routes, cache: cache, lo: lo, log: env.Log, hook: new(pfil.Hook), sec: new(pfil.SecurityHook)}
 	in.flows.V6 = true
 	in.addrs.Store(&addrSet{})
+	in.flows.Protect = in.fastProtect
 	routes.BeforeUse(in.flows.Collect)
 	in.forwardTurn, in.loopedTurn = in.forward, in.looped
 	in.idKey = uint64(env.Rand32())<<32 | uint64(env.Rand32())

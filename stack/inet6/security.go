@@ -83,7 +83,13 @@ func (in *Inet6) Unwrapped(w *netif.Work, p *packet.Buf, enc *netif.Interface) {
 		in.input(w, enc, p, in.hook.Load())
 		return
 	}
-	in.input(w, in.cameBy(p), p, nil)
+	f, ifp := in.hook.Load(), in.cameBy(p)
+	if f == nil && in.flows.Forward(w, ifp, w.One(p), in.flowGeneration(nil)) > 0 {
+		w.Count(cntForward)
+		w.Count(cntFast)
+		return
+	}
+	in.input(w, ifp, p, nil)
 }
 
 func (in *Inet6) cameBy(p *packet.Buf) *netif.Interface {
@@ -108,7 +114,31 @@ func (in *Inet6) secured(w *netif.Work, s pfil.Security, p *packet.Buf, proto ui
 	return false
 }
 
-// forwardProtected sends on a packet that a policy is about. The fast path does not learn of its flow.
+// fastProtect sends a packet of the fast path that a policy is about, and leaves by out unless it gets into a tunnel.
+func (in *Inet6) fastProtect(w *netif.Work, p *packet.Buf, out *netif.Interface, policy any) {
+	s := in.sec.Load()
+	on, cut, _ := s.Protect(w, p, policy, out.MTU())
+	if on != nil {
+		in.onward(w, on)
+	}
+	for _, c := range cut {
+		in.onward(w, c)
+	}
+	s.Done(cut)
+}
+
+// onward routes a packet from elsewhere that is protected, and in no tunnel.
+func (in *Inet6) onward(w *netif.Work, p *packet.Buf) {
+	h := packet.IPv6(p.Bytes())
+	f := socket.Flow{Dst: packet.Scoped(h.Dst(), p.RcvIf), From: packet.Scoped(h.Src(), p.RcvIf)}
+	if err := in.resolve(&f); err != nil {
+		w.Drop(p, cntNoRoute)
+		return
+	}
+	_ = in.sendOn(w, p, &f, &f.Route, f.Route.If.MTU(), !in.filterFirst)
+}
+
+// forwardProtected sends on a packet that a policy is about.
 func (in *Inet6) forwardProtected(w *netif.Work, s pfil.Security, policy any, p *packet.Buf, f *socket.Flow) {
 	h := packet.IPv6(p.Bytes())
 	h.SetHopLimit(h.HopLimit() - 1)

@@ -66,12 +66,22 @@ func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []
 			continue
 		}
 		mac, ok := near.MAC()
-		if !ok || !near.If.Up() || p.Headroom() < packet.EtherLen || !p.Fits(int(mtu>>1)) {
+		if !ok || !near.If.Up() || p.Headroom() < packet.EtherLen || !p.Fits(int(mtu>>flagBits)) && mtu&guarded == 0 {
 			continue
+		}
+		var policy any
+		if mtu&guarded != 0 || p.Sec != nil {
+			g := fl.cold[n].guard.Load()
+			if g == nil || !(*g).Admits(w, p.Sec) {
+				continue
+			}
+			if policy = (*g).Policy(); policy == nil && !p.Fits(int(mtu>>flagBits)) {
+				continue
+			}
 		}
 		var track *pfil.Tracker
 		octets := uint64(p.Len())
-		if mtu&1 != 0 {
+		if mtu&tracked != 0 {
 			track = fl.cold[n].track.Load()
 			if track == nil || !(*track).Track(w, p) {
 				continue
@@ -84,16 +94,21 @@ func (t *Table) forward(w *netif.Work, fl *flows, ifp *netif.Interface, burst []
 			packet.IPv4(p.Bytes()).DecTTL()
 		}
 		p.Flags = 0
+		p.Sec = nil
 		if s != run.flow || track != run.track {
 			run.end()
 			run = oneWay{flow: s, near: near, track: track}
 		}
 		run.n++
 		run.octets += octets
-		packet.PutEther(p.Prepend(packet.EtherLen), mac, near.If.MAC(), typ)
-		w.Transmit(near.If, p)
 		burst[i] = nil
 		sent++
+		if policy != nil {
+			t.Protect(w, p, near.If, policy)
+			continue
+		}
+		packet.PutEther(p.Prepend(packet.EtherLen), mac, near.If.MAC(), typ)
+		w.Transmit(near.If, p)
 	}
 	run.end()
 	return sent

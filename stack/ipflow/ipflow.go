@@ -40,7 +40,10 @@ const ways = 4
 // Table is the flows of one version of IP. The zero table is off.
 type Table struct {
 	// V6 says which version; set at assembly.
-	V6    bool
+	V6 bool
+	// Protect takes over packets that leave by an interface as a guard's policy says; set at assembly.
+	Protect func(w *netif.Work, p *packet.Buf, out *netif.Interface, policy any)
+
 	flows atomic.Pointer[flows] // nil: off
 }
 
@@ -90,13 +93,21 @@ type slot struct {
 	dstHi, dstLo atomic.Uint64
 	rest         atomic.Uint64 // ports, interface, protocol; 0: none yet
 	near         atomic.Pointer[netif.Neighbour]
-	mtu          atomic.Uint32 // twice, and 1 with a Tracker
+	mtu          atomic.Uint32 // shifted by flagBits
 	hits         atomic.Uint32 // packets that the route has not been told of
 }
+
+// Of a slot's mtu: who is to be asked about each packet.
+const (
+	tracked  = 1
+	guarded  = 2
+	flagBits = 2
+)
 
 // cold is what is seldom asked for of a flow.
 type cold struct {
 	track atomic.Pointer[pfil.Tracker]
+	guard atomic.Pointer[pfil.Guard]
 	use   atomic.Pointer[route.Entry]
 }
 
@@ -109,6 +120,7 @@ type Way struct {
 	// Filter is who was asked about it, or nil; Gen is the generation of all that
 	// was asked, read before it.
 	Filter pfil.Filter
+	Guard  pfil.Guard // or nil
 	Gen    uint64
 }
 
@@ -237,13 +249,19 @@ func (fl *flows) note(f *packet.Flow, gen uint32, near *netif.Neighbour, way *Wa
 		fl.tell(at + k)
 	}
 	c.use.Store(way.Use)
-	mtu := uint32(way.MTU) << 1
+	mtu := uint32(way.MTU) << flagBits
 	if track != nil {
 		k := track // an allocation, of a flow with a Tracker alone
 		c.track.Store(&k)
-		mtu |= 1
+		mtu |= tracked
 	} else if c.track.Load() != nil {
 		c.track.Store(nil)
+	}
+	if g := way.Guard; g != nil {
+		c.guard.Store(&g)
+		mtu |= guarded
+	} else if c.guard.Load() != nil {
+		c.guard.Store(nil)
 	}
 	s.gen.Store(gen)
 	s.rest.Store(r)

@@ -51,12 +51,10 @@ const maxWanted = 4096
 
 func (a *acquiring) init(x *IPsec) { a.x, a.wanted = x, map[choice]*wanting{} }
 
-// want has an SA for a request of p made, and keeps pkt until it is there.
-func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, p *Policy, r *Request) error {
-	var k flowKey
-	i := keyOf(w, pkt, Out, &k)
-	stats := &ipStats[side(i.V6)]
-	c := choice{r.Proto, r.Mode, unscope(i.Src), unscope(i.Dst), r.ReqID}
+// want has an SA for a request of a flow's policy made, and keeps pkt until it is there.
+func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, f *flow, r *Request) error {
+	stats := &ipStats[side(f.v6)]
+	c := choice{r.Proto, r.Mode, f.src(), f.dst(), r.ReqID}
 	if r.Mode != ModeTransport {
 		c.src, c.dst = unscope(r.Src), unscope(r.Dst)
 	}
@@ -68,7 +66,7 @@ func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, p *Policy, r *Request) 
 		w.Drop(pkt, stats.outNoSA)
 		return syscall.ENOBUFS
 	case n == nil:
-		n = &wanting{Wanted: Wanted{c.proto, c.mode, c.src, c.dst, c.reqid, p, selectorOf(&k, i.Src, i.Dst)}, seq: a.seq.Add(1)}
+		n = &wanting{Wanted: Wanted{c.proto, c.mode, c.src, c.dst, c.reqid, f.policy, selectorOf(&f.flowKey)}, seq: a.seq.Add(1)}
 		n.timer.Fn = func(w *netif.Work) { a.forget(c, n) }
 		a.wanted[c], ask = n, true
 		a.x.env.Wheel.Reset(&n.timer, w.Now+a.x.env.MIB.Int(nodeBlockLife)*second)
@@ -95,8 +93,8 @@ func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, p *Policy, r *Request) 
 	return nil
 }
 
-func selectorOf(k *flowKey, src, dst netip.Addr) Selector {
-	src, dst = unscope(src), unscope(dst)
+func selectorOf(k *flowKey) Selector {
+	src, dst := k.src(), k.dst()
 	return Selector{Src: netip.PrefixFrom(src, src.BitLen()), Dst: netip.PrefixFrom(dst, dst.BitLen()), SrcPort: k.from, DstPort: k.to, Proto: k.proto, Typed: k.typed}
 }
 

@@ -33,7 +33,7 @@ func (u Upper) sa(src, dst netip.Addr, b []byte) *SA {
 	default:
 		spi = uint32(binary.BigEndian.Uint16(b[2:]))
 	}
-	s := u.x.sad.find(u.proto, spi, unscope(dst))
+	s := u.x.sad.at(u.proto, spi, unscope(dst))
 	if s == nil || s.Src != unscope(src) {
 		return nil
 	}

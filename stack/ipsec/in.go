@@ -54,7 +54,7 @@ func ends(pkt *packet.Buf) (src, dst [2]uint64, v6 bool) {
 // came is the SA that a packet has come by, or nil, and then the packet has gone.
 func (x *IPsec) came(w *netif.Work, pkt *packet.Buf, proto uint8, spi uint32) *SA {
 	_, dst, v6 := ends(pkt)
-	s := x.sad.find(proto, spi, addrOf(dst, v6))
+	s := x.sad.find(proto, spi, dst, v6)
 	if s == nil {
 		drop(w, pkt, statsOf(pkt).inNoSA, protoStats[protoIndex(proto)].noSA)
 		return nil
@@ -68,8 +68,6 @@ func (x *IPsec) came(w *netif.Work, pkt *packet.Buf, proto uint8, spi uint32) *S
 
 // numbered is the whole number of a packet, and whether it may still come.
 func (s *SA) numbered(lo uint32) (n uint64, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if n = uint64(lo); s.ESN {
 		n = s.replay.widen(lo)
 	}
@@ -95,8 +93,8 @@ func (x *IPsec) openESP(w *netif.Work, pkt *packet.Buf, udp bool) {
 	if s == nil {
 		return
 	}
-	front := espLen + s.esp.IVLen()
-	body := len(b) - front - s.esp.ICVLen()
+	front := espLen + s.iv
+	body := len(b) - front - s.icv
 	c, v := s.stats.proto, s.stats.ip
 	switch {
 	case udp != (s.NATT.Type != 0):
@@ -105,7 +103,7 @@ func (x *IPsec) openESP(w *netif.Work, pkt *packet.Buf, udp bool) {
 	case body < trailerLen:
 		drop(w, pkt, v.inInvalid, c.short)
 		return
-	case body%s.esp.Align() != 0:
+	case body&(s.align-1) != 0:
 		drop(w, pkt, v.inInvalid, c.badLen)
 		return
 	}
@@ -122,7 +120,7 @@ func (x *IPsec) openESP(w *netif.Work, pkt *packet.Buf, udp bool) {
 		drop(w, pkt, v.inForged, c.forged)
 		return
 	}
-	if s.esp.ICVLen() > 0 {
+	if s.icv > 0 {
 		w.Count(v.inAuthentic)
 	}
 	if !s.takes(n) {
@@ -248,6 +246,28 @@ func (x *IPsec) Admit(w *netif.Work, pkt *packet.Buf, forward bool) bool {
 	if x.spd.n.Load() == 0 && x.env.MIB.On(nodeDefPolicy) && x.env.MIB.On(nodeDefPolicy6) {
 		return true
 	}
+	p, v6 := x.inward(w, pkt, forward)
+	t, _ := pkt.Sec.(*Trail)
+	if p == nil {
+		if t == nil && x.dropsAll(v6) {
+			w.Count(ipStats[side(v6)].inPolicy)
+			return false
+		}
+		return true
+	}
+	p.seen(w.Now)
+	if p.Kind == None || p.Kind == Protect && x.fulfils(t, p, v6) {
+		return true
+	}
+	w.Count(ipStats[side(v6)].inPolicy)
+	if t != nil {
+		w.Count(t.SA.stats.proto.policy)
+	}
+	return false
+}
+
+// inward is the policy that a packet which has come, L3 marked, is subject to, or nil.
+func (x *IPsec) inward(w *netif.Work, pkt *packet.Buf, forward bool) (p *Policy, v6 bool) {
 	off := len(pkt.L3()) - pkt.Len()
 	pkt.RestoreL3()
 	var k flowKey
@@ -255,31 +275,13 @@ func (x *IPsec) Admit(w *netif.Work, pkt *packet.Buf, forward bool) bool {
 	if forward {
 		dir = Forward
 	}
-	i := keyOf(w, pkt, dir, &k)
-	f := x.look(&k)
-	if f.policy == nil && forward { // as KAME has it: what is forwarded comes in, too
-		k.dir = In
-		f = x.look(&k)
-	}
+	keyOf(w, pkt, dir, &k)
 	pkt.TrimFront(off)
-	p := f.policy
-	t, _ := pkt.Sec.(*Trail)
-	if p == nil {
-		if t == nil && x.dropsAll(i.V6) {
-			w.Count(ipStats[side(i.V6)].inPolicy)
-			return false
-		}
-		return true
+	if p = x.look(&k, nil).policy; p == nil && forward { // as KAME has it: what is forwarded comes in, too
+		k.dir = In
+		p = x.look(&k, nil).policy
 	}
-	p.seen(w.Now)
-	if p.Kind == None || p.Kind == Protect && x.fulfils(t, p, i.V6) {
-		return true
-	}
-	w.Count(ipStats[side(i.V6)].inPolicy)
-	if t != nil {
-		w.Count(t.SA.stats.proto.policy)
-	}
-	return false
+	return p, k.v6
 }
 
 // fulfils reports whether a packet came through what a policy asks for: the last request was opened

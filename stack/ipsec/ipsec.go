@@ -100,6 +100,9 @@ func New(env *netif.Env) *IPsec {
 	x.sad.init(x)
 	x.wait.init(x)
 	x.flows.Store(newFlowTable(env))
+	for _, n := range answers {
+		env.MIB.OnChange(n, func(_, _ int64) error { x.spd.gen.Add(1); return nil })
+	}
 	for v := range x.turns {
 		x.turns[v] = func(w *netif.Work, p *packet.Buf) { x.nets[v].Again(w, p) }
 		x.unwrapped[v] = func(w *netif.Work, p *packet.Buf) { x.nets[v].Unwrapped(w, p, x.enc.Load()) }

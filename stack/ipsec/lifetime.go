@@ -84,7 +84,7 @@ func (s *SA) expire(w *netif.Work) {
 // used counts a packet of octets, and reports whether the SA could still carry it.
 func (s *SA) used(w *netif.Work, octets int) bool {
 	n, b := s.packets.Add(1), s.bytes.Add(uint64(octets))
-	if s.last.Load()/second != w.Now/second { // for who lists it: a line of memory is not written for each packet
+	if w.Now-s.last.Load() >= second { // for who lists it: a line of memory is not written for each packet
 		s.last.Store(w.Now)
 	}
 	if s.first.Load() == 0 && s.first.CompareAndSwap(0, max(w.Now, 1)) {

@@ -2,7 +2,6 @@ package ipsec
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"syscall"
 
 	"ionet/stack/netif"
@@ -21,6 +20,9 @@ type way struct {
 const maxIdle = 8
 
 func (s *SA) take() *way {
+	if y := s.spare.Swap(nil); y != nil {
+		return y
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.ways); n > 0 {
@@ -32,6 +34,9 @@ func (s *SA) take() *way {
 }
 
 func (s *SA) give(y *way) {
+	if s.spare.CompareAndSwap(nil, y) {
+		return
+	}
 	s.mu.Lock()
 	if len(s.ways) < maxIdle {
 		s.ways = append(s.ways, y)
@@ -39,38 +44,40 @@ func (s *SA) give(y *way) {
 	s.mu.Unlock()
 }
 
-// Policy is [pfil.Security].
+// Policy is [pfil.Security]: a *flow.
 func (x *IPsec) Policy(w *netif.Work, pkt *packet.Buf, own any) any {
-	if p, _ := own.(*Policy); p != nil {
-		switch p.Kind {
-		case Bypass:
-			return nil
-		case Protect, Discard:
-			return p
-		}
+	p, _ := own.(*Policy)
+	if p != nil && p.Kind == Bypass {
+		return nil
 	}
-	if x.spd.n.Load() == 0 && !x.dropsAll(pkt.Bytes()[0]>>4 == 6) {
+	if p != nil && p.Kind == Entrust {
+		p = nil
+	}
+	v6 := pkt.Bytes()[0]>>4 == 6
+	if p == nil && x.spd.n.Load() == 0 {
+		if x.dropsAll(v6) {
+			return discards
+		}
 		return nil
 	}
 	var k flowKey
-	i := keyOf(w, pkt, Out, &k)
-	f := x.look(&k)
-	p := f.policy
-	if p == nil {
-		if x.dropsAll(i.V6) {
-			return &discards
+	keyOf(w, pkt, Out, &k)
+	f := x.look(&k, p)
+	if f.policy == nil {
+		if x.dropsAll(v6) {
+			return discards
 		}
 		return nil
 	}
-	p.seen(w.Now)
-	if p.Kind == None {
+	f.policy.seen(w.Now)
+	if f.policy.Kind == None {
 		return nil
 	}
-	return p
+	return f
 }
 
 // discards is def_policy's 0.
-var discards = Policy{Kind: Discard}
+var discards = &flow{policy: &Policy{Kind: Discard}}
 
 func (x *IPsec) dropsAll(v6 bool) bool {
 	if v6 {
@@ -81,7 +88,7 @@ func (x *IPsec) dropsAll(v6 bool) bool {
 
 // seen notes that a policy matched; once a second is enough for who lists it.
 func (p *Policy) seen(now int64) {
-	if p.last.Load()/second != now/second {
+	if now-p.last.Load() >= second {
 		p.last.Store(now)
 	}
 }
@@ -92,37 +99,21 @@ type bundle struct {
 	sa [maxBundle]*SA
 }
 
-// bundleOf finds the SAs that p asks for; missing is the request that there is none for, or nil.
-func (x *IPsec) bundleOf(w *netif.Work, pkt *packet.Buf, p *Policy, b *bundle) (missing *Request) {
-	var k flowKey
-	i := keyOf(w, pkt, Out, &k)
-	src, dst := unscope(i.Src), unscope(i.Dst)
-	for n := range p.Requests {
-		r := &p.Requests[n]
-		if r.Mode != ModeTransport {
-			src, dst = unscope(r.Src), unscope(r.Dst)
+// bundleOf finds the SAs that a flow's policy asks for; missing is the request that there is none for, or nil.
+func (x *IPsec) bundleOf(f *flow, b *bundle) (missing *Request) {
+	for n := range f.policy.Requests {
+		var s *SA
+		if g := f.groups[n]; g != nil {
+			s = g.cur.Load()
 		}
-		s := x.sa(r, src, dst)
 		if s == nil {
-			if x.level(r, i.V6) == Use {
-				continue
+			if r := &f.policy.Requests[n]; x.level(r, f.v6) != Use {
+				return r
 			}
-			return r
+			continue
 		}
 		b.sa[b.n] = s
 		b.n++
-	}
-	return nil
-}
-
-// sa is the SA that fulfils a request between two ends, or nil.
-func (x *IPsec) sa(r *Request, src, dst netip.Addr) *SA {
-	c := choice{r.Proto, r.Mode, src, dst, 0}
-	if r.Level == Unique {
-		c.reqid = r.ReqID
-	}
-	if g := x.sad.group(c); g != nil {
-		return g.cur.Load()
 	}
 	return nil
 }
@@ -137,14 +128,14 @@ func (x *IPsec) level(r *Request, v6 bool) Level {
 
 // Protect is [pfil.Security].
 func (x *IPsec) Protect(w *netif.Work, pkt *packet.Buf, policy any, mtu int) (on *packet.Buf, cut []*packet.Buf, err error) {
-	p := policy.(*Policy)
-	if p.Kind == Discard {
+	f := policy.(*flow)
+	if f.policy.Kind == Discard {
 		w.Drop(pkt, ipStats[side(pkt.Bytes()[0]>>4 == 6)].outPolicy)
 		return nil, nil, syscall.EACCES
 	}
 	var b bundle
-	if r := x.bundleOf(w, pkt, p, &b); r != nil {
-		return nil, nil, x.wait.want(w, pkt, p, r)
+	if r := x.bundleOf(f, &b); r != nil {
+		return nil, nil, x.wait.want(w, pkt, f, r)
 	}
 	if b.n == 0 { // all of it was "use", and nothing is there
 		pkt.Flags |= packet.FlagSecured
@@ -256,7 +247,7 @@ func (s *SA) inside(mtu int) int {
 	}
 	switch s.Proto {
 	case packet.ProtoESP:
-		room := mtu - outer - espLen - s.esp.IVLen() - s.esp.ICVLen()
+		room := mtu - outer - espLen - s.iv - s.icv
 		if s.NATT.Type != 0 {
 			room -= packet.UDPLen
 		}
@@ -266,8 +257,7 @@ func (s *SA) inside(mtu int) int {
 				fixed = packet.IPv6Len
 			}
 		}
-		align := s.esp.Align()
-		return fixed + (room-fixed)/align*align - trailerLen
+		return fixed + (room-fixed)&^(s.align-1) - trailerLen
 	case packet.ProtoAH:
 		return mtu - outer - s.ahLen()
 	}
@@ -408,13 +398,12 @@ func grown(b []byte, nextAt int, proto uint8) {
 
 // sealESP is RFC 4303 §3.3.
 func (s *SA) sealESP(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
-	e := s.esp
-	front := espLen + e.IVLen()
+	front := espLen + s.iv
 	if s.NATT.Type != 0 {
 		front += packet.UDPLen
 	}
 	head := front + packet.IPv6Len + 40
-	tail := e.Align() + trailerLen + e.ICVLen() + s.TFC
+	tail := s.align + trailerLen + s.icv + s.TFC
 	roomy := pkt.WithRoom(head, tail)
 	if roomy == nil {
 		w.Drop(pkt, s.stats.ip.outNoMem)
@@ -441,9 +430,8 @@ func (s *SA) sealESP(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 		fill = max(0, s.TFC-len(b))
 		class, df = s.outerClass(b), s.outerDF(b)
 	}
-	align := e.Align()
-	pad := (align - (len(b)-at+fill+trailerLen)%align) % align
-	t := pkt.Append(fill + pad + trailerLen + e.ICVLen())
+	pad := -(len(b) - at + fill + trailerLen) & (s.align - 1)
+	t := pkt.Append(fill + pad + trailerLen + s.icv)
 	clear(t[:fill])
 	s.pad(t[fill : fill+pad])
 	t[fill+pad], t[fill+pad+1] = byte(pad), proto
@@ -459,7 +447,7 @@ func (s *SA) sealESP(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	}
 	binary.BigEndian.PutUint32(esp, s.SPI)
 	binary.BigEndian.PutUint32(esp[4:], uint32(n))
-	e.Seal(esp, uint32(n>>32), n)
+	s.esp.Seal(esp, uint32(n>>32), n)
 	if s.Mode == ModeTunnel {
 		s.outer(pkt, carrier, class, df)
 		return pkt, nil

@@ -10,7 +10,8 @@ import (
 func TestWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.SampledFrom([]int{1, 2, 32, 63, 64, 65, 128, 1000, 4096}).Draw(t, "size")
-		r := newWindow(size)
+		r := new(window)
+		r.init(size)
 		seen, top := map[uint64]bool{}, uint64(0)
 		base := rapid.SampledFrom([]uint64{0, 1 << 20, 1<<32 - 50}).Draw(t, "base")
 		for range rapid.IntRange(1, 200).Draw(t, "packets") {
@@ -38,7 +39,8 @@ func TestWindow(t *testing.T) {
 func TestWiden(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.SampledFrom([]int{32, 64, 4096}).Draw(t, "size")
-		r := newWindow(size)
+		r := new(window)
+		r.init(size)
 		top := rapid.Uint64Range(1, 1<<34).Draw(t, "top")
 		if rapid.Bool().Draw(t, "edge") {
 			top = top&^(1<<32-1) + rapid.Uint64Range(0, 5000).Draw(t, "over") + 1

@@ -77,8 +77,13 @@ type Spec struct {
 // SA is a security association.
 type SA struct {
 	Spec
-	x    *IPsec
-	esp  crypt.ESP
+	x   *IPsec
+	esp crypt.ESP
+	// Of esp: octets of IV and check value, and what lengths are multiples of, a power of two.
+	iv, icv, align int
+	to             [2]uint64            // Dst's words
+	header         [packet.IPv6Len]byte // of a tunnel, but for lengths, class and what sysctls say
+
 	auth *crypt.Auth
 	comp crypt.Comp
 
@@ -97,10 +102,17 @@ type SA struct {
 
 	mu     sync.Mutex // a leaf
 	replay window
-	ways   []*way // idle ones
+	ways   []*way // idle ones, besides spare
+
+	spare atomic.Pointer[way]
 
 	trail atomic.Pointer[Trail] // of the packet that came last
 	stats saStats
+
+	// What life, spare and trail are at first: with many SAs each object of its own is a page of its own.
+	born   lifetimes
+	single way
+	simple Trail
 }
 
 // maxTFC bounds what packets are padded to.
@@ -132,7 +144,7 @@ type SAInfo struct {
 func (s *SA) Info() SAInfo {
 	i := SAInfo{Spec: s.Spec, State: s.State(), Number: s.seq.Load(), Bytes: s.bytes.Load(), Packets: s.packets.Load(), Made: s.Made, First: s.first.Load(), Last: s.last.Load()}
 	s.mu.Lock()
-	i.Number = max(i.Number, s.replay.top)
+	i.Number = max(i.Number, s.replay.top.Load())
 	i.Soft, i.Hard = s.lifetimes()
 	s.mu.Unlock()
 	return i
@@ -175,9 +187,8 @@ func (d *sad) init(x *IPsec) {
 	})
 }
 
-func (d *sad) hash(proto uint8, spi uint32, dst netip.Addr) uint64 {
-	hi, lo := packet.Words(dst)
-	return mix(mix(d.key, hi^uint64(spi)<<8^uint64(proto)), lo)
+func (d *sad) hash(proto uint8, spi uint32, dst [2]uint64) uint64 {
+	return mix(mix(d.key, dst[0]^uint64(spi)<<8^uint64(proto)), dst[1])
 }
 
 func mix(a, b uint64) uint64 {
@@ -185,10 +196,26 @@ func mix(a, b uint64) uint64 {
 	return a ^ a>>32
 }
 
-// find is the SA of a packet that comes, or nil.
-func (d *sad) find(proto uint8, spi uint32, dst netip.Addr) *SA {
-	s, _ := d.byID.Find(d.hash(proto, spi, dst), func(s *SA) bool { return s.SPI == spi && s.Proto == proto && s.Dst == dst })
-	return s
+// find is the SA of a packet that comes to dst, in words, or nil.
+func (d *sad) find(proto uint8, spi uint32, dst [2]uint64, v6 bool) *SA {
+	hash := d.hash(proto, spi, dst)
+	b := d.byID.Bucket(hash)
+	for i := range b.Len() {
+		if h, s := b.At(i); h == hash && s.is(proto, spi, dst, v6) {
+			return s
+		}
+	}
+	return nil
+}
+
+// at is the SA of a destination, or nil.
+func (d *sad) at(proto uint8, spi uint32, dst netip.Addr) *SA {
+	hi, lo := packet.Words(dst)
+	return d.find(proto, spi, [2]uint64{hi, lo}, dst.Is6())
+}
+
+func (s *SA) is(proto uint8, spi uint32, dst [2]uint64, v6 bool) bool {
+	return s.SPI == spi && s.to == dst && s.Proto == proto && s.Dst.Is6() == v6
 }
 
 // choices are those that an SA is in: it may be asked for by its mode and by its
@@ -207,7 +234,26 @@ func (s *SA) choices() (all []choice) {
 	return all
 }
 
-// group is the one of a choice, or nil. When one begins or ends, the SPD's generation changes.
+// groupsOf fills in the groups that a flow's requests are fulfilled from. When one begins or ends, the SPD's
+// generation changes.
+func (d *sad) groupsOf(f *flow) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	src, dst := f.src(), f.dst()
+	for n := range f.policy.Requests {
+		r := &f.policy.Requests[n]
+		if r.Mode != ModeTransport {
+			src, dst = unscope(r.Src), unscope(r.Dst)
+		}
+		c := choice{r.Proto, r.Mode, src, dst, 0}
+		if r.Level == Unique {
+			c.reqid = r.ReqID
+		}
+		f.groups[n] = d.groups[c]
+	}
+}
+
+// group is the one of a choice, or nil.
 func (d *sad) group(c choice) *group {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -274,8 +320,12 @@ func (d *sad) leave(s *SA) {
 func (x *IPsec) check(c *Spec) (*SA, error) {
 	s := &SA{Spec: *c, x: x, Made: x.env.Now()}
 	s.Src, s.Dst = unscope(c.Src), unscope(c.Dst)
-	s.life.Store(&lifetimes{c.Soft, c.Hard})
-	s.replay = newWindow(min(c.Replay, MaxReplay))
+	s.to[0], s.to[1] = packet.Words(s.Dst)
+	s.born, s.simple = lifetimes{c.Soft, c.Hard}, Trail{SA: s, Tunnel: c.Mode == ModeTunnel}
+	s.life.Store(&s.born)
+	s.trail.Store(&s.simple)
+	s.spare.Store(&s.single)
+	s.replay.init(min(c.Replay, MaxReplay))
 	var err error
 	switch {
 	case !c.Src.IsValid() || !c.Dst.IsValid() || c.Src.Is4() != c.Dst.Is4():
@@ -287,7 +337,9 @@ func (x *IPsec) check(c *Spec) (*SA, error) {
 	case !x.env.MIB.On(nodeWeak) && weak(c):
 		err = fmt.Errorf("weak algorithms are refused (net.inet.ipsec.weak is 0): %w", syscall.EPROTONOSUPPORT)
 	case c.Proto == packet.ProtoESP:
-		s.esp, err = crypt.NewESP(c.Ealg, c.Ekey, c.Aalg, c.Akey, c.ESN)
+		if s.esp, err = crypt.NewESP(c.Ealg, c.Ekey, c.Aalg, c.Akey, c.ESN); err == nil {
+			s.iv, s.icv, s.align = s.esp.IVLen(), s.esp.ICVLen(), s.esp.Align()
+		}
 	case c.Proto == packet.ProtoAH:
 		s.auth, err = crypt.NewAuth(c.Aalg, c.Akey)
 	case c.Proto == packet.ProtoIPComp:
@@ -295,8 +347,12 @@ func (x *IPsec) check(c *Spec) (*SA, error) {
 	default:
 		err = fmt.Errorf("protocol %d is none of IPsec: %w", c.Proto, syscall.EINVAL)
 	}
+	if err != nil {
+		return nil, err
+	}
 	s.findStats()
-	return s, err
+	s.prepare()
+	return s, nil
 }
 
 // weak reports algorithms that nobody should choose any more.
@@ -333,8 +389,8 @@ func (x *IPsec) enter(s *SA) error {
 	if int64(x.sad.byID.Len()) >= x.env.MIB.Int(nodeMaxSAs) {
 		return fmt.Errorf("%d SAs are there (net.key.max_sas): %w", x.sad.byID.Len(), syscall.ENOBUFS)
 	}
-	hash := x.sad.hash(s.Proto, s.SPI, s.Dst)
-	if _, there := x.sad.byID.AddUnless(hash, s, func(o *SA) bool { return o.SPI == s.SPI && o.Proto == s.Proto && o.Dst == s.Dst }); there {
+	hash := x.sad.hash(s.Proto, s.SPI, s.to)
+	if _, there := x.sad.byID.AddUnless(hash, s, func(o *SA) bool { return o.is(s.Proto, s.SPI, s.to, s.Dst.Is6()) }); there {
 		return syscall.EEXIST
 	}
 	return nil
@@ -342,7 +398,7 @@ func (x *IPsec) enter(s *SA) error {
 
 // Update gives keys to the larval SA that Spec names, or other lifetimes to one that has keys. ESRCH.
 func (x *IPsec) Update(c Spec) (*SA, error) {
-	old := x.sad.find(c.Proto, c.SPI, unscope(c.Dst))
+	old := x.sad.at(c.Proto, c.SPI, unscope(c.Dst))
 	if old == nil || old.State() == Dead {
 		return nil, syscall.ESRCH
 	}
@@ -377,6 +433,7 @@ func (x *IPsec) GetSPI(c Spec, lo, hi uint32) (*SA, error) {
 	for range x.env.MIB.Int(nodeSPITry) {
 		c.SPI = lo + uint32(uint64(x.env.Rand32())*(uint64(hi-lo)+1)>>32)
 		s := &SA{Spec: c, x: x, Made: x.env.Now()}
+		s.to[0], s.to[1] = packet.Words(s.Dst)
 		s.life.Store(&lifetimes{})
 		if x.enter(s) == nil {
 			s.arm(x.env.Now())
@@ -388,7 +445,7 @@ func (x *IPsec) GetSPI(c Spec, lo, hi uint32) (*SA, error) {
 
 // Find is the SA of those ends and that SPI; ESRCH. Src may be left out.
 func (x *IPsec) Find(proto uint8, spi uint32, src, dst netip.Addr) (*SA, error) {
-	s := x.sad.find(proto, spi, unscope(dst))
+	s := x.sad.at(proto, spi, unscope(dst))
 	if s == nil || src.IsValid() && s.Src != unscope(src) {
 		return nil, syscall.ESRCH
 	}
@@ -403,7 +460,7 @@ func (x *IPsec) Delete(s *SA) {
 }
 
 func (x *IPsec) remove(s *SA) {
-	hash := x.sad.hash(s.Proto, s.SPI, s.Dst)
+	hash := x.sad.hash(s.Proto, s.SPI, s.to)
 	if !x.sad.byID.Remove(hash, s) {
 		return
 	}

@@ -98,7 +98,7 @@ func TestMatch(t *testing.T) {
 					want = p
 				}
 			}
-			if got := x.look(&k).policy; got != want {
+			if got := x.look(&k, nil).policy; got != want {
 				t.Fatalf("%+v: %+v, want %+v", k, got, want)
 			}
 		}

@@ -60,20 +60,36 @@ func (s *SA) outerDF(inner []byte) bool {
 
 // outer puts the tunnel's header in front of pkt, which has room for it.
 func (s *SA) outer(pkt *packet.Buf, proto, class uint8, df bool) {
+	n := pkt.Len()
+	hlen := headerLen(s.Dst.Is4())
+	b := pkt.Prepend(hlen)
+	copy(b, s.header[:hlen])
 	if s.Dst.Is4() {
-		frag := uint16(0)
+		h := packet.IPv4(b)
+		h[1], h[8], h[9] = class, uint8(s.x.env.MIB.Int(nodeTTL)), proto
+		h.SetTotalLen(n + hlen)
 		if df {
-			frag = packet.IPv4DF
+			h.SetFrag(packet.IPv4DF)
 		}
-		n := pkt.Len() + packet.IPv4Len
-		packet.PutIPv4(pkt.Prepend(packet.IPv4Len), class, n, 0, frag, uint8(s.x.env.MIB.Int(nodeTTL)), proto, s.Src, s.Dst, nil).SetChecksum()
+		h.SetChecksum()
 	} else {
-		n := pkt.Len()
-		packet.PutIPv6(pkt.Prepend(packet.IPv6Len), class, 0, n, proto, uint8(s.x.env.MIB.Int(nodeHlim)), s.Src, s.Dst)
+		h := packet.IPv6(b)
+		h.SetClass(class)
+		h.SetPayloadLen(n)
+		h[6], h[7] = proto, uint8(s.x.env.MIB.Int(nodeHlim))
 	}
 	pkt.MarkL3(0)
-	pkt.MarkL4(pkt.Len() - len(pkt.Bytes()) + headerLen(s.Dst.Is4()))
+	pkt.MarkL4(hlen)
 	pkt.Csum = packet.CsumNone
+}
+
+// prepare makes what outer begins with.
+func (s *SA) prepare() {
+	if s.Dst.Is4() {
+		packet.PutIPv4(s.header[:], 0, packet.IPv4Len, 0, 0, 0, 0, s.Src, s.Dst, nil)
+	} else {
+		packet.PutIPv6(s.header[:], 0, 0, 0, 0, 0, s.Src, s.Dst)
+	}
 }
 
 func headerLen(v4 bool) int {

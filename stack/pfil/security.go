@@ -25,10 +25,22 @@ type Security interface {
 	// Admit reports whether a packet, L3 marked, which has come through [packet.Buf.Sec], may be delivered, or forwarded.
 	// One that may not is only looked at.
 	Admit(w *netif.Work, pkt *packet.Buf, forward bool) bool
+	// Guard answers what the fast path asks about the packets that follow pkt: one that came from elsewhere and was admitted, L3
+	// marked, and leaves as policy, which is Policy's answer, says. nil: there is nothing to ask; ok false: each of them is to be
+	// looked at.
+	Guard(w *netif.Work, pkt *packet.Buf, policy any) (g Guard, ok bool)
 	// Input takes over a packet of ESP, AH or IPComp for us, or of ESP in UDP, window at its transport header, L3 marked.
 	Input(w *netif.Work, pkt *packet.Buf, proto uint8)
 	// Encapsulated reports whether a datagram, window at its UDP header, is ESP in UDP.
 	Encapsulated(pkt *packet.Buf) bool
+}
+
+// Guard is asked about each packet of a flow. It is right in the generation it was made in.
+type Guard interface {
+	// Admits reports whether what came through sec ([packet.Buf.Sec]) may be forwarded as the flow's first packet was.
+	Admits(w *netif.Work, sec any) bool
+	// Policy is what Protect is to be asked with; nil: packets leave as they are.
+	Policy() any
 }
 
 // SecurityHook is where one hangs.
