@@ -219,6 +219,15 @@ func echoesWhile(s *client.Stack, from, to netip.Addr, left func(at int) int) er
 	if err != nil {
 		return err
 	}
+	return sendAndCompare(c, left)
+}
+
+// echoesOn is echoes on a connection, which it closes.
+func echoesOn(c net.Conn, n int) error {
+	return sendAndCompare(c, func(at int) int { return n - at })
+}
+
+func sendAndCompare(c net.Conn, left func(at int) int) error {
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		return err
@@ -238,7 +247,7 @@ func echoesWhile(s *client.Stack, from, to netip.Addr, left func(at int) int) er
 				return
 			}
 		}
-		sent <- end{at, c.(*client.TCPConn).CloseWrite()}
+		sent <- end{at, c.(interface{ CloseWrite() error }).CloseWrite()}
 	}()
 	at, err := compares(c)
 	if err != nil {
@@ -252,6 +261,12 @@ func echoesWhile(s *client.Stack, from, to netip.Addr, left func(at int) int) er
 		return fmt.Errorf("%d octets are sent, %d are back: %w", e.at, at, err)
 	}
 	return nil
+}
+
+// sendBack is the service of RFC 862.
+func sendBack(c net.Conn) {
+	_, _ = io.Copy(c, c)
+	_ = c.Close()
 }
 
 // compares reads the pattern until the end of the stream, and answers how much of it came.

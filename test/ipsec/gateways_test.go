@@ -1,0 +1,149 @@
+package ipsec
+
+import (
+	"encoding/binary"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"ionet/test/need"
+	"ionet/test/vm"
+)
+
+// tunnelSuites are what gateways protect packets with, and the lengths that it adds and asks for (RFC 4303 §2).
+var tunnelSuites = []struct {
+	suite
+	iv, icv, align int
+}{
+	{suite{"AES-GCM", "esp", vm.NewAlg("aes-gcm-16", 20, 7), vm.Alg{}}, 8, 16, 4},
+	{suite{"AES-CBC", "esp", vm.NewAlg("aes-cbc", 32, 7), vm.NewAlg("hmac-sha2-256", 32, 9)}, 16, 16, 16},
+}
+
+// inside is the largest packet that fits into a tunnel whose own may have mtu.
+func inside(mtu, iv, icv, align int, outer6 bool) int {
+	room := mtu - 20 - 8 - iv - icv
+	if outer6 {
+		room -= 20
+	}
+	return room/align*align - 2
+}
+
+var inOut = []struct {
+	name           string
+	inner6, outer6 bool
+}{{"4in4", false, false}, {"4in6", false, true}, {"6in4", true, false}, {"6in6", true, true}}
+
+// TestGateways: kernels behind two gateways reach each other through a tunnel, whichever family is in which; what does not fit is
+// said exactly, streams find it out by themselves, and the packets between the gateways are all ESP.
+func TestGateways(t *testing.T) {
+	v := newVPN(t, "")
+	for _, f := range inOut {
+		for _, s := range tunnelSuites {
+			t.Run(f.name+" "+s.name, func(t *testing.T) {
+				v := *v
+				v.t = t
+				v.key(f.inner6, f.outer6, s.suite)
+				v.forget()
+				a, b := v.host(0, f.inner6), v.host(1, f.inner6)
+				headers, told := 28, `Frag needed and DF set \(mtu = (\d+)\)`
+				if f.inner6 {
+					headers, told = 48, `Packet too big: mtu=(\d+)`
+				}
+				mtu := inside(1500, s.iv, s.icv, s.align, f.outer6)
+				caught := v.watches(0, "en1", func() {
+					for _, size := range []string{"0", "56", "1200"} {
+						v.reaches(0, b, "-s", size)
+						v.reaches(1, a, "-s", size)
+					}
+					// To the octet: what fits with DF, and what the sender of one more is told.
+					v.reaches(0, b, "-M", "do", "-s", fmt.Sprint(mtu-headers))
+					for _, size := range []int{mtu + 1, 1500} {
+						v.forget()
+						out := v.pings(0, b, "-M", "do", "-s", fmt.Sprint(size-headers))
+						if m := regexp.MustCompile(told).FindStringSubmatch(out); m == nil || m[1] != fmt.Sprint(mtu) || !strings.Contains(out, "From "+v.router(0, f.inner6).String()) {
+							t.Errorf("%d octets, want told of %d:\n%s", size, mtu, out)
+						}
+					}
+					v.forget()
+					// Without DF everything goes; with IPv6 each sender is told once, and cuts.
+					for _, size := range []int{mtu, mtu + 1, 1500, 3000, 20000} {
+						if f.inner6 && size == mtu+1 {
+							v.pings(0, b, "-M", "dont", "-s", "1452", "-c", "3", "-i", "0.1", "-W", "0.2")
+						}
+						v.reaches(0, b, "-M", "dont", "-s", fmt.Sprint(size-headers))
+					}
+				})
+				spis := map[uint32]int{}
+				for _, frame := range caught {
+					h := headOf(frame)
+					if h.proto != 50 || h.dst != v.outer(0, f.outer6) && h.dst != v.outer(1, f.outer6) {
+						t.Fatalf("between the gateways: protocol %d, %v to %v: % x", h.proto, h.src, h.dst, frame)
+					}
+					if len(frame) > 14+1500 {
+						t.Errorf("a frame of %d octets", len(frame))
+					}
+					if !h.later {
+						spis[binary.BigEndian.Uint32(h.rest)]++
+					}
+				}
+				if len(spis) != 2 || spis[0x1000] < 12 || spis[0x2000] < 12 {
+					t.Errorf("associations by the packets that they carried: %v", spis)
+				}
+				v.forget()
+				c := v.dial(0, v.listen(1, f.inner6))
+				if err := echoesOn(c, 3_000_000); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// TestGatewayDF: net.inet.ipsec.dfbit says what a tunnel's header has of DF, and packets that may be cut come through all the same.
+func TestGatewayDF(t *testing.T) {
+	v := newVPN(t, "")
+	b := v.host(1, false)
+	v.key(false, false, tunnelSuites[0].suite)
+	for _, tc := range []struct {
+		dfbit          string
+		small, smallDF string // the fragment words of the outer headers, of packets without DF and with
+		whole          string // of one without DF that fills the link
+	}{
+		{"0", "0000", "0000", "2000 00b8"},
+		{"1", "4000", "4000", "4000 4000"},
+		{"2", "0000", "4000", "2000 00b8"},
+	} {
+		v.gw[0].Must("sysctl", "-w", "net.inet.ipsec.dfbit="+tc.dfbit)
+		for _, p := range []struct{ df, size, want string }{{"dont", "100", tc.small}, {"do", "100", tc.smallDF}, {"dont", "1472", tc.whole}} {
+			var words []string
+			caught := v.watches(0, "en1", func() { v.reaches(0, b, "-M", p.df, "-s", p.size) })
+			for _, frame := range caught {
+				if headOf(frame).src == v.outer(0, false) {
+					words = append(words, fmt.Sprintf("%x", frame[14+6:14+8]))
+				}
+			}
+			if got := strings.Join(words, " "); got != p.want {
+				t.Errorf("dfbit=%s, -M %s -s %s: %q, want %q", tc.dfbit, p.df, p.size, got, p.want)
+			}
+		}
+	}
+}
+
+// TestGatewayTools: what people look at a VPN with.
+func TestGatewayTools(t *testing.T) {
+	v := newVPN(t, "")
+	theirs := need.Command(t, "traceroute", "traceroute")
+	for _, f := range inOut {
+		t.Run(f.name, func(t *testing.T) {
+			v.key(f.inner6, f.outer6, tunnelSuites[0].suite)
+			b := v.host(1, f.inner6)
+			for _, how := range []string{"-U", "-I"} {
+				out := v.hosts[0].Must(theirs, "-n", "-w", "2", "-q", "1", how, b.String())
+				t.Log(out)
+			}
+			r := v.hosts[0].Try("iperf3", "-c", b.String(), "-p", "5201", "-n", "8M")
+			t.Log(r.Out, r.Err)
+		})
+	}
+}
