@@ -227,6 +227,9 @@ func (x *IPsec) measure(w *netif.Work, y *way, pkt *packet.Buf, b *bundle, mtu i
 	}
 	// Of our own packets of IPv6 only TCP's are sent again smaller; the others are cut when they are protected.
 	whole := v6 && (pkt.RcvIf != 0 || packet.IPv6(h).Next() == packet.ProtoTCP) || !v6 && packet.IPv4(h).DF()
+	if last := b.sa[b.n-1]; tunnel && last.Dst.Is4() && last.outerDF(h) {
+		whole = true // a header with DF is not cut, whatever it is around; KAME says so to the sender
+	}
 	if !whole || pkt.Fits(mtu) {
 		return nil
 	}

@@ -3,6 +3,8 @@ package ipsec
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -110,40 +112,63 @@ func TestGatewayDF(t *testing.T) {
 		small, smallDF string // the fragment words of the outer headers, of packets without DF and with
 		whole          string // of one without DF that fills the link
 	}{
-		{"0", "0000", "0000", "2000 00b8"},
-		{"1", "4000", "4000", "4000 4000"},
-		{"2", "0000", "4000", "2000 00b8"},
+		{"0", "0000", "0000", "2000 00b9"},
+		{"1", "4000", "4000", ""}, // there is no way to cut it; the sender is told
+		{"2", "0000", "4000", "2000 00b9"},
 	} {
 		v.gw[0].Must("sysctl", "-w", "net.inet.ipsec.dfbit="+tc.dfbit)
 		for _, p := range []struct{ df, size, want string }{{"dont", "100", tc.small}, {"do", "100", tc.smallDF}, {"dont", "1472", tc.whole}} {
 			var words []string
-			caught := v.watches(0, "en1", func() { v.reaches(0, b, "-M", p.df, "-s", p.size) })
+			out := ""
+			caught := v.watches(0, "en1", func() { out = v.pings(0, b, "-M", p.df, "-s", p.size) })
 			for _, frame := range caught {
 				if headOf(frame).src == v.outer(0, false) {
 					words = append(words, fmt.Sprintf("%x", frame[14+6:14+8]))
 				}
 			}
-			if got := strings.Join(words, " "); got != p.want {
-				t.Errorf("dfbit=%s, -M %s -s %s: %q, want %q", tc.dfbit, p.df, p.size, got, p.want)
+			want := " 0% packet loss"
+			if p.want == "" {
+				want = "From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1446)"
+			}
+			if got := strings.Join(words, " "); got != p.want || !strings.Contains(out, want) {
+				t.Errorf("dfbit=%s, -M %s -s %s: %q, want %q\n%s", tc.dfbit, p.df, p.size, got, p.want, out)
 			}
 		}
+		v.forget()
 	}
 }
 
 // TestGatewayTools: what people look at a VPN with.
 func TestGatewayTools(t *testing.T) {
 	v := newVPN(t, "")
-	theirs := need.Command(t, "traceroute", "traceroute")
+	theirs, iperf3, curl := need.Command(t, "traceroute", "traceroute"), need.Command(t, "iperf3", "iperf3"), need.Command(t, "curl", "curl")
+	v.hosts[1].Serves(`Server listening`, iperf3, "-s", "--forceflush", "-p", "5201")
+	const line, lines = "a page through a tunnel\n", 50000
+	page := v.hosts[1].Write("page", strings.Repeat(line, lines), 0o644)
+	httpd := need.Command(t, "python3", "python3")
+	v.hosts[1].Serves("Serving HTTP", httpd, "-u", "-m", "http.server", "8080", "--bind", "::", "--directory", filepath.Dir(page))
 	for _, f := range inOut {
 		t.Run(f.name, func(t *testing.T) {
 			v.key(f.inner6, f.outer6, tunnelSuites[0].suite)
-			b := v.host(1, f.inner6)
+			v.forget()
+			a, b := v.hosts[0].For(t), v.host(1, f.inner6)
+			// The second gateway speaks by the address at which the tunnel ends in this family, past the policies.
 			for _, how := range []string{"-U", "-I"} {
-				out := v.hosts[0].Must(theirs, "-n", "-w", "2", "-q", "1", how, b.String())
-				t.Log(out)
+				out := a.Must(theirs, "-n", "-w", "5", "-q", "1", "-m", "3", how, b.String())
+				want := regexp.MustCompile(fmt.Sprintf(`(?s) 1  %v  .* 2  %v  .* 3  %v  `, v.router(0, f.inner6), v.outer(1, f.inner6), b))
+				if !want.MatchString(out) {
+					t.Errorf("traceroute %s:\n%s", how, out)
+				}
 			}
-			r := v.hosts[0].Try("iperf3", "-c", b.String(), "-p", "5201", "-n", "8M")
-			t.Log(r.Out, r.Err)
+			for _, way := range [][]string{nil, {"-R"}} {
+				if r := a.Try(iperf3, append([]string{"-c", b.String(), "-p", "5201", "-n", "8M"}, way...)...); r.Status != 0 {
+					t.Errorf("iperf3 %q: status %d\n%s%s", way, r.Status, r.Out, r.Err)
+				}
+			}
+			out := a.Must(curl, "-sS", "--max-time", "30", "http://"+netip.AddrPortFrom(b, 8080).String()+"/page")
+			if n := strings.Count(out, line); n != lines || len(out) != lines*len(line) {
+				t.Errorf("curl brings %d lines of %d", n, lines)
+			}
 		})
 	}
 }
