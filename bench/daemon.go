@@ -37,8 +37,13 @@ var liveHeap = regexp.MustCompile(`^gc \d+ @.* \d+->\d+->(\d+) MB,`)
 // startDaemon starts an io-net with its socket and all that it makes in dir. It
 // tells of its collections if traced.
 func startDaemon(dir, name string, at placement, traced bool, drivers ...string) (*daemon, error) {
+	return startStack(dir, name, at, traced, "", drivers...)
+}
+
+// startStack is startDaemon with options of the tcpip module, such as "ipsec,".
+func startStack(dir, name string, at placement, traced bool, tcpip string, drivers ...string) (*daemon, error) {
 	d := &daemon{prefix: filepath.Join(dir, name), done: make(chan struct{})}
-	d.cmd = tool("io-net", append(append([]string{"-f"}, drivers...), "-ptcpip", "prefix="+d.prefix)...)
+	d.cmd = tool("io-net", append(append([]string{"-f"}, drivers...), "-ptcpip", tcpip+"prefix="+d.prefix)...)
 	d.cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", runtime.NumCPU()))
 	if traced {
 		d.cmd.Env = append(d.cmd.Env, "GODEBUG=gctrace=1")

@@ -68,8 +68,13 @@ func (k *KeySocket) Write(m *protocol.KeyMessage) error {
 	if k.Trace != nil {
 		k.Trace(true, b)
 	}
-	_, err = k.conn.Write(b)
+	err = k.send(b)
 	clear(b) // keys
+	return err
+}
+
+func (k *KeySocket) send(b []byte) error {
+	_, err := k.conn.Write(b)
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 		return k.gone()
 	}
@@ -92,24 +97,38 @@ func (k *KeySocket) Next() (*protocol.KeyMessage, error) {
 	return k.read()
 }
 
-func (k *KeySocket) read() (*protocol.KeyMessage, error) {
-	if len(k.rest) == 0 {
-		n, err := k.conn.Read(k.buf)
-		if err != nil || n == 0 {
-			if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
-				err = k.gone()
-			}
-			return nil, err
+// fill reads a frame if there is nothing left of the last one.
+func (k *KeySocket) fill() error {
+	if len(k.rest) > 0 {
+		return nil
+	}
+	n, err := k.conn.Read(k.buf)
+	if err != nil || n == 0 {
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
+			err = k.gone()
 		}
-		k.rest = k.buf[:n]
+		return err
+	}
+	k.rest = k.buf[:n]
+	return nil
+}
+
+// took passes over a message.
+func (k *KeySocket) took(msg, rest []byte) {
+	if k.Trace != nil {
+		k.Trace(false, msg)
+	}
+	clear(msg) // keys
+	k.rest = rest
+}
+
+func (k *KeySocket) read() (*protocol.KeyMessage, error) {
+	if err := k.fill(); err != nil {
+		return nil, err
 	}
 	b := k.rest
 	m, rest, err := protocol.NextKeyMessage(b)
-	if k.Trace != nil {
-		k.Trace(false, b[:len(b)-len(rest)])
-	}
-	clear(b[:len(b)-len(rest)]) // keys
-	k.rest = rest
+	k.took(b[:len(b)-len(rest)], rest)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", k.path, err)
 	}

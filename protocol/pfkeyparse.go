@@ -31,6 +31,16 @@ func NextKeyMessage(b []byte) (m *KeyMessage, rest []byte, err error) {
 	return m, b[n:], r.message()
 }
 
+// KeyHead reads the head of the first message of b, and how many octets the
+// message has; false: there is no whole one.
+func KeyHead(b []byte) (typ uint8, errno syscall.Errno, seq, pid uint32, octets int, ok bool) {
+	if len(b) < sadbMsgLen || b[0] != PFKeyVersion {
+		return 0, 0, 0, 0, 0, false
+	}
+	n := int(le.Uint16(b[4:])) * sadbUnit
+	return b[1], syscall.Errno(b[2]), le.Uint32(b[8:]), le.Uint32(b[12:]), n, n >= sadbMsgLen && n <= len(b)
+}
+
 // ParseKeyMessage reads the message that b is, as [NextKeyMessage] does.
 func ParseKeyMessage(b []byte) (*KeyMessage, error) {
 	m, rest, err := NextKeyMessage(b)

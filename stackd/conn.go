@@ -103,7 +103,7 @@ func (c *conn) turn(buf []byte) (gone bool) {
 	c.mu.Lock()
 	c.flush()
 	c.mu.Unlock()
-	if !c.keys.goOn(c) { // a dump that waits for its reader
+	if !c.goOnKeys() { // a dump that waits for its reader
 		return c.hungUp()
 	}
 	for range 32 {

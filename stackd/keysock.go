@@ -1,6 +1,7 @@
 package stackd
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -30,6 +31,9 @@ type keyState struct {
 	promisc    bool
 	dump       []func() *protocol.KeyMessage // messages that are still to be sent
 	asked      protocol.KeyMessage           // the request that they answer
+	later      []byte                        // requests that came with it, and wait for the end of the dump
+	gather     bool                          // the frame in hand has several requests, and so may its answer
+	answers    []byte                        // that have been gathered
 }
 
 func (k *keyHub) init(s *server) {
@@ -53,37 +57,63 @@ func (k *keyHub) leave(c *conn) {
 
 // sendKey sends one message to the asker.
 func (c *conn) sendKey(m *protocol.KeyMessage) {
-	if b := c.s.keys.say(m, cntKeyToOne); b != nil {
-		c.send(b)
-		clear(b) // keys
+	if start := c.answer(m, cntKeyToOne); start >= 0 {
+		c.answered()
 	}
 }
 
-// say is a message as it is sent to whom target counts; nil: it cannot be said.
-func (k *keyHub) say(m *protocol.KeyMessage, target mib.Counter) []byte {
-	b, err := protocol.AppendKeyMessage(nil, m)
-	if err != nil || len(b) > protocol.MaxFrame {
-		k.s.log.Error("a message for a key socket cannot be said", "type", protocol.KeyTypeName(m.Type), "err", err)
-		return nil
+// answer appends m to the asker's answers, where it begins then; -1: it cannot be said.
+func (c *conn) answer(m *protocol.KeyMessage, target mib.Counter) (start int) {
+	k := &c.keys
+	start = len(k.answers)
+	b, ok := c.s.keys.say(k.answers, m, target)
+	if k.answers = b; !ok {
+		return -1
 	}
-	k.countOut(m.Type, 1, len(b), target)
-	return b
+	if len(b) > protocol.MaxFrame {
+		c.send(b[:start])
+		n := copy(b, b[start:])
+		clear(b[n:])
+		k.answers, start = b[:n], 0
+	}
+	return start
 }
 
-// toAll sends m to every key socket, and toRegistered to those that have asked for its kind.
-func (k *keyHub) toAll(m *protocol.KeyMessage) {
-	k.send(m, cntKeyToAll, func(*conn) bool { return true })
-}
-
-func (k *keyHub) toRegistered(m *protocol.KeyMessage) {
-	k.send(m, cntKeyToSome, func(c *conn) bool { return c.keys.registered[m.SAType] || c.keys.promisc })
-}
-
-func (k *keyHub) send(m *protocol.KeyMessage, target mib.Counter, want func(*conn) bool) {
-	b := k.say(m, target)
-	if b == nil {
+// answered sends what there is of answers, unless more is to come.
+func (c *conn) answered() {
+	k := &c.keys
+	if k.gather || len(k.answers) == 0 {
 		return
 	}
+	c.send(k.answers)
+	clear(k.answers) // keys
+	k.answers = k.answers[:0]
+}
+
+// say appends a message as it is sent to whom target counts; false: it cannot be said.
+func (k *keyHub) say(b []byte, m *protocol.KeyMessage, target mib.Counter) ([]byte, bool) {
+	said, err := protocol.AppendKeyMessage(b, m)
+	n := len(said) - len(b)
+	if err != nil || n > protocol.MaxFrame {
+		k.s.log.Error("a message for a key socket cannot be said", "type", protocol.KeyTypeName(m.Type), "err", err)
+		return b, false
+	}
+	k.countOut(m.Type, 1, n, target)
+	return said, true
+}
+
+// toAll sends m to every key socket, and to the asker among its answers.
+func (c *conn) toAll(m *protocol.KeyMessage) {
+	start := c.answer(m, cntKeyToAll)
+	if start < 0 {
+		return
+	}
+	c.s.keys.send(c.keys.answers[start:], func(o *conn) bool { return o != c })
+	c.answered()
+}
+
+// send sends octets to the key sockets that want them.
+func (k *keyHub) send(b []byte, want func(*conn) bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for c := range k.all { // map order: connections are apart
@@ -93,9 +123,24 @@ func (k *keyHub) send(m *protocol.KeyMessage, target mib.Counter, want func(*con
 	}
 }
 
+// tell sends what nobody has asked for to all, or to those that have registered for its kind.
+func (k *keyHub) tell(m *protocol.KeyMessage, all bool) {
+	target := cntKeyToSome
+	if all {
+		target = cntKeyToAll
+	}
+	if b, ok := k.say(nil, m, target); ok {
+		k.send(b, func(c *conn) bool { return all || c.keys.registered[m.SAType] || c.keys.promisc })
+	}
+}
+
 // keyFrame serves a frame of the door 29: whole messages.
 func (c *conn) keyFrame(b []byte) {
 	k := &c.s.keys
+	defer func() {
+		c.keys.gather = false
+		c.answered()
+	}()
 	for len(b) > 0 {
 		m, rest, err := protocol.NextKeyMessage(b)
 		k.countIn(m.Type, len(b)-len(rest))
@@ -106,11 +151,30 @@ func (c *conn) keyFrame(b []byte) {
 		}
 		raw := b[:len(b)-len(rest)]
 		b = rest
+		c.keys.gather = c.keys.gather || len(b) > 0
 		if err := c.key(m, raw); err != nil {
 			k.countError(err)
 			c.keyError(m, err)
 		}
+		if len(c.keys.dump) > 0 && len(b) > 0 {
+			c.keys.later = bytes.Clone(b)
+			return
+		}
 	}
+}
+
+// goOnKeys goes on with a dump and what waits for its end; false: that waits for its reader.
+func (c *conn) goOnKeys() bool {
+	for c.keys.goOn(c) {
+		if c.keys.later == nil {
+			return true
+		}
+		b := c.keys.later
+		c.keys.later = nil
+		c.keyFrame(b)
+		clear(b) // keys
+	}
+	return false
 }
 
 // keyError answers a request that failed, without its extensions (RFC 2367 §2.2).
@@ -154,7 +218,7 @@ func (c *conn) key(m *protocol.KeyMessage, raw []byte) error {
 			return err
 		}
 		x.DeleteAll(proto, netip.Addr{}, netip.Addr{})
-		k.toAll(reply(m))
+		c.toAll(reply(m))
 	case protocol.SADBDump:
 		proto, err := protoOf(m.SAType)
 		if err != nil {
@@ -184,7 +248,7 @@ func (c *conn) key(m *protocol.KeyMessage, raw []byte) error {
 	case protocol.SADBXSPDFlush:
 		x.FlushPolicies()
 		c.s.journal.key(raw)
-		k.toAll(reply(m))
+		c.toAll(reply(m))
 	case protocol.SADBXSPDDump:
 		var all []func() *protocol.KeyMessage
 		for _, p := range x.Policies() {
@@ -331,7 +395,7 @@ func (c *conn) addSA(x *ipsec.IPsec, m *protocol.KeyMessage) error {
 	c.s.keys.warnWeak(&s.Spec)
 	r := c.s.saMessage(s.Info(), false)
 	r.Type, r.Seq, r.PID = m.Type, m.Seq, m.PID
-	c.s.keys.toAll(r)
+	c.toAll(r)
 	return nil
 }
 
@@ -399,7 +463,7 @@ func (c *conn) deleteSA(x *ipsec.IPsec, m *protocol.KeyMessage) error {
 	}
 	r := reply(m)
 	r.SA, r.Src, r.Dst = m.SA, m.Src, m.Dst
-	c.s.keys.toAll(r)
+	c.toAll(r)
 	return nil
 }
 
@@ -439,6 +503,10 @@ func (c *conn) dumpKeys(m *protocol.KeyMessage, all []func() *protocol.KeyMessag
 		return unix.ENOENT
 	}
 	c.keys.dump, c.keys.asked = all, *reply(m)
+	gather := c.keys.gather
+	c.keys.gather = false
+	c.answered() // what was asked before
+	c.keys.gather = gather
 	c.keys.goOn(c)
 	return nil
 }
@@ -452,8 +520,7 @@ func (k *keyState) goOn(c *conn) (done bool) {
 		if full {
 			return false
 		}
-		var b []byte
-		n := 0
+		b, n := k.answers[:0], 0
 		for ; len(k.dump) > 0 && len(b) < protocol.MaxFrame/2; n++ {
 			m := k.dump[0]()
 			m.Type, m.PID, m.Seq = k.asked.Type, k.asked.PID, uint32(len(k.dump)-1)
@@ -466,6 +533,7 @@ func (k *keyState) goOn(c *conn) (done bool) {
 		c.s.keys.countOut(k.asked.Type, n, len(b), cntKeyToOne)
 		c.send(b)
 		clear(b) // keys
+		k.answers = b[:0]
 	}
 	k.dump = nil
 	return true
@@ -534,7 +602,7 @@ func (k *keyHub) event(e ipsec.Event) {
 		if w.Policy != nil {
 			m.Policy = &protocol.KeyPolicy{Type: protocol.IPSecPolicyIPSec, Dir: w.Policy.Dir, ID: w.Policy.ID, Priority: w.Policy.Priority}
 		}
-		k.toRegistered(m)
+		k.tell(m, false)
 	case ipsec.SAExpired:
 		m := k.s.saMessage(e.SA.Info(), false)
 		m.Type, m.PID, m.Seq = protocol.SADBExpire, 0, 0
@@ -543,11 +611,11 @@ func (k *keyHub) event(e ipsec.Event) {
 		} else {
 			m.Hard = nil
 		}
-		k.toRegistered(m)
+		k.tell(m, false)
 	case ipsec.PolicyExpired:
 		m := k.s.policyMessage(e.Policy)
 		m.Type, m.PID, m.Seq = protocol.SADBXSPDExpire, 0, 0
-		k.toAll(m)
+		k.tell(m, true)
 	}
 }
 
@@ -645,7 +713,7 @@ func (c *conn) addPolicy(x *ipsec.IPsec, m *protocol.KeyMessage, raw []byte) err
 	c.s.journal.key(raw)
 	r := c.s.policyMessage(p)
 	r.Type, r.Seq, r.PID = m.Type, m.Seq, m.PID
-	c.s.keys.toAll(r)
+	c.toAll(r)
 	return nil
 }
 
@@ -689,7 +757,7 @@ func (c *conn) onePolicy(x *ipsec.IPsec, m *protocol.KeyMessage, raw []byte) err
 		c.s.journal.key(b)
 	}
 	r.Type = m.Type
-	c.s.keys.toAll(r)
+	c.toAll(r)
 	return nil
 }
 

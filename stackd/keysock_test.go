@@ -134,3 +134,31 @@ func TestPoliciesByTheDoor(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkAddSA adds associations through a key socket, which asks for many at once.
+func BenchmarkAddSA(b *testing.B) {
+	d := daemonWith(b, "ipsec,", "-dwire", "path="+b.TempDir())
+	k, err := client.OpenKey(d.paths.prefix)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer k.Close()
+	m := keyedAdd(0)
+	m.Dst = &protocol.KeyAddress{Bits: 32, Proto: protocol.IPSecProtoAny}
+	batch := k.Batch(func(_ int, err error) {
+		if err != nil {
+			b.Error(err)
+		}
+	})
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		m.SA.SPI = uint32(1000 + n)
+		m.Dst.IP = netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+		if err := batch.Send(m, n); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := batch.Flush(); err != nil {
+		b.Fatal(err)
+	}
+}

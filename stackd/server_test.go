@@ -39,7 +39,7 @@ func daemonFor(t *testing.T, args ...string) *daemon {
 }
 
 // daemonWith is daemonFor with options of the tcpip module, such as "forward,".
-func daemonWith(t *testing.T, tcpip string, args ...string) *daemon {
+func daemonWith(t testing.TB, tcpip string, args ...string) *daemon {
 	t.Helper()
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	t.Setenv("SOCK", "")

@@ -187,11 +187,11 @@ func TestWords(t *testing.T) {
 	// What is printed where it stands.
 	const four = "add 10.0.0.1 10.0.0.2 ah 300 -A hmac-sha1 \"twenty octets of key\"; spdadd 10.0.0.1 10.0.0.2 any -P in none; "
 	for say, want := range map[string]string{
-		"get 10.0.0.1 10.0.0.2 ah 300;":           "\tah mode=any spi=300",
-		"dump;":                                   "\tah mode=any spi=300",
-		"dump ah;":                                "\tah mode=any spi=300",
-		"dump esp;":                               "No SAD entries",
-		"spddump;":                                "\tin none\n",
+		"get 10.0.0.1 10.0.0.2 ah 300;": "\tah mode=any spi=300",
+		"dump;":                         "\tah mode=any spi=300",
+		"dump ah;":                      "\tah mode=any spi=300",
+		"dump esp;":                     "No SAD entries",
+		"spddump;":                      "\tin none\n",
 		"getspi -4n 10.0.0.1 10.0.0.2 esp 0x999;": "10.0.0.1 10.0.0.2 \n\tesp mode=any spi=2457(0x00000999) reqid=0(0x00000000)\n",
 	} {
 		setkeyOn(t, d, "flush; spdflush;", "-c")

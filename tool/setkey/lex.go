@@ -67,7 +67,7 @@ type lexer struct {
 	last byte
 }
 
-func newLexer(in io.Reader) *lexer { return &lexer{in: bufio.NewReader(in), line: 1} }
+func newLexer(in io.Reader) *lexer { return &lexer{in: bufio.NewReaderSize(in, 64<<10), line: 1} }
 
 // get is the next octet, 0 at the end; a zero octet in the text is an error
 // as it has no meaning.

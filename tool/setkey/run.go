@@ -7,15 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 	"time"
 
+	"ionet/client"
 	"ionet/protocol"
 )
 
 // Keys is what setkey asks of a key socket; *client.KeySocket is one.
 type Keys interface {
 	Request(m *protocol.KeyMessage) (*protocol.KeyMessage, error)
+	Batch(done func(tag int, err error)) *client.KeyBatch
 	Dump(m *protocol.KeyMessage, each func(*protocol.KeyMessage) error) error
 	Next() (*protocol.KeyMessage, error)
 	Close() error
@@ -56,6 +59,8 @@ type tool struct {
 	open      func(trace func(sent bool, msg []byte)) (Keys, error)
 
 	k      Keys // once it was asked for
+	batch  *client.KeyBatch
+	stop   error // a failure of more than one request that a batch has met
 	warned map[string]bool
 	failed bool // something was refused, and has been told
 	auth   supported
@@ -128,14 +133,19 @@ func (t *tool) do(in io.Reader) error {
 // statements reads and does one after the other. In a file the first that is
 // not understood ends it, of a terminal the next one is read.
 func (t *tool) statements(in io.Reader) error {
-	p := newParser(newLexer(in), t.supported)
+	p := newParser(newLexer(newAhead(t, in)), t.supported)
 	for t.ctx.Err() == nil {
 		s, err := p.next()
-		if err == nil && s == nil || s != nil && s.leave {
-			return nil
+		if err == nil && (s == nil || s.leave) {
+			return t.flush()
 		}
 		if err == nil {
 			err = t.statement(s)
+		}
+		if err != nil { // what was asked before is told of first
+			if err := t.flush(); err != nil {
+				return err
+			}
 		}
 		syntax, ok := errors.AsType[*syntaxError](err)
 		switch {
@@ -171,16 +181,86 @@ func (t *tool) statement(s *statement) error {
 		}
 	}
 	for _, m := range all {
-		if err := t.result(t.send(m), m.Type, s.line); err != nil {
+		if err := t.post(m, s.line); err != nil {
 			return err
 		}
 		if t.fwd && m.Policy != nil && m.Policy.Dir == protocol.IPSecDirIn {
-			if err := t.result(t.send(forwarded(m)), m.Type, s.line); err != nil {
+			if err := t.post(forwarded(m), s.line); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// post sends a message of a statement. What changes something, and prints nothing, does not wait for its reply before the
+// next statement is read, if that is there already.
+func (t *tool) post(m *protocol.KeyMessage, line int) error {
+	switch m.Type {
+	case protocol.SADBDump, protocol.SADBXSPDDump, protocol.SADBGet, protocol.SADBGetSPI:
+	default:
+		if t.dry || t.verbose || t.hex { // each reply is shown behind its request
+			break
+		}
+		k, err := t.keys()
+		if err != nil {
+			return &fatal{err}
+		}
+		if t.batch == nil {
+			t.batch = k.Batch(func(tag int, err error) {
+				if err := t.result(err, uint8(tag), tag>>8); err != nil && t.stop == nil {
+					t.stop = err
+				}
+			})
+		}
+		if err := t.batch.Send(m, line<<8|int(m.Type)); err != nil {
+			if err := t.flush(); err != nil {
+				return err
+			}
+			return t.result(err, m.Type, line)
+		}
+		return t.stop
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return t.result(t.send(m), m.Type, line)
+}
+
+// flush waits for the replies that are missing.
+func (t *tool) flush() error {
+	if t.batch == nil {
+		return nil
+	}
+	if err := t.batch.Flush(); err != nil {
+		return err
+	}
+	return t.stop
+}
+
+// ahead is the input. Before it is waited for, all that was asked has been answered; a file is not waited for.
+type ahead struct {
+	t    *tool
+	in   io.Reader
+	file bool
+}
+
+func newAhead(t *tool, in io.Reader) *ahead {
+	a := &ahead{t: t, in: in}
+	if f, ok := in.(*os.File); ok {
+		info, err := f.Stat()
+		a.file = err == nil && info.Mode().IsRegular()
+	}
+	return a
+}
+
+func (a *ahead) Read(b []byte) (int, error) {
+	if !a.file {
+		if err := a.t.flush(); err != nil {
+			return 0, err
+		}
+	}
+	return a.in.Read(b)
 }
 
 // forwarded is the policy for packets on their way through that goes with one
@@ -205,7 +285,7 @@ func (t *tool) supported() (auth, encrypt supported) {
 	}
 	t.asked = true
 	k, err := t.keys()
-	if err != nil {
+	if err != nil || t.flush() != nil {
 		return nil, nil // sending will say so
 	}
 	if m, err := k.Request(&protocol.KeyMessage{Type: protocol.SADBRegister}); err == nil {

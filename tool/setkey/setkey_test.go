@@ -63,24 +63,28 @@ func (f *fakeStack) client(c *net.UnixConn) {
 		if err != nil || n == 0 {
 			return
 		}
-		m, err := protocol.ParseKeyMessage(b[:n])
-		if err != nil {
-			f.t.Errorf("% x: %v", b[:n], err)
-			return
-		}
-		again, err := protocol.AppendKeyMessage(nil, m)
-		if err != nil || !bytes.Equal(again, b[:n]) {
-			f.t.Errorf("octets that mean the same are others: % x", b[:n])
-		}
-		if m.PID != uint32(os.Getpid()) || m.Seq == 0 {
-			f.t.Errorf("request under %d, %d", m.PID, m.Seq)
-		}
-		fmt.Fprintf(f.asked, "%x %x\n", b[:8], b[16:n])
 		var out []byte
-		for _, a := range f.answer(m) {
-			a.PID = m.PID
-			if out, err = protocol.AppendKeyMessage(out, &a); err != nil {
-				f.t.Error(err)
+		for rest := b[:n]; len(rest) > 0; {
+			this := rest
+			m, behind, err := protocol.NextKeyMessage(rest)
+			if err != nil {
+				f.t.Errorf("% x: %v", rest, err)
+				return
+			}
+			this, rest = this[:len(this)-len(behind)], behind
+			again, err := protocol.AppendKeyMessage(nil, m)
+			if err != nil || !bytes.Equal(again, this) {
+				f.t.Errorf("octets that mean the same are others: % x", this)
+			}
+			if m.PID != uint32(os.Getpid()) || m.Seq == 0 {
+				f.t.Errorf("request under %d, %d", m.PID, m.Seq)
+			}
+			fmt.Fprintf(f.asked, "%x %x\n", this[:8], this[16:])
+			for _, a := range f.answer(m) {
+				a.PID = m.PID
+				if out, err = protocol.AppendKeyMessage(out, &a); err != nil {
+					f.t.Error(err)
+				}
 			}
 		}
 		_, _ = c.Write(out)
