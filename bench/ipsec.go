@@ -101,10 +101,18 @@ type vpn struct {
 	frames [][]byte
 	at     int
 	burst  []*packet.Buf
+	window int
+	take   func(ifp *netif.Interface, burst []*packet.Buf) // has what leaves in line's place, if it is set
 }
 
 // Transmit is netif.Driver.
-func (n *vpn) Transmit(_ *netif.Interface, burst []*packet.Buf) { n.line = append(n.line, burst...) }
+func (n *vpn) Transmit(ifp *netif.Interface, burst []*packet.Buf) {
+	if n.take != nil {
+		n.take(ifp, burst)
+		return
+	}
+	n.line = append(n.line, burst...)
+}
 
 // vpnNet is the i-th network behind gateway g, of which there is a policy.
 func vpnNet(v *version, g, i int) netip.Prefix {
@@ -122,8 +130,11 @@ func vpnEnds(v *version) [2]netip.Prefix {
 	return [2]netip.Prefix{netip.MustParsePrefix("2001:db8:ffff::1/64"), netip.MustParsePrefix("2001:db8:ffff::2/64")}
 }
 
-func newVPN(v *version, size, n int) (*vpn, error) {
-	x := &vpn{now: 1, burst: make([]*packet.Buf, forwardBurst)}
+func newVPN(v *version, size, n int) (*vpn, error) { return newVPNWindow(v, size, n, 64) }
+
+// newVPNWindow is newVPN with associations of another window.
+func newVPNWindow(v *version, size, n, window int) (*vpn, error) {
+	x := &vpn{now: 1, window: window, burst: make([]*packet.Buf, forwardBurst)}
 	ends := vpnEnds(v)
 	var station [2]netip.Addr // behind each gateway
 	for g := range x.gw {
@@ -205,7 +216,7 @@ func (x *vpn) protect(v *version, i int) error {
 				dir = ipsec.In
 			}
 			spec := ipsec.Spec{Proto: packet.ProtoESP, SPI: uint32(1000 + 2*i + from), Mode: ipsec.ModeTunnel, Src: src, Dst: dst, ReqID: uint32(i + 1),
-				Ealg: crypt.EalgAESGCM16, Ekey: make([]byte, 20), Replay: 64}
+				Ealg: crypt.EalgAESGCM16, Ekey: make([]byte, 20), Replay: x.window}
 			if _, err := x.gw[g].IPsec.Add(spec); err != nil {
 				return err
 			}
@@ -312,7 +323,7 @@ func newESPRoom(v *version, size int) (*espRoom, error) {
 		x.x[g] = ipsec.New(s.Env)
 		x.x[g].Over(v == v6, x)
 	}
-	n := &vpn{}
+	n := &vpn{window: 64}
 	for g := range n.gw {
 		n.gw[g] = &stack.Stack{IPsec: x.x[g]}
 	}

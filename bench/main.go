@@ -47,6 +47,7 @@ var measures = []measure{
 	{"ipsec", "protecting and opening packets between two gateways in memory, beside the cipher alone", ipsecMeasure},
 	{"forward-io", "64-byte frames/s through a router between two kernels, beside gVisor, the kernel and the bare drivers", forwardIOMeasure},
 	{"forward-tcp", "one TCP stream of super-packets through a router between two kernels, beside the kernel", forwardTCPMeasure},
+	{"ipsec-cores", "protecting and opening packets on all processors at once, beside one", ipsecCoresMeasure},
 	{"ipsec-tunnel", "TCP between two kernels through two gateways with an ESP tunnel, beside wireguard-go and strongSwan's kernel-libipsec", ipsecTunnelMeasure},
 	{"sad", "100,000 associations and 100,000 policies of IPsec through a key socket and by setkey, and printed", sadMeasure},
 	{"tools", "processor time of ifconfig -a and netstat -rn, and 1,000,000 routes by netstat -rn", toolsMeasure},
