@@ -73,16 +73,18 @@ func (c *ccm) mac(x *[stdaes.BlockSize]byte, nonce *[12]byte, text, aad []byte) 
 	*x = [size]byte{0: 1<<6 | byte(c.tag-2)/2<<3 | ccmLength - 1}
 	copy(x[1:], nonce[1:])
 	be.PutUint32(x[12:], uint32(len(text)))
-	e := noescape(x[:])
-	c.block.Encrypt(e, e)
+	c.encrypt(x)
 	be.PutUint16(b[:], uint16(len(aad)))
 	copy(b[2:], aad)
-	subtle.XORBytes(e, e, b[:])
-	c.block.Encrypt(e, e)
+	subtle.XORBytes(x[:], x[:], b[:])
+	c.encrypt(x)
 	for len(text) > 0 {
-		text = text[subtle.XORBytes(e, e, text):]
-		c.block.Encrypt(e, e)
+		text = text[subtle.XORBytes(x[:], x[:], text):]
+		c.encrypt(x)
 	}
 	c.one(&b, nonce, 0)
-	subtle.XORBytes(e, e, b[:])
+	subtle.XORBytes(x[:], x[:], b[:])
 }
+
+// encrypt encrypts a block in place.
+func (c *ccm) encrypt(x *[stdaes.BlockSize]byte) { c.block.Encrypt(noescape(x[:]), noescape(x[:])) }
