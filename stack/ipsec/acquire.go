@@ -55,8 +55,14 @@ func (a *acquiring) init(x *IPsec) { a.x, a.wanted = x, map[choice]*wanting{} }
 func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, f *flow, r *Request) error {
 	stats := &ipStats[side(f.v6)]
 	c := choice{r.Proto, r.Mode, f.src(), f.dst(), r.ReqID}
-	if r.Mode != ModeTransport {
-		c.src, c.dst = unscope(r.Src), unscope(r.Dst)
+	for n := range f.policy.Requests { // a transport around a tunnel is between the tunnel's ends
+		q := &f.policy.Requests[n]
+		if q.Mode != ModeTransport {
+			c.src, c.dst = unscope(q.Src), unscope(q.Dst)
+		}
+		if q == r {
+			break
+		}
 	}
 	a.mu.Lock()
 	n, ask := a.wanted[c], false

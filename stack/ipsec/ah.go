@@ -58,15 +58,18 @@ func (s *SA) signAH(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	if s.Mode == ModeTunnel {
 		s.outer(pkt, packet.ProtoAH, class, df)
 		b = pkt.Bytes()
-		if at = headerLen(s.Dst.Is4()); b[0]>>4 == 4 && binary.BigEndian.Uint16(b[4:]) == 0 && !df {
-			packet.IPv4(b).SetID(uint16(n)) // it is signed: nobody may fill it in later
-			packet.IPv4(b).SetChecksum()
-		}
+		at = headerLen(s.Dst.Is4())
 	} else {
 		grown(b, nextAt, packet.ProtoAH)
 		pkt.MarkL3(0)
 		pkt.MarkL4(at)
 		pkt.Csum = packet.CsumNone
+	}
+	if b[0]>>4 == 4 {
+		if h := packet.IPv4(b); h.ID() == 0 && !h.DF() { // of a tunnel's header, this one's or one inside: it is signed, so nobody may fill it in later
+			h.SetID(uint16(n%(1<<16-1)) + 1)
+			h.SetChecksum()
+		}
 	}
 	var fixed [maxSigned]byte
 	if !immutable(fixed[:], b, at, true) {

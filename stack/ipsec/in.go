@@ -28,6 +28,8 @@ func (x *IPsec) Input(w *netif.Work, pkt *packet.Buf, proto uint8) {
 	case packet.ProtoAH:
 		w.Count(protoStats[1].in)
 		x.checkAH(w, pkt)
+	case packet.ProtoIPv4, packet.ProtoIPv6:
+		x.uncompressed(w, pkt, proto)
 	default:
 		w.Count(protoStats[2].in)
 		x.expand(w, pkt)
@@ -233,7 +235,10 @@ func (x *IPsec) unwrap(w *netif.Work, pkt *packet.Buf, s *SA, front int, next ui
 }
 
 // Encapsulated is [pfil.Security].
-func (x *IPsec) Encapsulated(pkt *packet.Buf) bool {
+func (x *IPsec) Encapsulated(pkt *packet.Buf, proto uint8) bool {
+	if proto != packet.ProtoUDP {
+		return x.compTunnel(pkt) != nil
+	}
 	if x.ports.set.Load() == nil || pkt.Len() < packet.UDPLen+espLen {
 		return false
 	}
@@ -293,7 +298,7 @@ func (x *IPsec) fulfils(t *Trail, p *Policy, v6 bool) bool {
 			t = t.Before
 			continue
 		}
-		if x.level(r, v6) != Use {
+		if x.level(r, v6) != Use && r.Proto != packet.ProtoIPComp { // what does not get smaller goes without (RFC 3173 §2.2)
 			return false
 		}
 	}
@@ -303,7 +308,10 @@ func (x *IPsec) fulfils(t *Trail, p *Policy, v6 bool) bool {
 // isOf reports whether what t says is what a request asks for.
 func (t *Trail) isOf(r *Request) bool {
 	s := t.SA
-	if s.Proto != r.Proto || t.Tunnel != (r.Mode == ModeTunnel) || r.Level == Unique && r.ReqID != s.ReqID {
+	if s.Proto != r.Proto || t.Tunnel != (r.Mode == ModeTunnel) {
+		return false
+	}
+	if r.Level == Unique && r.ReqID != s.ReqID && s.Proto != packet.ProtoIPComp { // what is not compressed does not say by whose leave
 		return false
 	}
 	return !t.Tunnel || s.Src == unscope(r.Src) && s.Dst == unscope(r.Dst)

@@ -238,7 +238,11 @@ func (x *IPsec) later(all []*packet.Buf) {
 			_ = x.send(w, net, pkt)
 			continue
 		}
-		on, cut, _ := x.Protect(w, pkt, p, packet.MaxPacket)
+		mtu, f := packet.MaxPacket, flowOf(pkt)
+		if _, err := net.PathMTU(&f); err == nil {
+			mtu = f.Route.If.MTU()
+		}
+		on, cut, _ := x.Protect(w, pkt, p, mtu)
 		if on != nil {
 			_ = x.send(w, net, on)
 		}
@@ -251,9 +255,15 @@ func (x *IPsec) later(all []*packet.Buf) {
 // send is Emit for a packet of ours that is in no tunnel.
 func (x *IPsec) send(w *netif.Work, net Net, pkt *packet.Buf) error {
 	pkt.Flags |= packet.FlagSecured
+	f := flowOf(pkt)
+	return net.Emit(w, pkt, &f, packet.MaxPacket)
+}
+
+// flowOf is where a packet goes, window at its IP header.
+func flowOf(pkt *packet.Buf) socket.Flow {
 	pkt.MarkL3(0)
 	_, dst, v6 := ends(pkt)
-	return net.Emit(w, pkt, &socket.Flow{Dst: packet.Scoped(addrOf(dst, v6), pkt.RcvIf)}, packet.MaxPacket)
+	return socket.Flow{Dst: packet.Scoped(addrOf(dst, v6), pkt.RcvIf)}
 }
 
 // defaultLevel is the sysctl that says what level "default" is.

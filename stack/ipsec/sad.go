@@ -168,7 +168,8 @@ type sad struct {
 	key  uint64
 	byID cmap.Map[*SA]
 
-	old atomic.Bool // preferred_oldsa
+	old     atomic.Bool  // preferred_oldsa
+	tunnels atomic.Int32 // SAs of tunnels that compress
 
 	mu     sync.Mutex
 	groups map[choice]*group
@@ -285,6 +286,9 @@ func (d *sad) chooseAll() {
 func (d *sad) join(s *SA) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if s.Proto == packet.ProtoIPComp && s.Mode != ModeTransport {
+		d.tunnels.Add(1)
+	}
 	for _, c := range s.choices() {
 		g := d.groups[c]
 		if g == nil {
@@ -300,6 +304,7 @@ func (d *sad) join(s *SA) {
 func (d *sad) leave(s *SA) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	was := false
 	for _, c := range s.choices() {
 		g := d.groups[c]
 		if g == nil {
@@ -307,12 +312,16 @@ func (d *sad) leave(s *SA) {
 		}
 		if i := slices.Index(g.all, s); i >= 0 {
 			g.all = slices.Delete(g.all, i, i+1)
+			was = true
 		}
 		d.choose(g)
 		if len(g.all) == 0 {
 			delete(d.groups, c)
 			d.x.spd.gen.Add(1) // who knows it looks again
 		}
+	}
+	if was && s.Proto == packet.ProtoIPComp && s.Mode != ModeTransport {
+		d.tunnels.Add(-1)
 	}
 }
 
