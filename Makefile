@@ -5,6 +5,7 @@
 # make bench      measurements beside the peers'
 # make fuzz sim   long campaigns: FUZZTIME=1m each, SEEDS=100000
 # make streams    ten thousand programs of TCP streams over bad links
+# make vpns       ten thousand VPNs over bad links, with an adversary and keys that change
 # make campaign   TCP over bad links beside two Linux kernels: CELLTIME=10s a measurement, as root
 # make ipsec      ten megabytes of TCP against a Linux kernel through everything that IPsec has, as root
 # make suites     socket tests of others on the kernel and under onstack: docs/onstack-suites.md, as root
@@ -26,7 +27,7 @@ GOFLAGS_BUILD = -trimpath -ldflags '-s -w -X ionet/tool/cli.Version=$(VERSION)'
 NAMES       := ifconfig route netstat ping ping6 traceroute traceroute6 rtadvd rtsol rtsold mproxy sysctl arp ndp ip6addrctl ifmcstat gifconfig ipf ipfstat ipnat ipmon ippool ipfs setkey nicinfo nc mount umount waitfor tcpdrop onstack tcpdump sloginfo
 RELEASES    := amd64 arm64
 
-.PHONY: all man demo test lint bench fuzz sim streams campaign ipsec suites release install clean
+.PHONY: all man demo test lint bench fuzz sim streams vpns campaign ipsec suites release install clean
 
 all:
 	@mkdir -p $(BUILD)
@@ -60,6 +61,9 @@ sim:
 
 streams:
 	$(GO) test -count=1 -timeout=0 ./sim -run '^TestStreams6?$$' -sim.seeds=10000
+
+vpns:
+	$(GO) test -count=1 -timeout=0 ./sim -run '^TestSecured$$' -sim.seeds=10000
 
 campaign:
 	$(GO) test -count=1 -timeout=0 ./test/interop -run '^$$' -bench BadLink -benchtime 1x -measure $(CELLTIME)

@@ -154,6 +154,12 @@ type Segment struct {
 	// Snoop has a group's frames come only to those who have asked for them, as
 	// a switch does that listens to IGMP and MLD.
 	Snoop bool
+	// Sent and Came, if set, are shown every frame that a station sends, before
+	// its fate is decided, and every one as a station gets it, before its stack
+	// does. They may not keep it.
+	Sent func(from *Node, frame []byte)
+	Came func(to *Node, frame []byte)
+
 	net   *Net
 	ports []*Port
 }
@@ -262,9 +268,11 @@ func (p *Port) Transmit(_ *netif.Interface, burst []*packet.Buf) {
 			b.CompleteCsum()
 		}
 		n.note("sent", p, b.Bytes())
-		dst := netif.MAC(b.Bytes()[:6])
+		if s.Sent != nil {
+			s.Sent(p.node, b.Bytes())
+		}
 		for _, to := range s.ports {
-			if to != p && (dst.IsMulticast() && to.hears(dst) || to.If.MAC() == dst) {
+			if to != p && to.concerned(b.Bytes()) {
 				s.carry(to, b)
 			}
 		}
@@ -278,6 +286,12 @@ func (p *Port) SetFilter(promisc, allmulti bool, groups []netif.MAC) {
 	for _, g := range groups {
 		p.want[g] = true
 	}
+}
+
+// concerned reports whether a frame is for the port by its link address.
+func (p *Port) concerned(frame []byte) bool {
+	dst := netif.MAC(frame[:6])
+	return dst.IsMulticast() && p.hears(dst) || p.If.MAC() == dst
 }
 
 // hears reports whether a group's frames come to the port.
@@ -476,6 +490,9 @@ func (n *Net) receive(e *event) {
 		return
 	}
 	copy(b.Append(len(e.frame)), e.frame)
+	if e.to.seg.Came != nil {
+		e.to.seg.Came(e.to.node, e.frame)
+	}
 	if e.csum == packet.CsumPartial {
 		b.SetPartial(e.start, e.off)
 	}

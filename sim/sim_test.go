@@ -468,7 +468,7 @@ func TestChaos(t *testing.T) { play(t, chaos) }
 
 // A run is its seed: two runs send the same frames at the same times.
 func TestReplay(t *testing.T) {
-	for name, s := range map[string]scenario{"resolution": resolution, "exchange": exchange, "pings": pings, "forwarding": forwarding, "chaos": chaos, "streams": streams} {
+	for name, s := range map[string]scenario{"resolution": resolution, "exchange": exchange, "pings": pings, "forwarding": forwarding, "chaos": chaos, "streams": streams, "secured": secured} {
 		traces := map[uint64]bool{}
 		for seed := uint64(1); seed <= 5; seed++ {
 			var logs [2]strings.Builder

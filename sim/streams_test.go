@@ -661,12 +661,18 @@ func TestStreams6(t *testing.T) { playStreams(t, streams6) }
 
 func playStreams(t *testing.T, scenario func(*sim.Net) error) {
 	t.Helper()
+	forget()
+	playAll(t, scenario, enough, reached)
+}
+
+// playAll plays a scenario on all processors, few seeds or as many as are asked for; as many as few at least reach everything.
+func playAll(t *testing.T, s scenario, few uint64, reached func(*testing.T)) {
+	t.Helper()
 	if *oneSeed != 0 {
-		play(t, scenario)
+		play(t, s)
 		return
 	}
-	forget()
-	last := uint64(enough)
+	last := few
 	if seedsGiven() {
 		last = uint64(*seeds)
 	}
@@ -676,7 +682,7 @@ func playStreams(t *testing.T, scenario func(*sim.Net) error) {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for seed := next.Add(1); seed <= last && !failed.Load(); seed = next.Add(1) {
-				if _, err := run(scenario, seed); err != nil {
+				if _, err := run(s, seed); err != nil {
 					failed.Store(true)
 					t.Errorf("seed %d: %v\nreplay: go test ./sim -run '^%s$' -sim.seed=%d", seed, err, t.Name(), seed)
 				}
@@ -684,7 +690,7 @@ func playStreams(t *testing.T, scenario func(*sim.Net) error) {
 		})
 	}
 	wg.Wait()
-	if !failed.Load() && last >= enough {
+	if !failed.Load() && last >= few {
 		reached(t)
 	}
 }
