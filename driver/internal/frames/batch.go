@@ -136,9 +136,12 @@ func iovec(b []byte) (v unix.Iovec) {
 
 // send sends the messages to a socket. One that is refused is passed over, and so
 // the next is tried as if each had a call of its own. It answers how many frames were refused.
+//
+// The call never waits, it works: what it takes is the processor's time. Told that it might wait, the
+// runtime would hand the processor on meanwhile, and the goroutine would have to get one back.
 func (t *batch) send(fd int) (drops int) {
 	for i := 0; i < t.n; {
-		k, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&t.msgs[i])), uintptr(t.n-i), unix.MSG_DONTWAIT, 0, 0)
+		k, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&t.msgs[i])), uintptr(t.n-i), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == unix.EINTR:
 		case errno != 0:
@@ -154,11 +157,11 @@ func (t *batch) send(fd int) (drops int) {
 	return drops
 }
 
-// write writes the messages to a descriptor that takes one a system call.
+// write writes the messages to a descriptor that takes one a system call, and does not wait either.
 func (t *batch) write(fd int) (drops int) {
 	for i := 0; i < t.n; {
 		m := &t.msgs[i]
-		switch _, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(m.Iov)), uintptr(m.Iovlen)); errno {
+		switch _, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(m.Iov)), uintptr(m.Iovlen)); errno {
 		case unix.EINTR:
 			continue
 		case 0:
