@@ -17,6 +17,7 @@ type KeyBatch struct {
 	out  []byte
 	sent []keyAsked // without reply, the oldest first
 	head int        // of sent
+	pid  uint32
 }
 
 type keyAsked struct {
@@ -35,21 +36,20 @@ const (
 // Batch begins one. done is called with each request's tag, in the order of
 // the requests, and with the errno of its reply and what the stack says of it.
 func (k *KeySocket) Batch(done func(tag int, err error)) *KeyBatch {
-	return &KeyBatch{k: k, done: done}
+	return &KeyBatch{k: k, done: done, pid: uint32(os.Getpid())}
 }
 
 // Send takes a request, which is sent under this process's id and a sequence
 // number of its own, now or with later ones. An error is the socket's.
 func (b *KeyBatch) Send(m *protocol.KeyMessage, tag int) error {
 	k := b.k
-	k.seq++
-	q := *m
-	q.Seq, q.PID = k.seq, uint32(os.Getpid())
 	before := len(b.out)
-	out, err := protocol.AppendKeyMessage(b.out, &q)
+	out, err := protocol.AppendKeyMessage(b.out, m)
 	if err != nil {
 		return err
 	}
+	k.seq++
+	protocol.PutKeySender(out[before:], k.seq, b.pid)
 	if n := len(out) - before; n > protocol.MaxFrame {
 		return &protocol.Error{Errno: syscall.EMSGSIZE, Text: fmt.Sprintf("PF_KEY %s of %d octets; %d fit into a frame", protocol.KeyTypeName(m.Type), n, protocol.MaxFrame)}
 	}
@@ -58,7 +58,7 @@ func (b *KeyBatch) Send(m *protocol.KeyMessage, tag int) error {
 			return err
 		}
 	}
-	b.sent = append(b.sent, keyAsked{q.Seq, tag, q.Type})
+	b.sent = append(b.sent, keyAsked{k.seq, tag, m.Type})
 	if len(b.out) < batchFrame {
 		return nil
 	}
@@ -121,7 +121,7 @@ func (b *KeyBatch) reply() error {
 		return err
 	}
 	s := b.sent[b.head]
-	if typ, errno, seq, pid, n, ok := protocol.KeyHead(k.rest); ok && typ == s.typ && seq == s.seq && pid == uint32(os.Getpid()) && errno == 0 {
+	if typ, errno, seq, pid, n, ok := protocol.KeyHead(k.rest); ok && typ == s.typ && seq == s.seq && pid == b.pid && errno == 0 {
 		k.took(k.rest[:n], k.rest[n:])
 		b.head++
 		b.done(s.tag, nil)
@@ -131,7 +131,7 @@ func (b *KeyBatch) reply() error {
 	switch {
 	case err != nil:
 		return err
-	case m.Type == s.typ && m.Seq == s.seq && m.PID == uint32(os.Getpid()):
+	case m.Type == s.typ && m.Seq == s.seq && m.PID == b.pid:
 		b.head++
 		b.done(s.tag, keyFailure(m))
 	default:

@@ -13,7 +13,8 @@ import (
 // then what could be read, rest is nil if the message's end is not known.
 // Nothing in m points into b.
 func NextKeyMessage(b []byte) (m *KeyMessage, rest []byte, err error) {
-	m = new(KeyMessage)
+	x := new(keyRead)
+	m = &x.KeyMessage
 	if len(b) < sadbMsgLen {
 		return m, nil, KeyErrorf(KeyFaultShort, syscall.EINVAL, "PF_KEY message of %d octets, its head alone has %d", len(b), sadbMsgLen)
 	}
@@ -27,7 +28,7 @@ func NextKeyMessage(b []byte) (m *KeyMessage, rest []byte, err error) {
 	if n < sadbMsgLen || n > len(b) {
 		return m, nil, keyErrorf(KeyFaultLength, m, "the length at octet 4 says %d octets, there are %d, and the head has %d", n, len(b), sadbMsgLen)
 	}
-	r := keyReader{m: m, b: b[:n], off: sadbMsgLen}
+	r := keyReader{m: m, x: x, b: b[:n], off: sadbMsgLen}
 	return m, b[n:], r.message()
 }
 
@@ -39,6 +40,12 @@ func KeyHead(b []byte) (typ uint8, errno syscall.Errno, seq, pid uint32, octets 
 	}
 	n := int(le.Uint16(b[4:])) * sadbUnit
 	return b[1], syscall.Errno(b[2]), le.Uint32(b[8:]), le.Uint32(b[12:]), n, n >= sadbMsgLen && n <= len(b)
+}
+
+// PutKeySender writes a message's sequence number and its sender's id.
+func PutKeySender(b []byte, seq, pid uint32) {
+	le.PutUint32(b[8:], seq)
+	le.PutUint32(b[12:], pid)
 }
 
 // ParseKeyMessage reads the message that b is, as [NextKeyMessage] does.
@@ -60,9 +67,20 @@ func ParseKeyPolicy(b []byte) (*KeyPolicy, error) {
 	return p, r.err
 }
 
+// keyRead is a message with what most have, in one piece of memory.
+type keyRead struct {
+	KeyMessage
+	sa                  KeySA
+	sa2                 KeySA2
+	src, dst            KeyAddress
+	current, hard, soft KeyLifetime
+	auth, encrypt       Key
+}
+
 // keyReader takes a message apart.
 type keyReader struct {
 	m    *KeyMessage // nil of a policy alone
+	x    *keyRead    // likewise
 	b    []byte
 	off  int    // of the extension
 	typ  uint16 // of the extension
@@ -155,24 +173,25 @@ func (r *keyReader) extension(p []byte) {
 	switch r.typ {
 	case SADBExtSA:
 		if r.fixed(p, 16) {
-			m.SA = &KeySA{SPI: binary.BigEndian.Uint32(p), Replay: p[4], State: p[5], Auth: p[6], Encrypt: p[7], Flags: le.Uint32(p[8:])}
+			m.SA = &r.x.sa
+			*m.SA = KeySA{SPI: binary.BigEndian.Uint32(p), Replay: p[4], State: p[5], Auth: p[6], Encrypt: p[7], Flags: le.Uint32(p[8:])}
 		}
 	case SADBExtLifetimeCurrent:
-		m.Current = r.lifetime(p)
+		m.Current = r.lifetime(&r.x.current, p)
 	case SADBExtLifetimeHard:
-		m.Hard = r.lifetime(p)
+		m.Hard = r.lifetime(&r.x.hard, p)
 	case SADBExtLifetimeSoft:
-		m.Soft = r.lifetime(p)
+		m.Soft = r.lifetime(&r.x.soft, p)
 	case SADBExtAddressSrc:
-		m.Src = r.address(p)
+		m.Src = r.address(&r.x.src, p)
 	case SADBExtAddressDst:
-		m.Dst = r.address(p)
+		m.Dst = r.address(&r.x.dst, p)
 	case SADBExtAddressProxy:
-		m.Proxy = r.address(p)
+		m.Proxy = r.address(new(KeyAddress), p)
 	case SADBExtKeyAuth:
-		m.AuthKey = r.key(p)
+		m.AuthKey = r.key(&r.x.auth, p)
 	case SADBExtKeyEncrypt:
-		m.EncryptKey = r.key(p)
+		m.EncryptKey = r.key(&r.x.encrypt, p)
 	case SADBExtIdentitySrc:
 		m.SrcIdent = r.ident(p)
 	case SADBExtIdentityDst:
@@ -198,7 +217,8 @@ func (r *keyReader) extension(p []byte) {
 		m.Policy = r.policy(p)
 	case SADBXExtSA2:
 		if r.fixed(p, 16) {
-			m.SA2 = &KeySA2{Mode: p[0], Seq: le.Uint32(p[4:]), ReqID: le.Uint32(p[8:])}
+			m.SA2 = &r.x.sa2
+			*m.SA2 = KeySA2{Mode: p[0], Seq: le.Uint32(p[4:]), ReqID: le.Uint32(p[8:])}
 		}
 	case SADBXExtNATTType, SADBXExtNATTSPort, SADBXExtNATTDPort, SADBXExtNATTOAI, SADBXExtNATTOAR, SADBXExtNATTFrag:
 		r.natt(p)
@@ -220,14 +240,15 @@ func (r *keyReader) extension(p []byte) {
 	}
 }
 
-func (r *keyReader) lifetime(p []byte) *KeyLifetime {
+func (r *keyReader) lifetime(l *KeyLifetime, p []byte) *KeyLifetime {
 	if !r.fixed(p, 32) {
 		return nil
 	}
-	return &KeyLifetime{Allocations: le.Uint32(p), Bytes: le.Uint64(p[4:]), AddTime: le.Uint64(p[12:]), UseTime: le.Uint64(p[20:])}
+	*l = KeyLifetime{Allocations: le.Uint32(p), Bytes: le.Uint64(p[4:]), AddTime: le.Uint64(p[12:]), UseTime: le.Uint64(p[20:])}
+	return l
 }
 
-func (r *keyReader) address(p []byte) *KeyAddress {
+func (r *keyReader) address(a *KeyAddress, p []byte) *KeyAddress {
 	if !r.least(p, 16) {
 		return nil
 	}
@@ -239,7 +260,7 @@ func (r *keyReader) address(p []byte) *KeyAddress {
 		r.fail(0, "%d octets, %d are right for its socket address", n, want)
 		return nil
 	}
-	a := &KeyAddress{IP: sa.IP, Port: sa.Port, Proto: p[0], Bits: p[1]}
+	*a = KeyAddress{IP: sa.IP, Port: sa.Port, Proto: p[0], Bits: p[1]}
 	if int(a.Bits) > sa.IP.BitLen() {
 		r.fail(5, "a prefix of %d bits, of this family at most %d are right", a.Bits, sa.IP.BitLen())
 		return nil
@@ -287,7 +308,7 @@ func (r *keyReader) sockaddr(at int, p []byte) (Addr, bool) {
 	return a, true
 }
 
-func (r *keyReader) key(p []byte) *Key {
+func (r *keyReader) key(k *Key, p []byte) *Key {
 	if !r.least(p, 8) {
 		return nil
 	}
@@ -301,7 +322,8 @@ func (r *keyReader) key(p []byte) *Key {
 		r.fail(4, "a key of %d bits in %d octets, %d are right", bits, room, (n+7)&^7)
 		return nil
 	}
-	return &Key{Bits: bits, Octets: bytes.Clone(p[4 : 4+n])}
+	*k = Key{Bits: bits, Octets: bytes.Clone(p[4 : 4+n])}
+	return k
 }
 
 func (r *keyReader) ident(p []byte) *KeyIdent {
@@ -375,10 +397,10 @@ func (r *keyReader) natt(p []byte) {
 	}
 	switch r.typ {
 	case SADBXExtNATTOAI:
-		n.OAI = r.address(p)
+		n.OAI = r.address(new(KeyAddress), p)
 		return
 	case SADBXExtNATTOAR:
-		n.OAR = r.address(p)
+		n.OAR = r.address(new(KeyAddress), p)
 		return
 	}
 	if !r.fixed(p, 8) {
@@ -400,7 +422,12 @@ func (r *keyReader) policy(p []byte) *KeyPolicy {
 	if !r.least(p, 16) {
 		return nil
 	}
-	o := &KeyPolicy{Type: le.Uint16(p), Dir: p[2], Scope: p[3], ID: le.Uint32(p[4:]), Priority: le.Uint32(p[8:])}
+	one := new(struct { // most have one request
+		KeyPolicy
+		request [1]KeyRequest
+	})
+	o := &one.KeyPolicy
+	*o = KeyPolicy{Type: le.Uint16(p), Dir: p[2], Scope: p[3], ID: le.Uint32(p[4:]), Priority: le.Uint32(p[8:])}
 	const head = 12
 	for at := head; at < len(p); {
 		q, off := p[at:], at+sadbExtLen // the offset in the extension
@@ -427,6 +454,9 @@ func (r *keyReader) policy(p []byte) *KeyPolicy {
 				r.fail(off, "request %d has %d octets behind its addresses", len(o.Requests)+1, left)
 				return nil
 			}
+		}
+		if o.Requests == nil {
+			o.Requests = one.request[:0]
 		}
 		o.Requests = append(o.Requests, x)
 		at += n

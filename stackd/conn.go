@@ -264,6 +264,9 @@ func (c *conn) flush() {
 			return
 		}
 		c.charge(-len(o.b))
+		if c.family == protocol.AFKey {
+			clear(o.b) // keys
+		}
 		o.close()
 		c.out[0] = outFrame{}
 		c.out = c.out[1:]
@@ -306,6 +309,9 @@ func (c *conn) teardown() {
 	c.closed = true
 	c.charge(-c.queued)
 	for _, o := range c.out {
+		if c.family == protocol.AFKey {
+			clear(o.b) // keys
+		}
 		o.close()
 	}
 	c.out = nil

@@ -29,11 +29,11 @@ type keyHub struct {
 type keyState struct {
 	registered [256]bool // by SADB_SATYPE_*
 	promisc    bool
-	dump       []func() *protocol.KeyMessage // messages that are still to be sent
-	asked      protocol.KeyMessage           // the request that they answer
-	later      []byte                        // requests that came with it, and wait for the end of the dump
-	gather     bool                          // the frame in hand has several requests, and so may its answer
-	answers    []byte                        // that have been gathered
+	dump       keyDump
+	later      []byte   // requests that came with a dump's, and wait for its end
+	gather     bool     // the frame in hand has several requests, and so may its answer
+	answers    []byte   // that have been gathered
+	said       *keySaid // the last message about an association or policy
 }
 
 func (k *keyHub) init(s *server) {
@@ -156,7 +156,8 @@ func (c *conn) keyFrame(b []byte) {
 			k.countError(err)
 			c.keyError(m, err)
 		}
-		if len(c.keys.dump) > 0 && len(b) > 0 {
+		clear(raw) // keys
+		if c.keys.dump.left() > 0 && len(b) > 0 {
 			c.keys.later = bytes.Clone(b)
 			return
 		}
@@ -209,9 +210,10 @@ func (c *conn) key(m *protocol.KeyMessage, raw []byte) error {
 		if err != nil {
 			return err
 		}
-		r := c.s.saMessage(s.Info(), true)
+		r := c.say().sa(c.s, s, true)
 		r.Type, r.Seq, r.PID = m.Type, m.Seq, m.PID
 		c.sendKey(r)
+		c.keys.said.wipe()
 	case protocol.SADBFlush:
 		proto, err := protoOf(m.SAType)
 		if err != nil {
@@ -224,11 +226,7 @@ func (c *conn) key(m *protocol.KeyMessage, raw []byte) error {
 		if err != nil {
 			return err
 		}
-		var all []func() *protocol.KeyMessage
-		for _, s := range x.SAs(proto) {
-			all = append(all, func() *protocol.KeyMessage { return c.s.saMessage(s.Info(), true) })
-		}
-		return c.dumpKeys(m, all)
+		return c.dumpKeys(m, keyDump{sas: x.SAs(proto)})
 	case protocol.SADBRegister:
 		return c.register(m)
 	case protocol.SADBAcquire:
@@ -250,11 +248,7 @@ func (c *conn) key(m *protocol.KeyMessage, raw []byte) error {
 		c.s.journal.key(raw)
 		c.toAll(reply(m))
 	case protocol.SADBXSPDDump:
-		var all []func() *protocol.KeyMessage
-		for _, p := range x.Policies() {
-			all = append(all, func() *protocol.KeyMessage { return c.s.policyMessage(p) })
-		}
-		return c.dumpKeys(m, all)
+		return c.dumpKeys(m, keyDump{policies: x.Policies()})
 	default:
 		return protocol.KeyErrorf(protocol.KeyFaultType, unix.EOPNOTSUPP, "PF_KEY %s is not served", protocol.KeyTypeName(m.Type))
 	}
@@ -389,14 +383,26 @@ func (c *conn) addSA(x *ipsec.IPsec, m *protocol.KeyMessage) error {
 	} else {
 		s, err = x.Update(spec)
 	}
+	if err != nil || m.Type == protocol.SADBUpdate && !keeps(s, &spec) {
+		clear(spec.Ekey)
+		clear(spec.Akey)
+	}
 	if err != nil {
 		return keyReason(err)
 	}
 	c.s.keys.warnWeak(&s.Spec)
-	r := c.s.saMessage(s.Info(), false)
+	r := c.say().sa(c.s, s, false)
 	r.Type, r.Seq, r.PID = m.Type, m.Seq, m.PID
 	c.toAll(r)
 	return nil
+}
+
+// keeps reports whether an SA's keys are those of a spec, and not copies or others.
+func keeps(s *ipsec.SA, spec *ipsec.Spec) bool {
+	same := func(a, b []byte) bool {
+		return len(a) == 0 && len(b) == 0 || len(a) > 0 && len(b) > 0 && &a[0] == &b[0]
+	}
+	return same(s.Ekey, spec.Ekey) && same(s.Akey, spec.Akey)
 }
 
 // keyReason is an error of the engine or of crypt, which has no number, as a client sees it.
@@ -497,85 +503,6 @@ func algorithms(all []crypt.Algorithm) (out []protocol.KeyAlg) {
 	return out
 }
 
-// dumpKeys begins a dump: the last message has the sequence number 0. ENOENT: there is nothing.
-func (c *conn) dumpKeys(m *protocol.KeyMessage, all []func() *protocol.KeyMessage) error {
-	if len(all) == 0 {
-		return unix.ENOENT
-	}
-	c.keys.dump, c.keys.asked = all, *reply(m)
-	gather := c.keys.gather
-	c.keys.gather = false
-	c.answered() // what was asked before
-	c.keys.gather = gather
-	c.keys.goOn(c)
-	return nil
-}
-
-// goOn sends what its reader has room for of a dump; false: there is more.
-func (k *keyState) goOn(c *conn) (done bool) {
-	for len(k.dump) > 0 {
-		c.mu.Lock()
-		full := c.queued >= stallAt || c.dead || c.closed
-		c.mu.Unlock()
-		if full {
-			return false
-		}
-		b, n := k.answers[:0], 0
-		for ; len(k.dump) > 0 && len(b) < protocol.MaxFrame/2; n++ {
-			m := k.dump[0]()
-			m.Type, m.PID, m.Seq = k.asked.Type, k.asked.PID, uint32(len(k.dump)-1)
-			next, err := protocol.AppendKeyMessage(b, m)
-			if err != nil {
-				c.s.log.Error("an entry cannot be dumped", "err", err)
-			}
-			b, k.dump = next, k.dump[1:]
-		}
-		c.s.keys.countOut(k.asked.Type, n, len(b), cntKeyToOne)
-		c.send(b)
-		clear(b) // keys
-		k.answers = b[:0]
-	}
-	k.dump = nil
-	return true
-}
-
-// saMessage is an SA as it is shown, with its keys or without.
-func (s *server) saMessage(i ipsec.SAInfo, keys bool) *protocol.KeyMessage {
-	m := &protocol.KeyMessage{SAType: satypeOf(i.Proto), Refs: 1, PID: i.PID, Seq: i.Seq}
-	m.Src, m.Dst = keyAddress(i.Src), keyAddress(i.Dst)
-	m.SA = &protocol.KeySA{SPI: i.SPI, Replay: uint8(min(i.Replay/8, 255)), State: uint8(i.State), Auth: i.Aalg, Encrypt: i.Ealg}
-	if i.Proto == packet.ProtoIPComp {
-		m.SA.Encrypt = i.Calg
-	}
-	for flag, on := range map[uint32]bool{protocol.SADBXSAFlagsESN: i.ESN, protocol.SADBXExtCycSeq: i.Cyclic, protocol.SADBXExtRawCPI: i.RawCPI,
-		protocol.SADBXExtPRand: i.Pad == ipsec.PadRandom, protocol.SADBXExtPZero: i.Pad == ipsec.PadZero} { // map order: bits of a set
-		if on {
-			m.SA.Flags |= flag
-		}
-	}
-	m.SA2 = &protocol.KeySA2{Mode: i.Mode, Seq: uint32(i.Number), ReqID: i.ReqID}
-	m.Current = &protocol.KeyLifetime{Allocations: uint32(min(i.Packets, 1<<32-1)), Bytes: i.Bytes, AddTime: s.unix(i.Made), UseTime: s.unix(i.Last)}
-	m.Soft, m.Hard = keyLifetime(i.Soft), keyLifetime(i.Hard)
-	m.TFC = uint32(i.TFC)
-	if i.Replay/8 > 255 {
-		n := uint32(i.Replay)
-		m.Replay = &n
-	}
-	if i.NATT.Type != 0 {
-		m.NATT = &protocol.KeyNATT{Type: i.NATT.Type, SrcPort: i.NATT.Sport, DstPort: i.NATT.Dport}
-		if i.NATT.OA.IsValid() {
-			m.NATT.OAI = keyAddress(i.NATT.OA)
-		}
-	}
-	if keys && len(i.Ekey) > 0 {
-		m.EncryptKey = &protocol.Key{Bits: uint16(len(i.Ekey) * 8), Octets: i.Ekey}
-	}
-	if keys && len(i.Akey) > 0 {
-		m.AuthKey = &protocol.Key{Bits: uint16(len(i.Akey) * 8), Octets: i.Akey}
-	}
-	return m
-}
-
 // unix is a time of the stack's clock in Unix seconds; 0: never.
 func (s *server) unix(ns int64) uint64 {
 	if ns == 0 {
@@ -586,10 +513,6 @@ func (s *server) unix(ns int64) uint64 {
 
 func keyAddress(ip netip.Addr) *protocol.KeyAddress {
 	return &protocol.KeyAddress{IP: ip, Bits: uint8(ip.BitLen()), Proto: protocol.IPSecProtoAny}
-}
-
-func keyLifetime(l ipsec.Lifetime) *protocol.KeyLifetime {
-	return &protocol.KeyLifetime{Allocations: l.Packets, Bytes: l.Bytes, AddTime: uint64(l.Add), UseTime: uint64(l.Use)}
 }
 
 // event tells registered sockets what happens; the engine calls it from anywhere.
@@ -604,7 +527,7 @@ func (k *keyHub) event(e ipsec.Event) {
 		}
 		k.tell(m, false)
 	case ipsec.SAExpired:
-		m := k.s.saMessage(e.SA.Info(), false)
+		m := new(keySaid).sa(k.s, e.SA, false)
 		m.Type, m.PID, m.Seq = protocol.SADBExpire, 0, 0
 		if e.Hard {
 			m.Soft = nil
@@ -613,7 +536,7 @@ func (k *keyHub) event(e ipsec.Event) {
 		}
 		k.tell(m, false)
 	case ipsec.PolicyExpired:
-		m := k.s.policyMessage(e.Policy)
+		m := new(keySaid).policy(k.s, e.Policy)
 		m.Type, m.PID, m.Seq = protocol.SADBXSPDExpire, 0, 0
 		k.tell(m, true)
 	}
@@ -645,11 +568,6 @@ func proposal(proto uint8) *protocol.KeyProposal {
 		add(crypt.CalgDeflate, 0, 0)
 	}
 	return p
-}
-
-// where is a policy's ends as an address of a message.
-func where(p netip.Prefix, port uint16, proto uint8) *protocol.KeyAddress {
-	return &protocol.KeyAddress{IP: p.Addr(), Port: port, Bits: uint8(p.Bits()), Proto: proto}
 }
 
 // policyOf is the policy that a message describes, without what protects.
@@ -689,29 +607,13 @@ func enginePolicy(k *protocol.KeyPolicy) (*ipsec.Policy, error) {
 	return p, nil
 }
 
-// policyMessage is a policy as it is shown.
-func (s *server) policyMessage(p *ipsec.Policy) *protocol.KeyMessage {
-	m := &protocol.KeyMessage{Type: protocol.SADBXSPDDump, Refs: 1, PID: p.PID, Src: where(p.Src, p.SrcPort, p.Proto), Dst: where(p.Dst, p.DstPort, p.Proto)}
-	m.Policy = &protocol.KeyPolicy{Type: uint16(p.Kind), Dir: p.Dir, ID: p.ID, Priority: p.Priority}
-	for _, r := range p.Requests {
-		q := protocol.KeyRequest{Proto: uint16(r.Proto), Mode: r.Mode, Level: uint8(r.Level), ReqID: uint16(r.ReqID)}
-		if r.Src.IsValid() {
-			q.Src, q.Dst = protocol.AddrFrom(r.Src, r.SrcPort), protocol.AddrFrom(r.Dst, r.DstPort)
-		}
-		m.Policy.Requests = append(m.Policy.Requests, q)
-	}
-	m.Current = &protocol.KeyLifetime{AddTime: s.unix(p.Made), UseTime: s.unix(p.Last())}
-	m.Hard = &protocol.KeyLifetime{AddTime: uint64(p.Life.Add), UseTime: uint64(p.Life.Use)}
-	return m
-}
-
 func (c *conn) addPolicy(x *ipsec.IPsec, m *protocol.KeyMessage, raw []byte) error {
 	p, err := c.s.newPolicy(x, m)
 	if err != nil {
 		return err
 	}
 	c.s.journal.key(raw)
-	r := c.s.policyMessage(p)
+	r := c.say().policy(c.s, p)
 	r.Type, r.Seq, r.PID = m.Type, m.Seq, m.PID
 	c.toAll(r)
 	return nil
@@ -745,7 +647,7 @@ func (c *conn) onePolicy(x *ipsec.IPsec, m *protocol.KeyMessage, raw []byte) err
 	if err != nil {
 		return err
 	}
-	r := c.s.policyMessage(p)
+	r := c.say().policy(c.s, p)
 	r.Type, r.Seq, r.PID = m.Type, m.Seq, m.PID
 	if m.Type == protocol.SADBXSPDGet {
 		c.sendKey(r)

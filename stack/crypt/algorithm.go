@@ -183,16 +183,18 @@ func AalgByName(name string) (Algorithm, bool) { return byName(aalgs, name) }
 func CalgByName(name string) (Algorithm, bool) { return byName(calgs, name) }
 
 func byNumber(list []Algorithm, n uint8) (Algorithm, bool) {
-	return find(list, func(a Algorithm) bool { return a.Number == n })
+	return find(list, func(a *Algorithm) bool { return a.Number == n })
 }
 
 func byName(list []Algorithm, name string) (Algorithm, bool) {
-	return find(list, func(a Algorithm) bool { return a.Name == name || slices.Contains(a.Aliases, name) })
+	return find(list, func(a *Algorithm) bool { return a.Name == name || slices.Contains(a.Aliases, name) })
 }
 
-func find(list []Algorithm, is func(Algorithm) bool) (Algorithm, bool) {
-	if i := slices.IndexFunc(list, is); i >= 0 {
-		return list[i], true
+func find(list []Algorithm, is func(*Algorithm) bool) (Algorithm, bool) {
+	for i := range list {
+		if is(&list[i]) {
+			return list[i], true
+		}
 	}
 	return Algorithm{}, false
 }

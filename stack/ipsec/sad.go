@@ -108,6 +108,7 @@ type SA struct {
 
 	trail atomic.Pointer[Trail] // of the packet that came last
 	stats saStats
+	wiped bool // there are no keys any more
 
 	// What life, spare and trail are at first: with many SAs each object of its own is a page of its own.
 	born   lifetimes
@@ -140,14 +141,26 @@ type SAInfo struct {
 	Made, First, Last int64 // of the stack's clock; 0: never
 }
 
-// Info describes the SA.
+// Info describes the SA, without its keys.
 func (s *SA) Info() SAInfo {
 	i := SAInfo{Spec: s.Spec, State: s.State(), Number: s.seq.Load(), Bytes: s.bytes.Load(), Packets: s.packets.Load(), Made: s.Made, First: s.first.Load(), Last: s.last.Load()}
 	s.mu.Lock()
 	i.Number = max(i.Number, s.replay.top.Load())
 	i.Soft, i.Hard = s.lifetimes()
 	s.mu.Unlock()
+	i.Ekey, i.Akey = nil, nil
 	return i
+}
+
+// AppendKeys appends the key for encryption, of n octets, and the one for authentication to b. Of an SA that is
+// gone there are none.
+func (s *SA) AppendKeys(b []byte) (keys []byte, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wiped {
+		return b, 0
+	}
+	return append(append(b, s.Ekey...), s.Akey...), len(s.Ekey)
 }
 
 // choice names the SAs that a request may be fulfilled by.
@@ -222,11 +235,13 @@ func (s *SA) is(proto uint8, spi uint32, dst [2]uint64, v6 bool) bool {
 // choices are those that an SA is in: it may be asked for by its mode and by its
 // request, or whatever they are.
 func (s *SA) choices() (all []choice) {
-	modes := []uint8{s.Mode}
+	modes := [...]uint8{s.Mode, ModeTransport, ModeTunnel}
+	n := 1
 	if s.Mode == ModeAny {
-		modes = []uint8{ModeAny, ModeTransport, ModeTunnel}
+		n = len(modes)
 	}
-	for _, m := range modes {
+	all = make([]choice, 0, 2*n)
+	for _, m := range modes[:n] {
 		all = append(all, choice{s.Proto, m, s.Src, s.Dst, 0})
 		if s.ReqID != 0 {
 			all = append(all, choice{s.Proto, m, s.Src, s.Dst, s.ReqID})
@@ -493,8 +508,11 @@ func (x *IPsec) bury() {
 	}
 	x.env.Epoch.Wait()
 	for _, s := range all {
+		s.mu.Lock()
+		s.wiped = true
 		clear(s.Ekey)
 		clear(s.Akey)
+		s.mu.Unlock()
 		if s.esp != nil {
 			s.esp.Wipe()
 		}

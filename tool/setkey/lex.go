@@ -175,8 +175,16 @@ func (l *lexer) quoted() (token, error) {
 }
 
 func (l *lexer) run(k kind, first string, in func(byte) bool) (token, error) {
-	b := []byte(first)
+	var room [64]byte
+	b := append(room[:0], first...)
 	for {
+		ready, _ := l.in.Peek(min(l.in.Buffered(), maxToken-len(b)))
+		n := 0
+		for n < len(ready) && in(ready[n]) {
+			n++
+		}
+		b = append(b, ready[:n]...)
+		_, _ = l.in.Discard(n)
 		c, err := l.get()
 		if err != nil {
 			return token{}, err
@@ -192,15 +200,31 @@ func (l *lexer) run(k kind, first string, in func(byte) bool) (token, error) {
 	}
 	t := token{k, string(b), l.line}
 	if k == word {
-		switch hex, isHex := strings.CutPrefix(strings.ToLower(t.text), "0x"); {
-		case strings.Trim(t.text, "0123456789") == "":
-			t.kind = number
-		case isHex && hex != "" && strings.Trim(hex, "0123456789abcdef") == "":
-			t.kind = hexadec
-		}
+		t.kind = kindOf(b)
 	}
 	return t, nil
 }
+
+// kindOf tells numbers from words.
+func kindOf(b []byte) kind {
+	is := func(b []byte, in func(byte) bool) bool {
+		for _, c := range b {
+			if !in(c) {
+				return false
+			}
+		}
+		return true
+	}
+	switch {
+	case is(b, digit):
+		return number
+	case len(b) > 2 && b[0] == '0' && b[1]|0x20 == 'x' && is(b[2:], hexDigit):
+		return hexadec
+	}
+	return word
+}
+
+func hexDigit(c byte) bool { return digit(c) || c|0x20 >= 'a' && c|0x20 <= 'f' }
 
 // policy reads what stands between -P and the end of the statement, without
 // comments. The line is the one on which it begins.
