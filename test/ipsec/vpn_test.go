@@ -27,6 +27,7 @@ type vpn struct {
 	hosts [2]*play.User // superusers there
 	gw    [2]*play.User
 	s     [2]*client.Stack // of the gateways
+	encap *vm.Encap        // how ESP rides UDP; nil: it does not
 }
 
 // newVPN makes one. Its gateways have those options beside ipsec, and the drivers between them; none: a wire.
@@ -110,7 +111,7 @@ func (v *vpn) conf(i int, inner6, outer6 bool, s suite) string {
 	conf := ""
 	for from := range v.gw {
 		to := 1 - from
-		sa := vm.SA{Proto: s.proto, Mode: "tunnel", Src: v.outer(from, outer6), Dst: v.outer(to, outer6), SPI: 0x1000 * uint32(1+from), Enc: s.enc, Auth: s.auth}
+		sa := vm.SA{Proto: s.proto, Mode: "tunnel", Src: v.outer(from, outer6), Dst: v.outer(to, outer6), SPI: 0x1000 * uint32(1+from), Enc: s.enc, Auth: s.auth, Encap: v.encap}
 		dir := "out"
 		if from != i {
 			dir = "in"
