@@ -64,7 +64,11 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 		in.maybeRedirect(w, p, h, rc)
 	}
 	p.MarkL4(h.HeaderLen())
-	if s := in.sec.Load(); s != nil && !s.Idle() {
+	s := in.sec.Load()
+	if s != nil && s.Idle() {
+		s = nil
+	}
+	if s != nil {
 		if policy := s.Policy(w, p, nil); policy != nil {
 			in.note(w, p, src, rc, filter, policy, gen)
 			in.forwardProtected(w, s, policy, p, &f)
@@ -74,6 +78,10 @@ func (in *Inet) forward(w *netif.Work, p *packet.Buf) {
 	if !p.Fits(rc.MTU) && h.DF() {
 		in.sendError(w, p, packet.ICMPUnreach, packet.ICMPUnreachNeedFrag, uint32(rc.MTU))
 		w.Drop(p, cntCantFwd)
+		return
+	}
+	if s != nil && in.filterFirst && filter != nil && !rc.Bcast { // translated, it may be one that a policy is about
+		in.forwardProtected(w, s, nil, p, &f)
 		return
 	}
 	h.DecTTL()

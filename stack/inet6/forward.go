@@ -85,7 +85,11 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 		w.Drop(p, cntCantFwd)
 		return
 	}
-	if s := in.sec.Load(); s != nil && !s.Idle() {
+	s := in.sec.Load()
+	if s != nil && s.Idle() {
+		s = nil
+	}
+	if s != nil {
 		if policy := s.Policy(w, p, nil); policy != nil {
 			in.note(w, p, src, rc, filter, policy, gen)
 			in.forwardProtected(w, s, policy, p, &f)
@@ -100,6 +104,10 @@ func (in *Inet6) forward(w *netif.Work, p *packet.Buf) {
 	if back && rc.If.Ether() && in.nd != nil && in.env.MIB.On(nodeRedirect) {
 		w.Count(cntRedirSent)
 		in.nd.SendRedirect(w, rc.If, p, rc.NextHop)
+	}
+	if s != nil && in.filterFirst && filter != nil { // translated, it may be one that a policy is about
+		in.forwardProtected(w, s, nil, p, &f)
+		return
 	}
 	h.SetHopLimit(h.HopLimit() - 1)
 	if filter != nil {

@@ -138,7 +138,7 @@ func (in *Inet6) onward(w *netif.Work, p *packet.Buf) {
 	_ = in.sendOn(w, p, &f, &f.Route, f.Route.If.MTU(), !in.filterFirst)
 }
 
-// forwardProtected sends on a packet that a policy is about.
+// forwardProtected sends on a packet that a policy is about, or with nil may be when the filter has seen it.
 func (in *Inet6) forwardProtected(w *netif.Work, s pfil.Security, policy any, p *packet.Buf, f *socket.Flow) {
 	h := packet.IPv6(p.Bytes())
 	h.SetHopLimit(h.HopLimit() - 1)

@@ -161,8 +161,15 @@ func (v *vpn) watches(i int, name string, f func()) (frames [][]byte) {
 				return
 			}
 			for _, r := range all {
+				if r.LinkType == protocol.LinkTypeRaw && len(r.Data) > 0 {
+					kind := []byte{0x08, 0x00}
+					if r.Data[0]>>4 == 6 {
+						kind = []byte{0x86, 0xdd}
+					}
+					r.Data = append(append(make([]byte, 12), kind...), r.Data...)
+				}
 				h := headOf(r.Data)
-				if h.proto == 1 && len(h.rest) == 8+mark && h.rest[0] == 8 {
+				if h.proto == 58 && len(h.rest) == 8+mark && h.rest[0] == 128 {
 					return
 				}
 				if h.dst.IsValid() && !(h.proto == 58 && len(h.rest) > 0 && h.rest[0] >= 133) && !h.dst.IsMulticast() {
@@ -172,11 +179,14 @@ func (v *vpn) watches(i int, name string, f func()) (frames [][]byte) {
 		}
 	})
 	f()
-	other := v.outer(1-i, false)
-	if name == "en0" {
-		other = v.host(i, false)
+	switch name {
+	case "en0":
+		v.gw[i].Must("ping6", "-n", "-c", "1", "-s", fmt.Sprint(mark), v.host(i, true).String())
+	case "en1":
+		v.gw[i].Must("ping6", "-n", "-c", "1", "-s", fmt.Sprint(mark), v.outer(1-i, true).String())
+	default: // there is nobody; what has been there has been told
+		time.AfterFunc(time.Second, func() { c.Close() })
 	}
-	v.gw[i].Must("ping", "-n", "-c", "1", "-s", fmt.Sprint(mark), other.String())
 	time.AfterFunc(20*time.Second, func() { c.Close() })
 	wg.Wait()
 	return frames
