@@ -43,7 +43,11 @@ func (k *keyHub) init(s *server) {
 	}
 }
 
+// join has a key socket hear of what happens. Who may not ask is told nothing.
 func (k *keyHub) join(c *conn) {
+	if !c.super {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.all[c] = struct{}{}
@@ -65,7 +69,7 @@ func (c *conn) sendKey(m *protocol.KeyMessage) {
 // answer appends m to the asker's answers, where it begins then; -1: it cannot be said.
 func (c *conn) answer(m *protocol.KeyMessage, target mib.Counter) (start int) {
 	k := &c.keys
-	start = len(k.answers)
+	start = len(k.room())
 	b, ok := c.s.keys.say(k.answers, m, target)
 	if k.answers = b; !ok {
 		return -1
@@ -77,6 +81,14 @@ func (c *conn) answer(m *protocol.KeyMessage, target mib.Counter) (start int) {
 		k.answers, start = b[:n], 0
 	}
 	return start
+}
+
+// room is what there is of answers. A buffer that grew would leave keys behind.
+func (k *keyState) room() []byte {
+	if k.answers == nil {
+		k.answers = make([]byte, 0, protocol.MaxFrame+protocol.MaxFrame/4)
+	}
+	return k.answers
 }
 
 // answered sends what there is of answers, unless more is to come.

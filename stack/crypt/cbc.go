@@ -37,6 +37,7 @@ func newCBC(a Algorithm, key []byte) (*cbc, error) {
 		return nil, err
 	}
 	clear(own)
+	wipe(m)
 	return &cbc{block: block, ivs: ivs, size: block.BlockSize()}, nil
 }
 

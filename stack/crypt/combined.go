@@ -55,6 +55,7 @@ func newAEAD(a Algorithm, key []byte) (cipher.AEAD, error) {
 	case EalgAESCCM8, EalgAESCCM12, EalgAESCCM16:
 		return newCCM(block, a.ICVLen)
 	}
+	defer wipe(block) // which GCM has copied
 	if a.ICVLen == 12 {
 		return cipher.NewGCMWithTagSize(block, a.ICVLen)
 	}

@@ -75,7 +75,11 @@ func NewESP(ealg uint8, ekey []byte, aalg uint8, akey []byte, esn bool) (ESP, er
 	if ealg == EalgNull && auth == nil {
 		return nil, fmt.Errorf("esp: null encryption protects nothing without an authentication algorithm (RFC 4303 §3.2)")
 	}
-	return newSeparate(e, ekey, auth, esn)
+	s, err := newSeparate(e, ekey, auth, esn)
+	if err != nil && auth != nil {
+		auth.Wipe()
+	}
+	return s, err
 }
 
 // aligned reports whether n octets of ciphertext are whole blocks.

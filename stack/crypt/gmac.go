@@ -60,6 +60,7 @@ func newGCMMAC(key []byte) (*gcmMAC, error) {
 		return nil, err
 	}
 	aead, err := cipher.NewGCM(block)
+	wipe(block) // which GCM has copied
 	return &gcmMAC{aead, [4]byte(salt)}, err
 }
 

@@ -387,7 +387,7 @@ func weak(c *Spec) bool {
 }
 
 // Add makes an SA. EEXIST: there is one of that SPI and destination; EINVAL: its
-// algorithms or keys cannot be right; ENOBUFS: net.key.max_sas.
+// algorithms or keys cannot be right; ENOBUFS: net.key.max_sas. The keys are the SA's from then on, and wiped with it.
 func (x *IPsec) Add(c Spec) (*SA, error) {
 	s, err := x.check(&c)
 	if err != nil {
@@ -395,6 +395,7 @@ func (x *IPsec) Add(c Spec) (*SA, error) {
 	}
 	s.state.Store(uint32(Mature))
 	if err := x.enter(s); err != nil {
+		s.wipe()
 		return nil, err
 	}
 	x.matured(s)
@@ -439,6 +440,7 @@ func (x *IPsec) Update(c Spec) (*SA, error) {
 	x.remove(old)
 	x.bury()
 	if err := x.enter(s); err != nil {
+		s.wipe()
 		return nil, err
 	}
 	x.matured(s)
@@ -508,17 +510,22 @@ func (x *IPsec) bury() {
 	}
 	x.env.Epoch.Wait()
 	for _, s := range all {
-		s.mu.Lock()
-		s.wiped = true
-		clear(s.Ekey)
-		clear(s.Akey)
-		s.mu.Unlock()
-		if s.esp != nil {
-			s.esp.Wipe()
-		}
-		if s.auth != nil {
-			s.auth.Wipe()
-		}
+		s.wipe()
+	}
+}
+
+// wipe forgets the keys; no packet may be on its way through s.
+func (s *SA) wipe() {
+	s.mu.Lock()
+	s.wiped = true
+	clear(s.Ekey)
+	clear(s.Akey)
+	s.mu.Unlock()
+	if s.esp != nil {
+		s.esp.Wipe()
+	}
+	if s.auth != nil {
+		s.auth.Wipe()
 	}
 }
 

@@ -86,6 +86,12 @@ type daemon struct {
 // protocol; its folders are the test's own. It answers when the stack does.
 func start(t *testing.T, args ...string) *daemon {
 	t.Helper()
+	return startWith(t, "", args...)
+}
+
+// startWith is start with options of the protocol, such as "ipsec,".
+func startWith(t *testing.T, tcpip string, args ...string) *daemon {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "io") // short: socket paths are below it
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +121,7 @@ func start(t *testing.T, args ...string) *daemon {
 		t.Fatal(err)
 	}
 	d := &daemon{t: t, prefix: filepath.Join(dir, "s"), gauge: gauge, log: new(bytes.Buffer), ended: make(chan error, 1)}
-	d.cmd = exec.Command(exe, append(append([]string{"-f"}, args...), "-ptcpip", "prefix="+d.prefix)...)
+	d.cmd = exec.Command(exe, append(append([]string{"-f"}, args...), "-ptcpip", tcpip+"prefix="+d.prefix)...)
 	d.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "SOCK=") }),
 		envDaemon+"=1", "NOTIFY_SOCKET="+filepath.Join(dir, "notify"), "XDG_RUNTIME_DIR="+dir)
 	d.cmd.ExtraFiles = []*os.File{theirs}
