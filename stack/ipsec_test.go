@@ -3,7 +3,9 @@ package stack_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"ionet/stack"
@@ -297,6 +299,42 @@ func TestHostile(t *testing.T) {
 				}
 				if n := p.s[1].Env.Pool.Bufs(); n != 0 {
 					t.Errorf("%d buffers are kept", n)
+				}
+			})
+		}
+	}
+}
+
+// TestErrorProtected: an ICMP error about a packet that came protected leaves protected, if no policy is about it itself.
+func TestErrorProtected(t *testing.T) {
+	for _, name := range []string{"esp transport gcm", "esp tunnel cbc and sha1"} {
+		for fam, v6 := range families {
+			t.Run(name+" "+fam, func(t *testing.T) {
+				p := securedPair(t, v6)
+				c := protections[name]
+				p.policies(t, packet.ProtoUDP, c.requests...)
+				for i := range 2 {
+					p.sa(t, i, c.specs[0])
+				}
+				protos := map[uint8]int{}
+				p.wires(func(b []byte) {
+					if b[0]>>4 == 6 {
+						protos[b[6]]++
+					} else {
+						protos[b[9]]++
+					}
+				})
+				a := p.socket(t, 0, p.addr(1, 1000), p.addr(2, 2000))
+				p.call(0, func(w *netif.Work) { _, _ = a.Send(w, &socket.Msg{Data: []byte("data")}) })
+				if err := a.TakeError(); !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("error %v, want that it is refused", err)
+				}
+				if protos[packet.ProtoESP] != 2 || protos[packet.ProtoICMP] != 0 {
+					t.Errorf("on the wire: %v, want ESP twice", protos)
+				}
+				delete(protos, packet.ProtoESP)
+				if len(protos) > 1 || len(protos) == 1 && protos[packet.ProtoICMPv6] > 2 { // neighbours
+					t.Errorf("on the wire there are %v, too", protos)
 				}
 			})
 		}

@@ -62,3 +62,51 @@ func (s *SA) path(mtu int, now int64) int {
 	}
 	return mtu
 }
+
+// backFlow is what protects an ICMP error that no policy is about, window at its IP header: what protects the answers to the packet that it quotes
+// (RFC 4301 §6.2). It would tell in clear of what had come protected. nil: nothing.
+func (x *IPsec) backFlow(pkt *packet.Buf, k *flowKey) *flow {
+	if !k.typed || !k.v6 && !packet.ICMPIsError(uint8(k.from)) || k.v6 && !packet.ICMP6IsError(uint8(k.from)) {
+		return nil
+	}
+	b := pkt.Bytes()
+	at, _, _ := headers(b)
+	back, ok := answersTo(b[min(len(b), at+packet.ICMPLen):], k.v6)
+	if !ok {
+		return nil
+	}
+	f := x.look(&back, nil)
+	if f.policy == nil || f.policy.Kind != Protect {
+		return nil
+	}
+	if f.policy.Requests[0].Mode == ModeTransport && (f.src() != k.src() || f.dst() != k.dst()) {
+		return nil // it is of a router on the way
+	}
+	f.policy.seen(x.env.Now())
+	return f
+}
+
+// answersTo is the key of the answers to a packet whose beginning is b.
+func answersTo(b []byte, v6 bool) (k flowKey, ok bool) {
+	switch {
+	case !v6 && len(b) >= packet.IPv4Len && b[0]>>4 == 4 && int(b[0]&15)*4 >= packet.IPv4Len:
+		k = flowKey{srcLo: uint64(binary.BigEndian.Uint32(b[16:])), dstLo: uint64(binary.BigEndian.Uint32(b[12:]))}
+	case v6 && len(b) >= packet.IPv6Len && b[0]>>4 == 6:
+		k = flowKey{srcHi: binary.BigEndian.Uint64(b[24:]), srcLo: binary.BigEndian.Uint64(b[32:]),
+			dstHi: binary.BigEndian.Uint64(b[8:]), dstLo: binary.BigEndian.Uint64(b[16:]), v6: true}
+	default:
+		return k, false
+	}
+	at, _, proto := headers(b)
+	k.proto, k.dir = proto, Out
+	if len(b) < at+4 || !v6 && packet.IPv4(b).FragOff() != 0 {
+		return k, true
+	}
+	switch proto {
+	case packet.ProtoTCP, packet.ProtoUDP:
+		k.from, k.to = binary.BigEndian.Uint16(b[at+2:]), binary.BigEndian.Uint16(b[at:])
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		k.typed, k.from, k.to = true, uint16(b[at]), uint16(b[at+1])
+	}
+	return k, true
+}

@@ -64,6 +64,9 @@ func (x *IPsec) Policy(w *netif.Work, pkt *packet.Buf, own any) any {
 	keyOf(w, pkt, Out, &k)
 	f := x.look(&k, p)
 	if f.policy == nil {
+		if back := x.backFlow(pkt, &k); back != nil {
+			return back
+		}
 		if x.dropsAll(v6) {
 			return discards
 		}
