@@ -111,7 +111,7 @@ func (v *vpn) draw() {
 	v.exact = v.shape.name != "ESP tunnel in ESP" && !v.chance(4)
 }
 
-// ip is a stack of the run.
+// stack is one of the run's.
 func (v *vpn) stack(name string, secure bool) *sim.Node {
 	first := v.chance(2)
 	nd := v.n.Stack(name, func(c *stack.Config) { c.IPsec, c.FilterFirst = secure, first })
@@ -326,8 +326,8 @@ func (k *talker) turn() {
 		}
 	}
 	if k.sent == len(k.out) && !k.shut {
-		k.shut = true
-		if err := k.so.Shutdown(); err != nil {
+		err := k.so.Shutdown()
+		if k.shut = err == nil; err != nil && !errors.Is(err, syscall.ENOTCONN) {
 			k.v.fail("stream: shutdown: %v", err)
 		}
 	}
@@ -380,6 +380,9 @@ type counted struct {
 }
 
 func (c *counted) send() {
+	if c.v.chance(20) { // somebody is told by ICMP
+		_ = c.so.SendTo(c.v.nobody(c.to), cleartext(c.id, 100))
+	}
 	size := 4 + c.v.r.IntN(1000)
 	if !c.v.exact && c.v.chance(4) {
 		size = 1200 + c.v.r.IntN(5000)
@@ -396,6 +399,18 @@ func cleartextNumbered(id uint32, size int) []byte {
 	b := cleartext(id, size)
 	binary.BigEndian.PutUint32(b[size-4:], id)
 	return b
+}
+
+// nobody is a port at to's address that nobody has, or one of an address of its network.
+func (v *vpn) nobody(to string) string {
+	ap := netip.MustParseAddrPort(to)
+	ip := ap.Addr()
+	if !v.shape.own && v.chance(2) {
+		for range 5 {
+			ip = ip.Next()
+		}
+	}
+	return netip.AddrPortFrom(ip, 99).String()
 }
 
 func (c *counted) chatter() {
@@ -465,9 +480,9 @@ func (v *vpn) programs() {
 	})
 }
 
-// inTime is how long the stream may take when all is good again: TCP may be waiting for its next
-// attempt, and find then that the last request for keys is remembered for a while.
-const inTime = 3 * time.Minute
+// inTime is how long the stream may take when all is good again: TCP may try but once in a minute then, and where a daemon waits until keys have
+// ended, or both do not agree when, some packets are lost still.
+const inTime = 10 * time.Minute
 
 func secured(n *sim.Net) error {
 	v := &vpn{n: n, r: n.Rand(), copies: map[string]int{}, room: make([]byte, 10000)}

@@ -131,6 +131,23 @@ func (v *vpn) leaves(g int, frame []byte) {
 	v.enemy.hears(1-g, s, frame)
 }
 
+// told reports an ICMP error about a packet of TCP, or of UDP that does not carry ESP.
+func told(s sight, frame []byte) bool {
+	if len(frame) < s.at+packet.ICMPLen+packet.IPv4Len+packet.UDPLen || s.frag {
+		return false
+	}
+	m, q := frame[s.at:], frame[s.at+packet.ICMPLen:]
+	proto, port := q[9], q[packet.IPv4Len+2:]
+	switch {
+	case s.proto == packet.ProtoICMP && packet.ICMPIsError(m[0]):
+	case s.proto == packet.ProtoICMPv6 && packet.ICMP6IsError(m[0]) && len(q) >= packet.IPv6Len+packet.UDPLen:
+		proto, port = q[6], q[packet.IPv6Len+2:]
+	default:
+		return false
+	}
+	return proto == packet.ProtoTCP || proto == packet.ProtoUDP && binary.BigEndian.Uint16(port) != encap
+}
+
 func (v *vpn) inClear(s sight, frame []byte) {
 	var ends []byte
 	for _, ip := range v.inner {
@@ -149,6 +166,8 @@ func (v *vpn) inClear(s sight, frame []byte) {
 		v.fail("what a program says is on the wire in clear: %x", frame)
 	case !v.shape.own && (bytes.Contains(frame, ends) || bytes.Contains(frame, append(ends[n:len(ends):len(ends)], ends[:n]...))):
 		v.fail("addresses of the hosts are on the wire in clear: %x", frame)
+	case !v.late && told(s, frame):
+		v.fail("an ICMP error about a program's packet is on the wire in clear: %x", frame)
 	case s.proto == packet.ProtoAH && !s.frag && frame[s.at] != packet.ProtoESP:
 		v.fail("protocol %d is in AH alone: %x", frame[s.at], frame)
 	}
