@@ -1,6 +1,7 @@
 package ipsec
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -91,6 +92,7 @@ type SA struct {
 	seq     atomic.Uint64 // the last that was sent
 	bytes   atomic.Uint64
 	packets atomic.Uint64
+	order   uint64       // in which it joined its groups
 	Made    int64        // nanoseconds of the stack's clock
 	first   atomic.Int64 // when it was used first; 0: never
 	last    atomic.Int64
@@ -173,7 +175,38 @@ type choice struct {
 // group is the SAs of a choice.
 type group struct {
 	cur atomic.Pointer[SA] // which packets take; nil: none
-	all []*SA              // as they were made; the table's lock
+	// As they were made, by order; the table's lock. Who has left is nil, until half of them are.
+	all  []joined
+	left int
+	head int // all before it have left
+}
+
+type joined struct {
+	order uint64
+	sa    *SA
+}
+
+func (g *group) add(s *SA) { g.all = append(g.all, joined{s.order, s}) }
+
+// remove reports whether s was there.
+func (g *group) remove(s *SA) bool {
+	i, found := slices.BinarySearchFunc(g.all, s.order, func(j joined, order uint64) int { return cmp.Compare(j.order, order) })
+	if !found || g.all[i].sa != s {
+		return false
+	}
+	g.all[i].sa = nil
+	for g.left++; g.head < len(g.all) && g.all[g.head].sa == nil; g.head++ {
+	}
+	for n := len(g.all); n > 0 && g.all[n-1].sa == nil; n-- {
+		g.all = g.all[:n-1]
+		g.left--
+	}
+	if g.left*2 > len(g.all) {
+		g.all = slices.DeleteFunc(g.all, func(j joined) bool { return j.sa == nil })
+		g.left, g.head = 0, 0
+	}
+	g.head = min(g.head, len(g.all))
+	return true
 }
 
 type sad struct {
@@ -186,7 +219,8 @@ type sad struct {
 
 	mu     sync.Mutex
 	groups map[choice]*group
-	doomed []*SA // gone, but packets may be on their way through them
+	came   uint64 // SAs that have joined
+	doomed []*SA  // gone, but packets may be on their way through them
 }
 
 func (d *sad) init(x *IPsec) {
@@ -279,12 +313,21 @@ func (d *sad) group(c choice) *group {
 // choose decides which SA of a group packets take; the lock is held.
 func (d *sad) choose(g *group) {
 	var best *SA
-	for _, s := range g.all {
-		if s.usable() {
-			if best = s; d.old.Load() {
+	if d.old.Load() {
+		for _, j := range g.all[g.head:] {
+			if best = j.sa; best != nil && best.usable() {
 				break
 			}
 		}
+	} else {
+		for i := len(g.all) - 1; i >= g.head; i-- {
+			if best = g.all[i].sa; best != nil && best.usable() {
+				break
+			}
+		}
+	}
+	if best != nil && !best.usable() {
+		best = nil
 	}
 	g.cur.Store(best)
 }
@@ -304,6 +347,8 @@ func (d *sad) join(s *SA) {
 	if s.Proto == packet.ProtoIPComp && s.Mode != ModeTransport {
 		d.tunnels.Add(1)
 	}
+	d.came++
+	s.order = d.came
 	for _, c := range s.choices() {
 		g := d.groups[c]
 		if g == nil {
@@ -311,7 +356,7 @@ func (d *sad) join(s *SA) {
 			d.groups[c] = g
 			d.x.spd.gen.Add(1)
 		}
-		g.all = append(g.all, s)
+		g.add(s)
 		d.choose(g)
 	}
 }
@@ -325,10 +370,7 @@ func (d *sad) leave(s *SA) {
 		if g == nil {
 			continue
 		}
-		if i := slices.Index(g.all, s); i >= 0 {
-			g.all = slices.Delete(g.all, i, i+1)
-			was = true
-		}
+		was = g.remove(s) || was
 		d.choose(g)
 		if len(g.all) == 0 {
 			delete(d.groups, c)
