@@ -19,16 +19,23 @@ func (p *pair) call(i int, f func(w *netif.Work)) {
 
 // streams connects a to b and answers both ends.
 func (p *pair) streams(t testing.TB) (a, b *socket.Socket) {
+	return p.streamsWith(t, func(*socket.Socket) {})
+}
+
+// streamsWith is streams with options of who calls and of who listens.
+func (p *pair) streamsWith(t testing.TB, with func(*socket.Socket)) (a, b *socket.Socket) {
 	var lis *socket.Socket
 	cred := socket.Cred{Super: true}
 	p.call(1, func(w *netif.Work) {
 		lis, _ = p.s[1].Socket(w, p.family(), socket.Stream, 0, cred)
+		with(lis)
 		if err := errors.Join(lis.Bind(w, p.addr(2, 80)), lis.Listen(w, 5)); err != nil {
 			t.Fatal(err)
 		}
 	})
 	p.call(0, func(w *netif.Work) {
 		a, _ = p.s[0].Socket(w, p.family(), socket.Stream, 0, cred)
+		with(a)
 		if err := a.Connect(w, p.addr(2, 80)); !errors.Is(err, syscall.EINPROGRESS) {
 			t.Fatal(err)
 		}

@@ -182,6 +182,9 @@ func (c *conn) socketFrame(sk *sock, h protocol.Header, p []byte) (answer []byte
 		if err != nil {
 			return nil, err
 		}
+		if v6, is := policyOption(o); is {
+			return nil, c.setPolicy(sk, v6, o.Value)
+		}
 		value := append([]byte(nil), o.Value...)
 		call(func(w *netif.Work) { err = sk.so.SetOption(w, o.Level, o.Name, value) })
 		if err == nil {
@@ -192,6 +195,10 @@ func (c *conn) socketFrame(sk *sock, h protocol.Header, p []byte) (answer []byte
 		o, err := protocol.ParseSockOpt(p)
 		if err != nil {
 			return nil, err
+		}
+		if v6, is := policyOption(o); is {
+			value, err := getPolicy(sk, v6, o.Value)
+			return protocol.AppendBytes(nil, value), err
 		}
 		value, err := sk.so.Option(o.Level, o.Name)
 		return protocol.AppendBytes(nil, value), err

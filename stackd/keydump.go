@@ -160,19 +160,25 @@ func (x *keySaid) policy(s *server, p *ipsec.Policy) *protocol.KeyMessage {
 	*m = protocol.KeyMessage{Type: protocol.SADBXSPDDump, Refs: 1, PID: p.PID}
 	x.src, x.dst = where(p.Src, p.SrcPort, p.Proto), where(p.Dst, p.DstPort, p.Proto)
 	m.Src, m.Dst = &x.src, &x.dst
-	x.action = protocol.KeyPolicy{Type: uint16(p.Kind), Dir: p.Dir, ID: p.ID, Priority: p.Priority, Requests: x.action.Requests[:0]}
+	x.action = keyPolicy(p, x.action.Requests[:0])
 	m.Policy = &x.action
+	x.current = protocol.KeyLifetime{AddTime: s.unix(p.Made), UseTime: s.unix(p.Last())}
+	x.hard = protocol.KeyLifetime{AddTime: uint64(p.Life.Add), UseTime: uint64(p.Life.Use)}
+	m.Current, m.Hard = &x.current, &x.hard
+	return m
+}
+
+// keyPolicy is enginePolicy the other way round; its requests are appended to r.
+func keyPolicy(p *ipsec.Policy, r []protocol.KeyRequest) protocol.KeyPolicy {
+	k := protocol.KeyPolicy{Type: uint16(p.Kind), Dir: p.Dir, ID: p.ID, Priority: p.Priority, Requests: r}
 	for _, r := range p.Requests {
 		q := protocol.KeyRequest{Proto: uint16(r.Proto), Mode: r.Mode, Level: uint8(r.Level), ReqID: uint16(r.ReqID)}
 		if r.Src.IsValid() {
 			q.Src, q.Dst = protocol.AddrFrom(r.Src, r.SrcPort), protocol.AddrFrom(r.Dst, r.DstPort)
 		}
-		m.Policy.Requests = append(m.Policy.Requests, q)
+		k.Requests = append(k.Requests, q)
 	}
-	x.current = protocol.KeyLifetime{AddTime: s.unix(p.Made), UseTime: s.unix(p.Last())}
-	x.hard = protocol.KeyLifetime{AddTime: uint64(p.Life.Add), UseTime: uint64(p.Life.Use)}
-	m.Current, m.Hard = &x.current, &x.hard
-	return m
+	return k
 }
 
 // where is a policy's ends as an address of a message.

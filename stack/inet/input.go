@@ -160,6 +160,9 @@ func (in *Inet) local(w *netif.Work, p *packet.Buf, h packet.IPv4) {
 		p.RestoreL3()
 	}
 	wanted := in.raw != nil && in.raw.Deliver(w, p, proto)
+	if in.refused(w, p, proto) {
+		return
+	}
 	if u := in.upper[proto]; u != nil {
 		p.TrimFront(n)
 		if c := in.picky[proto]; c == nil || c.Wants(p) {

@@ -111,11 +111,33 @@ func (in *Inet) secured(w *netif.Work, s pfil.Security, p *packet.Buf, proto uin
 		(proto == packet.ProtoUDP || proto == packet.ProtoIPv4 || proto == packet.ProtoIPv6) && s.Encapsulated(p, proto):
 		s.Input(w, p, proto)
 		return true
+	case s.Owned():
+		p.Flags |= packet.FlagAsk
 	case !s.Admit(w, p, false):
 		w.Drop(p, cntUnsecured)
 		return true
 	}
 	return false
+}
+
+// Admits is [socket.Network].
+func (in *Inet) Admits(w *netif.Work, p *packet.Buf, o socket.NetOptions) bool {
+	s := in.sec.Load()
+	if o != nil {
+		if own := o.Policy(false, false); own != nil {
+			return s.AdmitBy(w, p, own)
+		}
+	}
+	return s.Admit(w, p, false)
+}
+
+// refused asks about a packet for us what no socket was asked for; it has gone then.
+func (in *Inet) refused(w *netif.Work, p *packet.Buf, proto uint8) bool {
+	if p.Flags&packet.FlagAsk == 0 || proto == packet.ProtoTCP || proto == packet.ProtoUDP || in.Admits(w, p, nil) {
+		return false
+	}
+	w.Drop(p, cntUnsecured)
+	return true
 }
 
 // fastProtect sends a packet of the fast path that a policy is about, and leaves by out unless it gets into a tunnel.

@@ -61,6 +61,7 @@ type Options struct {
 	closed bool
 
 	groups membership.Socket
+	own    socket.Policies
 }
 
 var _ socket.NetOptions = (*Options)(nil)
@@ -78,6 +79,7 @@ func (o *Options) Inherit(so *socket.Socket) socket.NetOptions {
 	defer o.mu.Unlock()
 	n := &Options{in: o.in, so: so, options: o.options, firstHop: o.firstHop, tos: o.tos, ttl: o.ttl, dontFrag: o.dontFrag,
 		portRange: o.portRange, mcastTTL: o.mcastTTL, mcastLoop: o.mcastLoop, mcastIf: o.mcastIf, recv: maps.Clone(o.recv)}
+	n.own.Inherit(&o.own)
 	n.groups.Init(o.in.groups)
 	return n
 }
@@ -104,6 +106,7 @@ func (o *Options) Fill(f *socket.Flow) {
 	f.Broadcast = o.so.Opt(socket.SOBroadcast)
 	f.DontRoute = o.so.Opt(socket.SODontRoute)
 	f.IfIndex = o.so.BoundIf()
+	f.Policy = o.own.Policy(true)
 	f.NoLoop = false
 	if o.firstHop.IsValid() {
 		f.Dst = o.firstHop
@@ -339,6 +342,20 @@ func (o *Options) source(w *netif.Work, name int, v []byte) error {
 	}
 	return o.groups.Source(w, ifp, group, src, sourceChanges[name])
 }
+
+// SetPolicy is socket.NetOptions.
+func (o *Options) SetPolicy(_, out bool, p any) error {
+	s := o.in.sec.Load()
+	if s == nil {
+		return syscall.ENOPROTOOPT
+	}
+	o.own.SetPolicy(out, p)
+	s.Own()
+	return nil
+}
+
+// Policy is socket.NetOptions.
+func (o *Options) Policy(_, out bool) any { return o.own.Policy(out) }
 
 // Accepts is socket.NetOptions. A routing daemon hears about groups that it has not joined.
 func (o *Options) Accepts(dst, src netip.Addr, ifindex uint32) bool {

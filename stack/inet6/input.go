@@ -132,6 +132,9 @@ func (in *Inet6) local(w *netif.Work, ifp *netif.Interface, p *packet.Buf, h pac
 		return
 	}
 	wanted := in.raw != nil && in.raw.Deliver6(w, p, x.next)
+	if in.refused(w, p, x.next) {
+		return
+	}
 	if x.next == packet.ProtoICMPv6 {
 		in.icmpInput(w, ifp, p)
 		return

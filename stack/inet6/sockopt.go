@@ -84,6 +84,7 @@ type Options struct {
 	recv      atomic.Uint32 // a recvMask; read without the lock
 	closed    bool
 	groups    membership.Socket
+	own       socket.Policies
 }
 
 var _ socket.NetOptions = (*Options)(nil)
@@ -103,6 +104,7 @@ func (o *Options) Inherit(so *socket.Socket) socket.NetOptions {
 	n := &Options{in: o.in, so: so, hops: o.hops, mcastHops: o.mcastHops, mcastLoop: o.mcastLoop, mcastIf: o.mcastIf,
 		portRange: o.portRange, label: o.label, wishes: o.wishes, ext: o.ext}
 	n.recv.Store(o.recv.Load())
+	n.own.Inherit(&o.own)
 	n.groups.Init(o.in.groups.Set)
 	return n
 }
@@ -120,6 +122,7 @@ func (o *Options) Fill(f *socket.Flow) {
 	defer o.mu.Unlock()
 	f.DontRoute = o.so.Opt(socket.SODontRoute)
 	f.IfIndex = o.so.BoundIf()
+	f.Policy = o.own.Policy(true)
 	f.TTL, f.NoLoop = uint8(o.hops), false
 	if f.Dst.IsMulticast() {
 		f.NoLoop = !o.mcastLoop
@@ -379,6 +382,20 @@ func (o *Options) filter(w *netif.Work, v []byte) error {
 	}
 	return o.groups.SetFilter(w, ifp, group, mode == 1, sources)
 }
+
+// SetPolicy is socket.NetOptions.
+func (o *Options) SetPolicy(_, out bool, p any) error {
+	s := o.in.sec.Load()
+	if s == nil {
+		return syscall.ENOPROTOOPT
+	}
+	o.own.SetPolicy(out, p)
+	s.Own()
+	return nil
+}
+
+// Policy is socket.NetOptions.
+func (o *Options) Policy(_, out bool) any { return o.own.Policy(out) }
 
 // Accepts is socket.NetOptions. A routing daemon hears about groups that it has not joined.
 func (o *Options) Accepts(dst, src netip.Addr, ifindex uint32) bool {

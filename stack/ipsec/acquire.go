@@ -43,8 +43,14 @@ type wanting struct {
 	Wanted
 	seq    uint32
 	missed int64 // packets since a daemon was asked
-	queue  []*packet.Buf
+	queue  []waiting
 	timer  callout.Timer[*netif.Work]
+}
+
+// waiting is a packet that waits, and its socket's policy, or nil.
+type waiting struct {
+	pkt *packet.Buf
+	own *Policy
 }
 
 const maxWanted = 4096
@@ -84,7 +90,7 @@ func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, f *flow, r *Request) er
 	kept := int64(a.waiting) < a.x.env.MIB.Int(nodeWaiting)
 	if kept {
 		a.waiting++
-		n.queue = append(n.queue, pkt)
+		n.queue = append(n.queue, waiting{pkt, f.own})
 	}
 	a.mu.Unlock()
 	if ask {
@@ -105,7 +111,7 @@ func selectorOf(k *flowKey) Selector {
 }
 
 // take ends the wait for a choice, and answers the packets.
-func (a *acquiring) take(c choice, only *wanting) []*packet.Buf {
+func (a *acquiring) take(c choice, only *wanting) []waiting {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := a.wanted[c]
@@ -119,9 +125,9 @@ func (a *acquiring) take(c choice, only *wanting) []*packet.Buf {
 }
 
 func (a *acquiring) forget(c choice, n *wanting) {
-	for _, p := range a.take(c, n) {
-		a.x.env.MIB.Add(ipStats[side(p.Bytes()[0]>>4 == 6)].outNoSA, 1)
-		p.Free()
+	for _, q := range a.take(c, n) {
+		a.x.env.MIB.Add(ipStats[side(q.pkt.Bytes()[0]>>4 == 6)].outNoSA, 1)
+		q.pkt.Free()
 	}
 }
 

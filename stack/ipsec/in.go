@@ -264,11 +264,37 @@ func (x *IPsec) Admit(w *netif.Work, pkt *packet.Buf, forward bool) bool {
 	if p.Kind == None || p.Kind == Protect && x.fulfils(t, p, v6) {
 		return true
 	}
+	x.unfit(w, t, v6)
+	return false
+}
+
+// Own is [pfil.Security].
+func (x *IPsec) Own() { x.owned.Store(true) }
+
+// Owned is [pfil.Security].
+func (x *IPsec) Owned() bool { return x.owned.Load() }
+
+// AdmitBy is [pfil.Security].
+func (x *IPsec) AdmitBy(w *netif.Work, pkt *packet.Buf, own any) bool {
+	p := own.(*Policy)
+	t, _ := pkt.Sec.(*Trail)
+	v6 := pkt.L3()[0]>>4 == 6
+	switch {
+	case p.Kind == Entrust:
+		return x.Admit(w, pkt, false)
+	case p.Kind == Bypass, p.Kind == Protect && x.fulfils(t, p, v6):
+		return true
+	}
+	x.unfit(w, t, v6)
+	return false
+}
+
+// unfit counts a packet that did not come as its policy asks for.
+func (x *IPsec) unfit(w *netif.Work, t *Trail, v6 bool) {
 	w.Count(ipStats[side(v6)].inPolicy)
 	if t != nil {
 		w.Count(t.SA.stats.proto.policy)
 	}
-	return false
 }
 
 // inward is the policy that a packet which has come, L3 marked, is subject to, or nil.

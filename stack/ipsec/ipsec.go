@@ -79,6 +79,7 @@ type IPsec struct {
 	wait acquiring
 
 	flows atomic.Pointer[flowTable]
+	owned atomic.Bool // sockets have policies of their own
 	ports encapPorts
 
 	// Turns, made once: IPv4, IPv6.
@@ -133,7 +134,7 @@ func (x *IPsec) Generation() uint64 { return x.spd.gen.Load() }
 
 // Idle is [pfil.Security].
 func (x *IPsec) Idle() bool {
-	return x.spd.n.Load() == 0 && x.sad.byID.Len() == 0 && x.env.MIB.On(nodeDefPolicy) && x.env.MIB.On(nodeDefPolicy6)
+	return x.spd.n.Load() == 0 && !x.owned.Load() && x.sad.byID.Len() == 0 && x.env.MIB.On(nodeDefPolicy) && x.env.MIB.On(nodeDefPolicy6)
 }
 
 // EventKind says what happened.
@@ -225,15 +226,16 @@ func addrOf(a [2]uint64, v6 bool) netip.Addr {
 
 // later sends packets that have waited, windows at their IP headers, as if their senders did so now. It must not
 // be called inside a Work.
-func (x *IPsec) later(all []*packet.Buf) {
+func (x *IPsec) later(all []waiting) {
 	if len(all) == 0 {
 		return
 	}
 	w := x.env.Begin(x.env.Now())
 	defer w.End()
-	for _, pkt := range all {
+	for _, q := range all {
+		pkt := q.pkt
 		net := x.nets[side(pkt.Bytes()[0]>>4 == 6)]
-		p := x.Policy(w, pkt, nil)
+		p := x.Policy(w, pkt, q.own)
 		if p == nil {
 			_ = x.send(w, net, pkt)
 			continue

@@ -192,6 +192,17 @@ func (p *Policy) check() error {
 	return p.checkRequests()
 }
 
+// CheckOwn says whether p can be a socket's; EINVAL.
+func (p *Policy) CheckOwn() error {
+	if p.Dir != In && p.Dir != Out {
+		return fmt.Errorf("a socket's policy is about what comes or what leaves: %w", syscall.EINVAL)
+	}
+	if p.Kind == None {
+		return fmt.Errorf("a socket's policy is discard, ipsec, entrust or bypass: %w", syscall.EINVAL)
+	}
+	return p.checkRequests()
+}
+
 func (p *Policy) checkRequests() error {
 	if p.Kind == Protect && len(p.Requests) == 0 {
 		return fmt.Errorf("a policy of kind ipsec asks for something: %w", syscall.EINVAL)

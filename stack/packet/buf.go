@@ -44,6 +44,7 @@ const (
 	FlagCame                        // Buf.Came is filled in: later packets of that flow may take the fast path
 	FlagInjected                    // sent by a filter: its rules are not asked about it
 	FlagSecured                     // protected as its policy asks for, or sent without one: no policy is asked again
+	FlagAsk                         // nobody has asked yet whether it came as a policy wants: its socket may have one
 )
 
 // Headroom is what a fresh buffer leaves in front of the data for headers:

@@ -25,6 +25,11 @@ type Security interface {
 	// Admit reports whether a packet, L3 marked, which has come through [packet.Buf.Sec], may be delivered, or forwarded.
 	// One that may not is only looked at.
 	Admit(w *netif.Work, pkt *packet.Buf, forward bool) bool
+	// AdmitBy is Admit for a packet for us, by a socket's own policy.
+	AdmitBy(w *netif.Work, pkt *packet.Buf, own any) bool
+	// Own says that a socket has a policy of its own, and Owned whether one ever had.
+	Own()
+	Owned() bool
 	// Guard answers what the fast path asks about the packets that follow pkt: one that came from elsewhere and was admitted, L3
 	// marked, and leaves as policy, which is Policy's answer, says. nil: there is nothing to ask; ok false: each of them is to be
 	// looked at.

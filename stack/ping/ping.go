@@ -30,6 +30,8 @@ var (
 	cntDelivered6 = mib.NewCounter("icmp6", "delivered", "# echo repl{y} delivered to echo sockets")
 	cntFull6      = mib.NewCounter("icmp6", "full socket buffer", "# echo repl{y} dropped due to full socket buffers")
 	cntNotToUs6   = mib.NewCounter("icmp6", "reply to a group", "# echo repl{y} to group addresses")
+	cntUnsecured  = mib.NewCounter("icmp", "unsecured", "# echo repl{y} that had not come as a socket's policy asks for")
+	cntUnsecured6 = mib.NewCounter("icmp6", "unsecured", "# echo repl{y} that had not come as a socket's policy asks for")
 	cntNotToUs    = mib.NewCounter("icmp", "reply to a group", "# echo repl{y} to broadcast and group addresses")
 )
 
@@ -39,13 +41,14 @@ type kind struct {
 	request, reply                uint8 // types of messages
 	max                           int   // the largest message: 65,535 less an IPv4 header, which counts there
 	out, delivered, full, notToUs mib.Counter
+	unsecured                     mib.Counter
 }
 
 var (
 	kind4 = kind{packet.ProtoICMP, packet.ICMPEcho, packet.ICMPEchoReply, 65535 - packet.IPv4Len,
-		cntOut, cntDelivered, cntFull, cntNotToUs}
+		cntOut, cntDelivered, cntFull, cntNotToUs, cntUnsecured}
 	kind6 = kind{packet.ProtoICMPv6, packet.ICMP6Echo, packet.ICMP6EchoReply, 65535,
-		cntOut6, cntDelivered6, cntFull6, cntNotToUs6}
+		cntOut6, cntDelivered6, cntFull6, cntNotToUs6, cntUnsecured6}
 )
 
 func kindOf(v6 bool) *kind {
@@ -170,6 +173,10 @@ func (g *Ping) Input(w *netif.Work, pkt *packet.Buf) {
 	p := g.tableOf(v6).Lookup(local, foreign, pkt.RcvIf)
 	if p == nil {
 		pkt.Free()
+		return
+	}
+	if pkt.Flags&packet.FlagAsk != 0 && !g.nets.Of(pkt).Admits(w, pkt, p.So.H.(*pcb).opts) {
+		w.Drop(pkt, k.unsecured)
 		return
 	}
 	pkt.CompleteCsum() // the reader may verify it

@@ -199,6 +199,9 @@ func (p *pcb) SetOption(w *netif.Work, level, name int, v []byte) error {
 	return p.opts.Set(w, level, name, v)
 }
 
+// NetOptions are its options at the network's level.
+func (p *pcb) NetOptions() socket.NetOptions { return p.opts }
+
 // Option is socket.Handler.
 func (p *pcb) Option(level, name int) ([]byte, error) { return p.opts.Get(level, name) }
 

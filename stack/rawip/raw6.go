@@ -51,7 +51,7 @@ func (r *Raw) Deliver6(w *netif.Work, pkt *packet.Buf, proto uint8) bool {
 	src, dst := r.net6.Addrs(pkt)
 	found := false
 	for _, p := range all {
-		if !p.v6() || !p.matches(src, dst, pkt, proto) {
+		if !p.v6() || !p.matches(w, src, dst, pkt, proto) {
 			continue
 		}
 		p.mu.Lock()

@@ -121,7 +121,7 @@ func (r *Raw) Deliver(w *netif.Work, pkt *packet.Buf, proto uint8) bool {
 	h := packet.IPv4(pkt.Bytes())
 	found := false
 	for _, p := range all {
-		if !p.wants(h, pkt, proto) {
+		if !p.wants(w, h, pkt, proto) {
 			continue
 		}
 		found = true
@@ -142,11 +142,11 @@ func (r *Raw) Deliver(w *netif.Work, pkt *packet.Buf, proto uint8) bool {
 	return found
 }
 
-func (p *pcb) wants(h packet.IPv4, pkt *packet.Buf, proto uint8) bool {
-	return !p.v6() && p.matches(h.Src(), h.Dst(), pkt, proto)
+func (p *pcb) wants(w *netif.Work, h packet.IPv4, pkt *packet.Buf, proto uint8) bool {
+	return !p.v6() && p.matches(w, h.Src(), h.Dst(), pkt, proto)
 }
 
-func (p *pcb) matches(src, dst netip.Addr, pkt *packet.Buf, proto uint8) bool {
+func (p *pcb) matches(w *netif.Work, src, dst netip.Addr, pkt *packet.Buf, proto uint8) bool {
 	if p.so.Proto != 0 && p.so.Proto != int(proto) {
 		return false
 	}
@@ -157,6 +157,9 @@ func (p *pcb) matches(src, dst netip.Addr, pkt *packet.Buf, proto uint8) bool {
 	local, foreign := p.local, p.foreign
 	p.mu.Unlock()
 	if local.IsValid() && local != dst || foreign.IsValid() && foreign != src {
+		return false
+	}
+	if pkt.Flags&packet.FlagAsk != 0 && !p.net().Admits(w, pkt, p.opts) {
 		return false
 	}
 	return !dst.IsMulticast() || p.opts.Accepts(dst, src, pkt.RcvIf)
@@ -299,6 +302,9 @@ func (p *pcb) SetOption(w *netif.Work, level, name int, v []byte) error {
 	}
 	return p.opts.Set(w, level, name, v)
 }
+
+// NetOptions are its options at the network's level.
+func (p *pcb) NetOptions() socket.NetOptions { return p.opts }
 
 // Option is socket.Handler.
 func (p *pcb) Option(level, name int) ([]byte, error) {

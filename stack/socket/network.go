@@ -43,7 +43,7 @@ type Flow struct {
 func (f *Flow) Plain() {
 	f.TOS, f.TTL, f.DontFrag, f.DontRoute, f.Broadcast, f.NoLoop = 0, 0, false, false, false, false
 	f.IfIndex, f.Options, f.Ext, f.FlowLabel, f.MinMTU = 0, nil, nil, 0, false
-	f.NextHop, f.Temp, f.Label, f.Raw = netip.Addr{}, 0, 0, false
+	f.NextHop, f.Temp, f.Label, f.Raw, f.Policy = netip.Addr{}, 0, 0, false, nil
 }
 
 // RouteCache holds what the network layer found for a destination. Its
@@ -103,6 +103,10 @@ type Network interface {
 	PortUnreachable(w *netif.Work, pkt *packet.Buf)
 	// Addrs are the source and destination of a received packet.
 	Addrs(pkt *packet.Buf) (src, dst netip.Addr)
+	// Admits reports whether a packet with [packet.FlagAsk], L3 marked, may be delivered to a socket with options o, or, with
+	// nil, answered in the name of none. One that may not is only
+	// looked at.
+	Admits(w *netif.Work, pkt *packet.Buf, o NetOptions) bool
 	// Describe fills in what the network header of a received packet says, its
 	// addresses as calls of sockets of this version say them.
 	Describe(pkt *packet.Buf, m *Msg)
@@ -131,6 +135,10 @@ type NetOptions interface {
 	// dst was more than the path's MTU: an ICMP error said so, or Output of one
 	// with DontFrag (RFC 3542 §11.3).
 	TooBig(w *netif.Work, dst Addr, mtu int)
+	// SetPolicy gives the socket a policy of IPsec of its own, for what leaves in packets of a version of IP or for what comes;
+	// nil: none. ENOPROTOOPT. Policy is it, or nil.
+	SetPolicy(v6, out bool, p any) error
+	Policy(v6, out bool) any
 	// Accepts reports whether a packet to group dst from src concerns the socket.
 	Accepts(dst, src netip.Addr, ifindex uint32) bool
 	// Inherit are the options that a connection begins with which a socket with
@@ -213,6 +221,17 @@ func (o *bothOptions) Get(level, name int) ([]byte, error) {
 	}
 	return o.v6.Get(level, name)
 }
+
+func (o *bothOptions) of(v6 bool) NetOptions {
+	if v6 {
+		return o.v6
+	}
+	return o.v4
+}
+
+func (o *bothOptions) SetPolicy(v6, out bool, p any) error { return o.of(v6).SetPolicy(v6, out, p) }
+
+func (o *bothOptions) Policy(v6, out bool) any { return o.of(v6).Policy(v6, out) }
 
 func (o *bothOptions) Fill(f *Flow) { o.to(f.Dst).Fill(f) }
 

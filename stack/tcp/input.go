@@ -66,7 +66,9 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 			c := p.So.H.(*conn)
 			c.mu.Lock()
 			if !c.gone {
-				c.segment(w, s)
+				if t.admits(w, s, c.opts) {
+					c.segment(w, s)
+				}
 				c.mu.Unlock()
 				return
 			}
@@ -75,6 +77,9 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 		tw := t.tw.find(h, local, foreign)
 		if tw == nil {
 			break
+		}
+		if !t.admits(w, s, nil) {
+			return
 		}
 		if !t.timeWaitInput(w, tw, s) {
 			return
@@ -87,9 +92,17 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 	}
 	if p := t.table.LookupBound(local, s.pkt.RcvIf); p != nil {
 		if c := p.So.H.(*conn); c.lis.Load() != nil {
-			t.listenInput(w, c, s, local, foreign)
+			c.mu.Lock()
+			o := c.opts
+			c.mu.Unlock()
+			if t.admits(w, s, o) {
+				t.listenInput(w, c, s, local, foreign)
+			}
 			return
 		}
+	}
+	if !t.admits(w, s, nil) {
+		return
 	}
 	if t.env.MIB.On(nodeLogRefused) && s.is(packet.TCPSyn) {
 		t.env.Log.Info("tcp: connection refused", "from", foreign.IP, "port", foreign.Port, "to", local.IP, "on", local.Port)
@@ -99,6 +112,15 @@ func (t *TCP) demux(w *netif.Work, s *segment, local, foreign socket.Addr) {
 	}
 	t.reset(w, s)
 	w.Drop(s.pkt, cntNoPort)
+}
+
+// admits asks whether a segment came as the policy of a socket with options o wants, or with nil, the stack's; it has gone if not.
+func (t *TCP) admits(w *netif.Work, s *segment, o socket.NetOptions) bool {
+	if s.pkt.Flags&packet.FlagAsk == 0 || t.nets.Of(s.pkt).Admits(w, s.pkt, o) {
+		return true
+	}
+	w.Drop(s.pkt, cntUnsecured)
+	return false
 }
 
 // Knows reports whether a connection of ours can have sent a segment that

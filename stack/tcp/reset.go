@@ -6,9 +6,17 @@ import (
 	"ionet/stack/socket"
 )
 
+// policy is the socket's own of IPsec for what leaves, or nil. The caller holds c.mu.
+func (c *conn) policy(foreign socket.Addr) any {
+	if c.opts == nil {
+		return nil
+	}
+	return c.opts.Policy(foreign.IP.Is6(), true)
+}
+
 // respond sends a segment without data that no connection keeps the books of,
-// when the present walk is done.
-func (t *TCP) respond(w *netif.Work, local, foreign socket.Addr, q, ack uint32, flags uint8, wnd uint16, o *packet.TCPOptions, ifindex uint32) {
+// when the present walk is done. policy is a socket's own, or nil.
+func (t *TCP) respond(w *netif.Work, local, foreign socket.Addr, q, ack uint32, flags uint8, wnd uint16, o *packet.TCPOptions, ifindex uint32, policy any) {
 	var ob [packet.TCPMaxLen - packet.TCPLen]byte
 	hlen := packet.TCPLen + o.Put(ob[:])
 	p := t.env.Pool.Get(hlen)
@@ -25,6 +33,7 @@ func (t *TCP) respond(w *netif.Work, local, foreign socket.Addr, q, ack uint32, 
 	f := t.flows.get()
 	f.Plain()
 	f.Src, f.Dst, f.IfIndex = local.IP, foreign.IP, ifindex
+	f.Policy = policy
 	if f.Labelled(t.env.MIB) {
 		f.FlowLabel = t.flowLabel(local, foreign)
 	}
@@ -48,9 +57,9 @@ func (t *TCP) reset(w *netif.Work, s *segment) {
 	w.Count(cntRstOut)
 	var o packet.TCPOptions
 	if s.is(packet.TCPAck) {
-		t.respond(w, local, foreign, uint32(s.ack), 0, packet.TCPRst, 0, &o, 0)
+		t.respond(w, local, foreign, uint32(s.ack), 0, packet.TCPRst, 0, &o, 0, nil)
 	} else {
-		t.respond(w, local, foreign, 0, uint32(s.seq)+s.len(), packet.TCPRst|packet.TCPAck, 0, &o, 0)
+		t.respond(w, local, foreign, 0, uint32(s.seq)+s.len(), packet.TCPRst|packet.TCPAck, 0, &o, 0, nil)
 	}
 }
 
@@ -60,5 +69,5 @@ func (t *TCP) resetConn(w *netif.Work, c *conn) {
 	w.Count(cntRstOut)
 	e := c.Ends()
 	var o packet.TCPOptions
-	t.respond(w, e.Local, e.Foreign, uint32(c.sndNxt), uint32(c.rcvNxt), packet.TCPRst|packet.TCPAck, 0, &o, c.So.BoundIf())
+	t.respond(w, e.Local, e.Foreign, uint32(c.sndNxt), uint32(c.rcvNxt), packet.TCPRst|packet.TCPAck, 0, &o, c.So.BoundIf(), c.policy(e.Foreign))
 }

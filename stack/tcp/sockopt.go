@@ -28,7 +28,7 @@ const (
 // SetOption is socket.Handler.
 func (c *conn) SetOption(w *netif.Work, level, name int, v []byte) error {
 	if level != LevelTCP {
-		return c.netOptions().Set(w, level, name, v)
+		return c.NetOptions().Set(w, level, name, v)
 	}
 	if name == CongCtl {
 		a, err := algorithmOf(string(v))
@@ -102,8 +102,8 @@ func (c *conn) SetOption(w *netif.Work, level, name int, v []byte) error {
 	return syscall.ENOPROTOOPT
 }
 
-// netOptions are those of the network's level, made when first asked for.
-func (c *conn) netOptions() socket.NetOptions {
+// NetOptions are those of the network's level, made when first asked for.
+func (c *conn) NetOptions() socket.NetOptions {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.opts == nil {
@@ -115,7 +115,7 @@ func (c *conn) netOptions() socket.NetOptions {
 // Option is socket.Handler.
 func (c *conn) Option(level, name int) ([]byte, error) {
 	if level != LevelTCP {
-		return c.netOptions().Get(level, name)
+		return c.NetOptions().Get(level, name)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

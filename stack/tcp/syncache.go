@@ -29,6 +29,7 @@ type handshake struct {
 	grant          bool // the answer brings a cookie (RFC 7413)
 	sealed         bool // our sequence number is a cookie, and nobody keeps this
 	ifindex        uint32
+	policy         any   // of the listener: what it sends is protected by it
 	at             int64 // when our SYN and ACK was sent first
 }
 
@@ -195,6 +196,9 @@ func (t *TCP) newHandshake(w *netif.Work, lis *conn, s *segment, local, foreign 
 	e := handshake{local: local, foreign: foreign, lis: lis, irs: s.seq, mss: o.MSS, wnd: uint16(min(s.wnd, 65535)),
 		tsOffset: t.tsOffset(local, foreign), rcvScale: scale, ifindex: lis.So.BoundIf(), at: w.Now}
 	e.offer, e.userMSS = lis.offers()
+	lis.mu.Lock()
+	e.policy = lis.policy(foreign)
+	lis.mu.Unlock()
 	if o.HasTimestamp && flags&fTimestamps != 0 {
 		e.flags |= fTimestamps
 		e.tsRecent = o.TSVal
@@ -270,7 +274,7 @@ func (t *TCP) synAck(w *netif.Work, e *handshake) {
 		flags |= packet.TCPEce
 	}
 	w.Count(cntOutCtl)
-	t.respond(w, e.local, e.foreign, uint32(e.iss), uint32(e.irs+1), flags, e.window(), &o, e.ifindex)
+	t.respond(w, e.local, e.foreign, uint32(e.iss), uint32(e.irs+1), flags, e.window(), &o, e.ifindex, e.policy)
 }
 
 // window is what the SYN and ACK offers.

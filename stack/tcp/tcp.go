@@ -149,6 +149,7 @@ var (
 	cntECNCE       = mib.NewCounter("tcp", "ce received", "# packet{s} with congestion experienced")
 	cntECNEce      = mib.NewCounter("tcp", "ece received", "# window{s} reduced for congestion experienced")
 	cntBadSyn      = mib.NewCounter("tcp", "bad SYN", "# bad connection attempt{s}")
+	cntUnsecured   = mib.NewCounter("tcp", "unsecured", "# packet{s} that had not come as a policy of IPsec asks for")
 	cntNoPort      = mib.NewCounter("tcp", "no socket", "# packet{s} for ports where nobody listens")
 	cntRstOut      = mib.NewCounter("tcp", "resets sent", "# reset{s} sent")
 	cntRstRate     = mib.NewCounter("tcp", "resets withheld", "# reset{s} not sent because of rate limitation")

@@ -227,5 +227,5 @@ func (t *TCP) twAck(w *netif.Work, tw *timeWait) {
 		o.HasTimestamp, o.TSVal, o.TSEcr = true, clock32(w.Now)+tw.tsOffset, tw.tsRecent
 	}
 	w.Count(cntOutAck)
-	t.respond(w, tw.ends.Local, tw.ends.Foreign, uint32(tw.sndNxt), uint32(tw.rcvNxt), packet.TCPAck, tw.wnd, &o, 0)
+	t.respond(w, tw.ends.Local, tw.ends.Foreign, uint32(tw.sndNxt), uint32(tw.rcvNxt), packet.TCPAck, tw.wnd, &o, 0, nil)
 }

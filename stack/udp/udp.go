@@ -26,6 +26,7 @@ var (
 	cntLen       = mib.NewCounter("udp", "bad data length", "# with bad data length field")
 	cntNoSum     = mib.NewCounter("udp", "no UDP checksum", "# with no checksum over IPv6")
 	cntSum       = mib.NewCounter("udp", "bad UDP checksum", "# with bad checksum")
+	cntUnsecured = mib.NewCounter("udp", "unsecured", "# dropped that had not come as a policy of IPsec asks for")
 	cntNoPort    = mib.NewCounter("udp", "no socket", "# dropped due to no socket")
 	cntNoPortBc  = mib.NewCounter("udp", "no socket for broadcast", "# broadcast/multicast datagram{s} dropped due to no socket")
 	cntFull      = mib.NewCounter("udp", "full socket buffer", "# dropped due to full socket buffers")
@@ -156,6 +157,10 @@ func (u *UDP) Input(w *netif.Work, pkt *packet.Buf) {
 	}
 	p := u.table.Lookup(local, foreign, pkt.RcvIf)
 	if p == nil {
+		if pkt.Flags&packet.FlagAsk != 0 && !n.Admits(w, pkt, nil) {
+			w.Drop(pkt, cntUnsecured)
+			return
+		}
 		n.PortUnreachable(w, pkt)
 		w.Drop(pkt, cntNoPort)
 		return
@@ -198,13 +203,17 @@ func (u *UDP) cut(w *netif.Work, pkt *packet.Buf) {
 		c.MarkL3(0)
 		c.MarkL4(head)
 		c.TrimFront(head)
-		c.Time, c.RcvIf, c.Flags, c.Csum = pkt.Time, pkt.RcvIf, pkt.Flags, packet.CsumVerified
+		c.Time, c.RcvIf, c.Flags, c.Sec, c.Csum = pkt.Time, pkt.RcvIf, pkt.Flags, pkt.Sec, packet.CsumVerified
 		u.Input(w, c)
 	}
 	pkt.Free()
 }
 
 func (u *UDP) deliver(w *netif.Work, p *socket.PCB, pkt *packet.Buf) {
+	if pkt.Flags&packet.FlagAsk != 0 && !u.nets.Of(pkt).Admits(w, pkt, p.So.H.(*pcb).opts) {
+		w.Drop(pkt, cntUnsecured)
+		return
+	}
 	if !p.So.Deliver(w, pkt) {
 		w.Drop(pkt, cntFull)
 		return
