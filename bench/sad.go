@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -14,6 +15,10 @@ import (
 
 	"ionet/client"
 	"ionet/protocol"
+	"ionet/stack"
+	"ionet/stack/crypt"
+	"ionet/stack/ipsec"
+	"ionet/stack/packet"
 )
 
 // sadCount is how many associations, and how many policies, there are.
@@ -27,35 +32,52 @@ func sadMeasure() error {
 	}
 	defer os.RemoveAll(dir)
 	first, last := processors()
-	d, err := startStack(dir, "p", placement{cpus: []int{first, last}}, true, "ipsec,", "-dwire", "path="+filepath.Join(dir, "wire"))
+	d, err := startStack(dir, "p", placement{cpus: []int{first, last}}, false, "ipsec,", "-dwire", "path="+filepath.Join(dir, "wire"))
 	if err != nil {
 		return err
 	}
 	defer d.stop()
-	base, rss := d.heap(), d.status("VmRSS")
+	sas, policed, err := sadOctets()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  in memory: an association takes %.0f octets of live heap, a policy %.0f\n", sas, policed)
 	for _, kind := range []sadKind{associations, policies} {
-		var live float64
 		for range min(*runs, 3) {
-			if live, err = kind.measure(d, dir); err != nil {
+			if err := kind.measure(d, dir); err != nil {
 				return err
 			}
 		}
-		fmt.Printf("    %.0f octets of live heap each; resident memory has grown by %.0f\n", (live-base)/sadCount, (d.status("VmRSS")-rss)/sadCount)
-		base = live
 	}
 	return nil
 }
 
-// heap is the daemon's live heap after a collection.
-func (d *daemon) heap() float64 {
-	seen := len(d.collections(0))
-	for start := time.Now(); time.Since(start) < 30*time.Second; {
-		if live := d.collections(seen); len(live) > 0 {
-			return slices.Min(live)
-		}
-		must(d.stir())
+// sadOctets is the live heap of an association and of a policy in a stack of this process.
+func sadOctets() (sa, policy float64, err error) {
+	s, err := stack.New(stack.Config{Now: func() int64 { return 1 }, Rand32: rand.Uint32, IPsec: true})
+	if err != nil {
+		return 0, 0, err
 	}
-	return 0
+	grows := func(add func(n int) error) float64 {
+		before := heap()
+		for n := range sadCount {
+			if e := add(n); e != nil && err == nil {
+				err = e
+			}
+		}
+		return float64(heap()-before) / sadCount
+	}
+	sa = grows(func(n int) error {
+		_, err := s.IPsec.Add(ipsec.Spec{Proto: packet.ProtoESP, SPI: uint32(0x1000 + n), Mode: ipsec.ModeTunnel, ReqID: 7, Src: sadHere, Dst: sadAddr(n), Ealg: crypt.EalgAESGCM16, Ekey: bytes.Clone(sadKey), Replay: 64})
+		return err
+	})
+	policy = grows(func(n int) error {
+		return s.IPsec.AddPolicy(&ipsec.Policy{Dir: ipsec.Out, Kind: ipsec.Protect, Priority: protocol.IPSecPriorityDefault,
+			Selector: ipsec.Selector{Src: netip.PrefixFrom(sadHere, 32), Dst: netip.PrefixFrom(sadAddr(n), 32), Proto: ipsec.AnyProto},
+			Requests: []ipsec.Request{{Proto: packet.ProtoESP, Mode: ipsec.ModeTunnel, Level: ipsec.Require, Src: sadHere, Dst: sadAddr(n)}}})
+	})
+	runtime.KeepAlive(s)
+	return sa, policy, err
 }
 
 // sadKind is one of the databases.
@@ -95,10 +117,10 @@ func sadEnd(ip netip.Addr) *protocol.KeyAddress {
 	return &protocol.KeyAddress{IP: ip, Bits: uint8(ip.BitLen()), Proto: protocol.IPSecProtoAny}
 }
 
-// measure fills the database twice and leaves it full. It answers the live heap that was seen then.
-func (k sadKind) measure(d *daemon, dir string) (live float64, err error) {
+// measure fills the database twice and leaves it full.
+func (k sadKind) measure(d *daemon, dir string) error {
 	if out, err := d.tool("setkey", k.flush).CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("setkey %s: %w: %s", k.flush, err, out)
+		return fmt.Errorf("setkey %s: %w: %s", k.flush, err, out)
 	}
 	runtime.GC()
 	all := make([]*protocol.KeyMessage, sadCount)
@@ -107,12 +129,12 @@ func (k sadKind) measure(d *daemon, dir string) (live float64, err error) {
 	}
 	took, err := k.raw(d.prefix, all)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	raw := sadCount / took.Seconds()
 	start := time.Now()
 	if out, err := d.tool("setkey", k.flush).CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("setkey %s: %w: %s", k.flush, err, out)
+		return fmt.Errorf("setkey %s: %w: %s", k.flush, err, out)
 	}
 	flushed := time.Since(start)
 	var script bytes.Buffer
@@ -123,11 +145,11 @@ func (k sadKind) measure(d *daemon, dir string) (live float64, err error) {
 	w.Flush()
 	path := filepath.Join(dir, "script")
 	if err := os.WriteFile(path, script.Bytes(), 0o600); err != nil {
-		return 0, err
+		return err
 	}
 	in, err := os.Open(path)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer in.Close()
 	cmd := d.tool("setkey", "-c")
@@ -135,23 +157,19 @@ func (k sadKind) measure(d *daemon, dir string) (live float64, err error) {
 	cpu := d.cpu()
 	start = time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		return 0, fmt.Errorf("setkey -c: %w: %.200s", err, out)
+		return fmt.Errorf("setkey -c: %w: %.200s", err, out)
 	}
 	took = time.Since(start)
 	byTool, own := sadCount/took.Seconds(), (d.cpu()-cpu).Seconds()/sadCount*1e6
-	seen := len(d.collections(0))
 	rows, dumped, shown, err := k.shown(d)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	fmt.Printf("  %d %s: a key socket adds %.0f/s (%s), setkey -c %.0f/s, %.2f µs of processor in the daemon, %.2f in setkey (%s)\n", sadCount, k.name,
 		raw, verdict(raw >= 100_000, "at least 100,000/s"), byTool, own, processorOf(cmd)/sadCount*1e6, verdict(byTool >= 100_000, "at least 100,000/s"))
 	fmt.Printf("    setkey %s prints them, %d lines, in %.2f s, %.2f µs of processor in setkey (%s); setkey %s takes %.2f s\n", k.dump, rows, dumped.Seconds(),
 		shown/sadCount*1e6, verdict(dumped < 2*time.Second, "below 2 s"), k.flush, flushed.Seconds())
-	for live = d.heap(); len(d.collections(seen)) > 0; seen++ {
-		live = min(live, d.collections(seen)[0])
-	}
-	return live, nil
+	return nil
 }
 
 func processorOf(cmd *exec.Cmd) float64 {

@@ -41,6 +41,7 @@ type statement struct {
 type parser struct {
 	lex  *lexer
 	t    token // the present one
+	s    statement
 	algs func() (auth, encrypt supported)
 }
 
@@ -66,7 +67,7 @@ func (p *parser) skip() error {
 	return nil
 }
 
-// next is the next statement, nil at the end. Errors of the language are of
+// next is the next statement, nil at the end; it is good until it is called again. Errors of the language are of
 // type *syntaxError.
 func (p *parser) next() (*statement, error) {
 	if err := p.advance(); err != nil {
@@ -80,7 +81,8 @@ func (p *parser) next() (*statement, error) {
 	if p.t.kind == end {
 		return nil, nil
 	}
-	s := &statement{}
+	p.s = statement{}
+	s := &p.s
 	verb, ok := verbs[p.t.text]
 	if !ok || p.t.kind != word {
 		return nil, p.t.wrong("syntax error: a statement begins with add, update, getspi, get, delete, deleteall, flush, dump, spdadd, spdupdate, spddelete, spdflush or spddump")

@@ -79,14 +79,18 @@ func (w *world) messages(s *statement) ([]*protocol.KeyMessage, error) {
 			if srcs[i].IP.Is4() != dsts[j].IP.Is4() {
 				continue
 			}
-			m := s.m
+			m := &s.m
+			if len(srcs) > 1 || len(dsts) > 1 {
+				one := s.m
+				m = &one
+			}
 			m.Src, m.Dst = &srcs[i], &dsts[j]
 			if s.udp {
 				src, dst := srcs[i], dsts[j] // the ports are NAT-T's
 				src.Port, dst.Port = 0, 0
 				m.Src, m.Dst = &src, &dst
 			}
-			all = append(all, &m)
+			all = append(all, m)
 		}
 	}
 	if len(all) == 0 {
