@@ -54,7 +54,7 @@ func (k *keyState) goOn(c *conn) (done bool) {
 		if full {
 			return false
 		}
-		b, n := k.room()[:0], 0
+		b, n := c.room()[:0], 0
 		for x := c.say(); k.dump.left() > 0 && len(b) < protocol.MaxFrame/2; n++ {
 			next, err := protocol.AppendKeyMessage(b, k.dump.next(c.s, x))
 			if err != nil {

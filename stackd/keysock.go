@@ -69,7 +69,7 @@ func (c *conn) sendKey(m *protocol.KeyMessage) {
 // answer appends m to the asker's answers, where it begins then; -1: it cannot be said.
 func (c *conn) answer(m *protocol.KeyMessage, target mib.Counter) (start int) {
 	k := &c.keys
-	start = len(k.room())
+	start = len(c.room())
 	b, ok := c.s.keys.say(k.answers, m, target)
 	if k.answers = b; !ok {
 		return -1
@@ -83,9 +83,10 @@ func (c *conn) answer(m *protocol.KeyMessage, target mib.Counter) (start int) {
 	return start
 }
 
-// room is what there is of answers. A buffer that grew would leave keys behind.
-func (k *keyState) room() []byte {
-	if k.answers == nil {
+// room is what there is of answers. A buffer that grew would leave keys behind; who gets none has what he needs.
+func (c *conn) room() []byte {
+	k := &c.keys
+	if k.answers == nil && c.super {
 		k.answers = make([]byte, 0, protocol.MaxFrame+protocol.MaxFrame/4)
 	}
 	return k.answers
