@@ -122,6 +122,7 @@ func (s *Stack) RemoveInterface(ifp *netif.Interface) error {
 	}
 	s.Env.Ifs.Remove(ifp) // from here on no route to it can be made
 	s.Gif.Destroy(ifp)
+	s.unsecureTunnel(ifp)
 	s.Bridge.Destroy(ifp)
 	s.VLAN.Destroy(ifp)
 	if s.IPsec != nil && s.IPsec.Enc() == ifp {

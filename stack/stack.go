@@ -94,6 +94,8 @@ type Stack struct {
 	news    news
 
 	neighbours neighbourNews
+
+	tunnelPolicies map[*netif.Interface][]*ipsec.Policy // of ipsec interfaces; under ctl
 }
 
 // New assembles a stack; lo0 is there and up.

@@ -25,11 +25,14 @@ func (s *Stack) tunnels(env *netif.Env) {
 	s.Inet6.Handle(packet.ProtoIPv6, s.Gif.Upper(true, true))
 }
 
-// AddTunnel makes an interface gifN, or the stf. Errors: EINVAL (no such kind),
-// EBUSY (there is an stf), EEXIST.
+// AddTunnel makes an interface gifN, ipsecN, or the stf. Errors: EINVAL (no such kind, or
+// this stack has no IPsec), EBUSY (there is an stf), EEXIST.
 func (s *Stack) AddTunnel(name string) (*netif.Interface, error) {
 	s.ctl.Lock()
 	defer s.ctl.Unlock()
+	if kind, _ := netif.Unit(name); kind == "ipsec" && s.IPsec == nil {
+		return nil, withoutIPsec(name)
+	}
 	ifp, err := s.Gif.Create(name)
 	if err != nil {
 		return nil, err
@@ -42,15 +45,31 @@ func (s *Stack) AddTunnel(name string) (*netif.Interface, error) {
 	return ifp, nil
 }
 
-// SetTunnel says between which addresses a gif leads, link-local ones scoped; it
-// comes up with that, as on BSD. Errors are [gif.Gif.Set]'s, and ENXIO.
+// SetTunnel says between which addresses a gif or ipsec leads, link-local ones scoped; it
+// comes up with that, as on BSD. Errors are [gif.Gif.Set]'s, ENXIO, and EEXIST: there are policies
+// about what goes through an ipsec already.
 func (s *Stack) SetTunnel(ifp *netif.Interface, src, dst netip.Addr) error {
-	return s.tunnel(ifp, netif.FlagUp|netif.FlagRunning, 0, func() error { return s.Gif.Set(ifp, src, dst) })
+	return s.tunnel(ifp, netif.FlagUp|netif.FlagRunning, 0, func() error {
+		if err := s.Gif.Set(ifp, src, dst); err != nil {
+			return err
+		}
+		if err := s.secureTunnel(ifp, src, dst); err != nil {
+			_ = s.Gif.Clear(ifp) // it has ends
+			return err
+		}
+		return nil
+	})
 }
 
-// DeleteTunnel takes a gif's addresses away. EADDRNOTAVAIL: it has none.
+// DeleteTunnel takes a gif's or ipsec's addresses away. EADDRNOTAVAIL: it has none.
 func (s *Stack) DeleteTunnel(ifp *netif.Interface) error {
-	return s.tunnel(ifp, 0, netif.FlagRunning, func() error { return s.Gif.Clear(ifp) })
+	return s.tunnel(ifp, 0, netif.FlagRunning, func() error {
+		if err := s.Gif.Clear(ifp); err != nil {
+			return err
+		}
+		s.unsecureTunnel(ifp)
+		return nil
+	})
 }
 
 func (s *Stack) tunnel(ifp *netif.Interface, set, clear uint32, f func() error) error {

@@ -11,9 +11,9 @@ import (
 )
 
 // cloners are the kinds of interface that ifconfig create makes: enN, a
-// station on the user's own segment N, loN, gifN, a tunnel, stfN, 6to4, vlanN, a VLAN of
+// station on the user's own segment N, loN, gifN, a tunnel, ipsecN, one that ESP protects, stfN, 6to4, vlanN, a VLAN of
 // an Ethernet, bridgeN, and enc0, which shows what IPsec's tunnels bring.
-var cloners = []string{"bridge", "en", "enc", "gif", "lo", "stf", "vlan"}
+var cloners = []string{"bridge", "en", "enc", "gif", "ipsec", "lo", "stf", "vlan"}
 
 // create makes the interface name, or the first free one of a kind, and
 // answers its name.

@@ -27,7 +27,7 @@ func TestCreateEnc(t *testing.T) {
 
 func TestCreateAndDestroy(t *testing.T) {
 	s := open(t, daemonFor(t))
-	if kinds, err := s.Cloners(); err != nil || !slices.Equal(kinds, []string{"bridge", "en", "enc", "gif", "lo", "stf", "vlan"}) {
+	if kinds, err := s.Cloners(); err != nil || !slices.Equal(kinds, []string{"bridge", "en", "enc", "gif", "ipsec", "lo", "stf", "vlan"}) {
 		t.Errorf("cloners %v, %v", kinds, err)
 	}
 	for _, c := range []struct{ ask, get, addr string }{{"lo", "lo1", "127.0.1.1"}, {"en3", "en3", "10.0.0.1"}, {"en", "en0", "11.0.0.1"}, {"gif", "gif0", "12.0.0.1"}, {"gif7", "gif7", "12.0.1.1"}} {

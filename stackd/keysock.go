@@ -666,6 +666,9 @@ func (c *conn) onePolicy(x *ipsec.IPsec, m *protocol.KeyMessage, raw []byte) err
 		c.sendKey(r)
 		return nil
 	}
+	if p.Kept {
+		return errf(unix.EPERM, "the policy is an ipsec interface's, and goes with its tunnel (ifconfig deletetunnel)")
+	}
 	x.RemovePolicy(p)
 	r.Type = protocol.SADBXSPDDelete // in the journal a number means nothing
 	if b, err := protocol.AppendKeyMessage(nil, r); err == nil {

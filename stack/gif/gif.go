@@ -134,7 +134,7 @@ func side(v6 bool) int {
 // net is the version of IP of an address, or nil.
 func (g *Gif) net(ip netip.Addr) Net { return g.nets[side(!ip.Is4())] }
 
-// Create makes an interface gifN or stfN, which is not in the stack's table yet.
+// Create makes an interface gifN, ipsecN, whose packets policies are to protect, or stfN, which is not in the stack's table yet.
 // EINVAL: no such kind; EBUSY: there is an stf already, and a host needs no
 // second (KAME).
 func (g *Gif) Create(name string) (*netif.Interface, error) {
@@ -144,7 +144,7 @@ func (g *Gif) Create(name string) (*netif.Interface, error) {
 	t.encapTurn, t.decapTurn = t.encap, t.decap
 	c := netif.Config{Name: name, MTU: MTU}
 	switch kind, _ := netif.Unit(name); kind {
-	case "gif":
+	case "gif", "ipsec":
 		c.Type, c.Flags = netif.TypeGIF, netif.FlagPointToPoint|netif.FlagMulticast
 	case "stf":
 		if other := g.tab.Load().stf; other != nil {

@@ -70,6 +70,7 @@ type Policy struct {
 	Life     Lifetime // Add: seconds from now, Use: seconds that nothing matches
 	ID       uint32
 	PID, Seq uint32
+	Kept     bool // by an interface, which alone takes it away
 	Made     int64
 
 	last  atomic.Int64
@@ -239,7 +240,7 @@ func (d *spd) add(p *Policy, replace bool) error {
 	d.came++
 	p.order, p.Made = d.came, d.x.env.Now()
 	if old := d.get(p.Dir, p.Selector); old != nil {
-		if !replace {
+		if !replace || old.Kept {
 			return syscall.EEXIST
 		}
 		p.order, p.ID = old.order, old.ID
@@ -298,7 +299,7 @@ func (d *spd) removeLocked(p *Policy) {
 	d.gen.Add(1)
 }
 
-// DeletePolicy takes the policy with that direction and selector away; ESRCH.
+// DeletePolicy takes the policy with that direction and selector away; ESRCH, EPERM.
 func (x *IPsec) DeletePolicy(dir uint8, s Selector) (*Policy, error) {
 	s.Src, s.Dst = s.Src.Masked(), s.Dst.Masked()
 	d := &x.spd
@@ -307,6 +308,9 @@ func (x *IPsec) DeletePolicy(dir uint8, s Selector) (*Policy, error) {
 	p := d.get(dir, s)
 	if p == nil {
 		return nil, syscall.ESRCH
+	}
+	if p.Kept {
+		return nil, fmt.Errorf("the policy is an ipsec interface's: %w", syscall.EPERM)
 	}
 	d.removeLocked(p)
 	return p, nil
@@ -359,13 +363,15 @@ func (x *IPsec) RemovePolicy(p *Policy) {
 	}
 }
 
-// FlushPolicies takes all away, and answers how many there were.
-func (x *IPsec) FlushPolicies() int {
-	all := x.Policies()
-	for _, p := range all {
-		x.RemovePolicy(p)
+// FlushPolicies takes all away that no interface keeps, and answers how many there were.
+func (x *IPsec) FlushPolicies() (n int) {
+	for _, p := range x.Policies() {
+		if !p.Kept {
+			x.RemovePolicy(p)
+			n++
+		}
 	}
-	return len(all)
+	return n
 }
 
 // Policies are all, in the order in which they are asked, direction by direction.

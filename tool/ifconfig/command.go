@@ -56,9 +56,9 @@ var Command = cli.Command{
 		{Flags: "anycast, tentative, deprecated, autoconf", Text: "Flags of an IPv6 address."},
 		{Flags: "eui64", Text: "The lower half of the IPv6 address, left zero, is that of the interface's link-local one."},
 		{Flags: "pltime n, vltime n", Text: "How many seconds an IPv6 address is preferred, and valid; for ever if not said."},
-		{Flags: "create, destroy", Text: "Make or remove an interface of a kind that -C shows: gif is a tunnel, stf is 6to4, of which there is one, vlan is a VLAN of an Ethernet, bridge is for brconfig, enc shows captures and the filter what comes out of IPsec's tunnels while it is up. The address of stf is inet6 " +
+		{Flags: "create, destroy", Text: "Make or remove an interface of a kind that -C shows: gif is a tunnel, ipsec one whose packets ESP protects (the policies come with it, and setkey -DP shows them; ipsec0 takes associations in transport mode, -u 16384 for IPv4 inside and 16385 for IPv6, ipsec1 the next two), stf is 6to4, of which there is one, vlan is a VLAN of an Ethernet, bridge is for brconfig, enc shows captures and the filter what comes out of IPsec's tunnels while it is up. The address of stf is inet6 " +
 			"2002:, a public IPv4 address of this host in eight hexadecimal digits, and prefixlen 16."},
-		{Flags: "tunnel source destination", Text: "Have a gif lead from an address of this host to another host's. Both are of one family, inet or inet6, whatever is sent through."},
+		{Flags: "tunnel source destination", Text: "Have a gif or ipsec lead from an address of this host to another host's. Both are of one family, inet or inet6, whatever is sent through."},
 		{Flags: "deletetunnel", Text: "Have it lead nowhere."},
 		{Flags: "vlan n vlanif parent", Text: "A vlan interface sends and receives the frames of parent, an Ethernet, that have the tag n, 1 to 4094 (IEEE 802.1Q)."},
 		{Flags: "-vlanif", Text: "Take it off its parent. Its addresses stay."},
