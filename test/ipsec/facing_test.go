@@ -42,10 +42,9 @@ func newFacing(t *testing.T) *facing {
 	t.Helper()
 	f := &facing{l: newLink(t)}
 	f.prefix = filepath.Join(f.l.root.Dir, "s")
-	line, card, driver := newLine(t)
-	f.line = line
-	f.k = vm.Boot(t, vm.TAP(f.l.ns, "vm0"), card)
-	f.l.root.Ionet(f.prefix, append(append([]string{"-d", "tap", "name=tap0"}, driver...), "-ptcpip", "ipsec,prefix="+f.prefix)...)
+	f.line = newLine(t)
+	f.k = vm.Boot(t, vm.TAP(f.l.ns, "vm0"), f.card(toKernel))
+	f.l.root.Ionet(f.prefix, append(append([]string{"-d", "tap", "name=tap0"}, f.driver(toStack)...), "-ptcpip", "ipsec,prefix="+f.prefix)...)
 	f.u = f.l.root.At(f.prefix)
 	f.s = f.u.Open()
 	f.u.Must("sysctl", "-w", "net.inet6.ip6.dad_count=0")

@@ -138,6 +138,74 @@ func TestGatewayDF(t *testing.T) {
 	}
 }
 
+// TestGatewayClasses: differentiated services are seen outside of a tunnel, and congestion marks of the path between the gateways come
+// to the inner packet, as net.inet.ipsec.ecn says (RFC 6040).
+func TestGatewayClasses(t *testing.T) {
+	l := newLine(t)
+	v := newVPN(t, "", l.driver(toKernel), l.driver(toStack))
+	const ef, notECT, ect0, ce, lost = 0xb8, 0, 2, 3, -1
+	classAt := func(frame []byte) byte { // of a frame whose packet is of either version
+		if p := frame[14:]; p[0]>>4 == 6 {
+			return p[0]<<4 | p[1]>>4
+		}
+		return frame[15]
+	}
+	for _, v6 := range []bool{false, true} {
+		v.key(v6, v6, tunnelSuites[0].suite)
+		node := map[bool]string{false: "net.inet.ipsec.ecn", true: "net.inet6.ipsec6.ecn"}[v6]
+		for _, tc := range []struct {
+			ecn          string
+			sent         int
+			marked       bool // on the way
+			outer, inner int
+		}{
+			{"1", notECT, false, notECT, notECT}, {"1", ect0, false, ect0, ect0}, {"1", ce, false, ce, ce},
+			{"1", ect0, true, ect0, ce}, {"1", notECT, true, notECT, lost},
+			{"0", ect0, false, notECT, ect0}, {"0", ect0, true, notECT, ect0}, {"0", notECT, true, notECT, notECT},
+			{"-1", ect0, false, ect0, ect0}, {"-1", ect0, true, ect0, ect0}, {"-1", notECT, true, notECT, notECT},
+		} {
+			for _, g := range v.gw {
+				g.Must("sysctl", "-w", node+"="+tc.ecn)
+			}
+			outer := make(chan byte, 10)
+			l.alters(func(w way, frame []byte) {
+				h := headOf(frame)
+				if w != toStack || h.proto != 50 {
+					return
+				}
+				outer <- classAt(frame)
+				if !tc.marked {
+					return
+				}
+				if p := frame[14:]; v6 {
+					p[1] |= ce << 4
+				} else {
+					p[1] |= ce
+					p[10], p[11] = 0, 0
+					binary.BigEndian.PutUint16(p[10:], sum(p[:20]))
+				}
+			})
+			inner := lost
+			for _, frame := range v.watches(1, "en0", func() { v.pings(0, v.host(1, v6), "-Q", fmt.Sprint(ef|tc.sent), "-W", "0.5") }) {
+				if headOf(frame).src == v.host(0, v6) {
+					inner = int(classAt(frame))
+				}
+			}
+			l.alters(nil)
+			want := tc.inner
+			if want != lost {
+				want |= ef
+			}
+			if got := <-outer; int(got) != ef|tc.outer || inner != want {
+				t.Errorf("v6 %v, %+v: class %#x outside, %#x inside", v6, tc, got, inner)
+			}
+		}
+		if out := v.gw[1].Must("netstat", "-s", "-p", map[bool]string{false: "ipsec", true: "ipsec6"}[v6]); !strings.Contains(out, "\t1 inbound packet dropped that had met congestion and could not be marked\n") {
+			t.Errorf("what could not be marked is not counted:\n%s", out)
+		}
+	}
+}
+
 // TestGatewayTools: what people look at a VPN with.
 func TestGatewayTools(t *testing.T) {
 	v := newVPN(t, "")

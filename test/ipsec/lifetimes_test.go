@@ -19,9 +19,10 @@ type aging struct {
 	cell
 	limits string // as setkey has them
 	hard   bool   // there are new ones when the old ones are over, not when they get old
-	slow   bool   // the connection carries a little at a time
+	slow   int    // octets that the connection carries at a time; 0: what it can
 
 	enough     chan struct{} // there were enough of them
+	ended      bool          // the connection has
 	made       [2]int        // associations, by direction: there and back
 	now        [2]vm.SA      // the newest
 	softs, end [2]int        // how many got old, and were over
@@ -35,8 +36,8 @@ func (f *facing) lifetimes() {
 	all := []*aging{
 		{cell: cell{proto: "esp", mode: "tunnel", enc: gcm}, limits: "-bs 500000 -bh 5000000"},
 		{cell: cell{proto: "esp", mode: "transport", v6: true, enc: cbc, auth: sha, esn: true}, limits: "-ns 300 -nh 5000"},
-		{cell: cell{proto: "ah", mode: "transport", auth: sha}, limits: "-ls 1 -lh 2", slow: true},
-		{cell: cell{proto: "esp", mode: "transport", enc: gcm}, limits: "-bh 500000", hard: true},
+		{cell: cell{proto: "ah", mode: "transport", auth: sha}, limits: "-ls 1 -lh 4", slow: 100},
+		{cell: cell{proto: "esp", mode: "transport", enc: gcm}, limits: "-bh 100000", hard: true, slow: 2000},
 	}
 	f.u.Must("sysctl", "-w", "net.key.preferred_oldsa=0")
 	defer f.u.Must("sysctl", "-w", "net.key.preferred_oldsa=1")
@@ -57,7 +58,11 @@ func (f *facing) lifetimes() {
 		cells = append(cells, a.cell)
 	}
 	f.settle(cells...)
-	done := make(chan error, len(all))
+	type end struct {
+		*aging
+		err error
+	}
+	done := make(chan end, len(all))
 	for _, a := range all {
 		there, back := a.states()
 		n := a.them().BitLen()
@@ -69,19 +74,16 @@ func (f *facing) lifetimes() {
 	for _, a := range all {
 		enough := a.enough
 		go func() {
-			err := a.carries(f.s, enough)
-			if err != nil {
-				err = fmt.Errorf("%s %s: %w", a.name(), a.limits, err)
-			}
-			done <- err
+			done <- end{a, a.carries(f.s, enough)}
 		}()
 	}
 	for left := len(all); left > 0; {
 		select {
-		case err := <-done:
-			if left--; err != nil {
-				t.Error(err)
+		case e := <-done:
+			if e.ended = true; e.err != nil {
+				t.Errorf("%s %s: %v", e.name(), e.limits, e.err)
 			}
+			left--
 			continue
 		default:
 		}
@@ -98,16 +100,25 @@ func (f *facing) lifetimes() {
 			f.expired(all, m)
 		}
 	}
-	out := f.u.Must("setkey", "-D")
 	for _, a := range all {
 		t.Logf("%s %s: %d associations, %d got old, %d were over", a.name(), a.limits, a.made, a.softs, a.end)
-		for dir := range a.made {
-			// Of each there is what is not over.
-			sa := a.now[dir]
-			there := len(regexp.MustCompile(fmt.Sprintf(`(?m)^%v(\[\d+\])? %v`, sa.Src, sa.Dst)).FindAllString(out, -1))
-			if want := a.made[dir] - a.end[dir]; there != want {
-				t.Errorf("%s: setkey -D shows %d of %v to %v, want %d\n%s", a.name(), there, sa.Src, sa.Dst, want, out)
+	}
+	// Of all there is what is not over, until that is too.
+	for late := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		out := f.u.Must("setkey", "-D")
+		wrong := ""
+		for _, a := range all {
+			for dir, sa := range a.now {
+				there := len(regexp.MustCompile(fmt.Sprintf(`(?m)^%v %v`, sa.Src, sa.Dst)).FindAllString(out, -1))
+				if strings.Contains(a.limits, "-lh") && there > 0 || !strings.Contains(a.limits, "-lh") && there != a.made[dir]-a.end[dir] {
+					wrong += fmt.Sprintf("%s: setkey -D shows %d of %v to %v; %d were made, %d are over\n", a.name(), there, sa.Src, sa.Dst, a.made[dir], a.end[dir])
+				}
 			}
+		}
+		if wrong == "" {
+			return
+		} else if time.Now().After(late) {
+			t.Fatalf("%s%s", wrong, out)
 		}
 	}
 }
@@ -125,7 +136,7 @@ func (f *facing) expired(all []*aging, m *protocol.KeyMessage) {
 			} else {
 				a.softs[dir]++
 			}
-			if m.SA.SPI == sa.SPI && (m.Hard != nil || !a.hard) {
+			if m.SA.SPI == sa.SPI && (m.Hard != nil || !a.hard) && !a.ended {
 				f.renews(a, dir)
 			}
 			if a.is() && a.enough != nil {
@@ -170,7 +181,7 @@ func (f *facing) renews(a *aging, dir int) {
 // is reports whether enough of a has got old, and was over if that is to be, in both directions.
 func (a *aging) is() bool {
 	for dir := range a.made {
-		if !a.hard && a.softs[dir] < 3 || (a.hard || a.slow) && a.end[dir] < 3 {
+		if !a.hard && a.softs[dir] < 3 || a.slow > 0 && a.end[dir] < 2 {
 			return false
 		}
 	}
@@ -185,9 +196,9 @@ func (a *aging) carries(s *client.Stack, enough <-chan struct{}) error {
 			return 0
 		default:
 		}
-		if a.slow {
+		if a.slow > 0 {
 			time.Sleep(20 * time.Millisecond)
-			return 100
+			return a.slow
 		}
 		return 100_000
 	})

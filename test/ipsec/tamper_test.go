@@ -3,6 +3,7 @@ package ipsec
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"path/filepath"
 	"sync"
@@ -30,20 +31,19 @@ type line struct {
 	to   [2]*net.UnixAddr
 
 	mu    sync.Mutex
+	alter func(w way, frame []byte) // changes what passes; nil: nothing does
 	keeps [2]bool
 	kept  [2][][]byte   // protected packets, as frames
 	moved chan struct{} // something is kept
 }
 
-// newLine is a line, the card of the machine at its end, and the driver of the stack with its options.
-func newLine(t testing.TB) (l *line, card vm.Nic, driver []string) {
+func newLine(t testing.TB) *line {
 	t.Helper()
 	dir := play.ShortDir(t)
-	path := func(name string) string { return filepath.Join(dir, name) }
-	l = &line{t: t, moved: make(chan struct{}, 1)}
-	for w, end := range []string{"kernel", "stack"} {
-		l.to[w] = &net.UnixAddr{Name: path(end), Net: "unixgram"}
-		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path("to-" + end), Net: "unixgram"})
+	l := &line{t: t, moved: make(chan struct{}, 1)}
+	for w := range l.conn {
+		l.to[w] = &net.UnixAddr{Name: filepath.Join(dir, fmt.Sprint("end", w)), Net: "unixgram"}
+		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, fmt.Sprint("to", w)), Net: "unixgram"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,15 @@ func newLine(t testing.TB) (l *line, card vm.Nic, driver []string) {
 	}
 	go l.relay(toStack, l.conn[toKernel])
 	go l.relay(toKernel, l.conn[toStack])
-	return l, vm.Dgram(path("kernel"), path("to-kernel")), []string{"-d", "qemu", "type=dgram,listen=" + path("stack") + ",connect=" + path("to-stack")}
+	return l
+}
+
+// card is that of a machine where w leads, driver that of a stack.
+func (l *line) card(w way) vm.Nic {
+	return vm.Dgram(l.to[w].Name, l.conn[w].LocalAddr().String())
+}
+func (l *line) driver(w way) []string {
+	return []string{"-d", "qemu", "type=dgram,listen=" + l.to[w].Name + ",connect=" + l.conn[w].LocalAddr().String()}
 }
 
 // relay passes on what comes, and keeps what is to be kept.
@@ -64,6 +72,9 @@ func (l *line) relay(w way, from *net.UnixConn) {
 		}
 		h := headOf(b[:n])
 		l.mu.Lock()
+		if l.alter != nil {
+			l.alter(w, b[:n])
+		}
 		keep := l.keeps[w] && (h.proto == 50 || h.proto == 51 || h.proto == 17 && len(h.rest) > 4 && binary.BigEndian.Uint16(h.rest[2:]) == 4500)
 		if keep {
 			l.kept[w] = append(l.kept[w], bytes.Clone(b[:n]))
@@ -78,6 +89,13 @@ func (l *line) relay(w way, from *net.UnixConn) {
 		}
 		_, _ = l.conn[w].WriteTo(b[:n], l.to[w]) // the other one has ended, or is not there yet
 	}
+}
+
+// alters has f change frames that pass.
+func (l *line) alters(f func(w way, frame []byte)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.alter = f
 }
 
 // keep has protected packets that go w kept, or passed on again.
