@@ -108,7 +108,7 @@ func (in *Inet) cameBy(p *packet.Buf) *netif.Interface {
 func (in *Inet) secured(w *netif.Work, s pfil.Security, p *packet.Buf, proto uint8) (gone bool) {
 	switch {
 	case proto == packet.ProtoESP, proto == packet.ProtoAH, proto == packet.ProtoIPComp,
-		(proto == packet.ProtoUDP || proto == packet.ProtoIPv4 || proto == packet.ProtoIPv6) && s.Encapsulated(p, proto):
+		proto == packet.ProtoUDP && s.Encapsulated(p):
 		s.Input(w, p, proto)
 		return true
 	case s.Owned():

@@ -56,6 +56,9 @@ func (b Bare) Input(w *netif.Work, pkt *packet.Buf) {
 	case !s.used(w, pkt.Len()):
 		w.Drop(pkt, s.stats.proto.over)
 	default:
+		if pkt = b.x.own(w, pkt); pkt == nil {
+			return
+		}
 		pkt.Sec, pkt.Csum = s.after(t, true), packet.CsumNone
 		w.Count(s.stats.ip.in)
 		b.x.unwrap(w, pkt, s, 0, b.proto)

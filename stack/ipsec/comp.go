@@ -94,35 +94,6 @@ func (x *IPsec) wellKnown(pkt *packet.Buf, cpi uint16) *SA {
 	return nil
 }
 
-// compTunnel is the SA of a tunnel whose packets are compressed between the ends of pkt, L3 marked, or nil.
-func (x *IPsec) compTunnel(pkt *packet.Buf) *SA {
-	if x.sad.tunnels.Load() == 0 {
-		return nil
-	}
-	src, dst, v6 := ends(pkt)
-	if g := x.sad.group(choice{packet.ProtoIPComp, ModeTunnel, addrOf(src, v6), addrOf(dst, v6), 0}); g != nil {
-		return g.cur.Load()
-	}
-	return nil
-}
-
-// uncompressed opens a packet of such a tunnel that would not have got smaller (RFC 3173 §2.2). The window is at
-// the inner header, which proto names.
-func (x *IPsec) uncompressed(w *netif.Work, pkt *packet.Buf, proto uint8) {
-	s := x.compTunnel(pkt)
-	if s == nil {
-		drop(w, pkt, statsOf(pkt).inNoSA, protoStats[2].noSA)
-		return
-	}
-	if !s.used(w, pkt.Len()) {
-		w.Drop(pkt, s.stats.proto.over)
-		return
-	}
-	if pkt = x.own(w, pkt); pkt != nil {
-		x.opened(w, pkt, s, 0, proto, false)
-	}
-}
-
 // expand is RFC 3173 §2.3. The window is at the IPComp header.
 func (x *IPsec) expand(w *netif.Work, pkt *packet.Buf) {
 	b := pkt.Bytes()

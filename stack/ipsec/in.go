@@ -28,8 +28,6 @@ func (x *IPsec) Input(w *netif.Work, pkt *packet.Buf, proto uint8) {
 	case packet.ProtoAH:
 		w.Count(protoStats[1].in)
 		x.checkAH(w, pkt)
-	case packet.ProtoIPv4, packet.ProtoIPv6:
-		x.uncompressed(w, pkt, proto)
 	default:
 		w.Count(protoStats[2].in)
 		x.expand(w, pkt)
@@ -235,10 +233,7 @@ func (x *IPsec) unwrap(w *netif.Work, pkt *packet.Buf, s *SA, front int, next ui
 }
 
 // Encapsulated is [pfil.Security].
-func (x *IPsec) Encapsulated(pkt *packet.Buf, proto uint8) bool {
-	if proto != packet.ProtoUDP {
-		return x.compTunnel(pkt) != nil
-	}
+func (x *IPsec) Encapsulated(pkt *packet.Buf) bool {
 	if x.ports.set.Load() == nil || pkt.Len() < packet.UDPLen+espLen {
 		return false
 	}

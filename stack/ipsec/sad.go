@@ -189,10 +189,10 @@ type joined struct {
 func (g *group) add(s *SA) { g.all = append(g.all, joined{s.order, s}) }
 
 // remove reports whether s was there.
-func (g *group) remove(s *SA) bool {
+func (g *group) remove(s *SA) {
 	i, found := slices.BinarySearchFunc(g.all, s.order, func(j joined, order uint64) int { return cmp.Compare(j.order, order) })
 	if !found || g.all[i].sa != s {
-		return false
+		return
 	}
 	g.all[i].sa = nil
 	for g.left++; g.head < len(g.all) && g.all[g.head].sa == nil; g.head++ {
@@ -206,7 +206,6 @@ func (g *group) remove(s *SA) bool {
 		g.left, g.head = 0, 0
 	}
 	g.head = min(g.head, len(g.all))
-	return true
 }
 
 type sad struct {
@@ -214,8 +213,7 @@ type sad struct {
 	key  uint64
 	byID cmap.Map[*SA]
 
-	old     atomic.Bool  // preferred_oldsa
-	tunnels atomic.Int32 // SAs of tunnels that compress
+	old atomic.Bool // preferred_oldsa
 
 	mu     sync.Mutex
 	groups map[choice]*group
@@ -344,9 +342,6 @@ func (d *sad) chooseAll() {
 func (d *sad) join(s *SA) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s.Proto == packet.ProtoIPComp && s.Mode != ModeTransport {
-		d.tunnels.Add(1)
-	}
 	d.came++
 	s.order = d.came
 	for _, c := range s.choices() {
@@ -364,21 +359,17 @@ func (d *sad) join(s *SA) {
 func (d *sad) leave(s *SA) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	was := false
 	for _, c := range s.choices() {
 		g := d.groups[c]
 		if g == nil {
 			continue
 		}
-		was = g.remove(s) || was
+		g.remove(s)
 		d.choose(g)
 		if len(g.all) == 0 {
 			delete(d.groups, c)
 			d.x.spd.gen.Add(1) // who knows it looks again
 		}
-	}
-	if was && s.Proto == packet.ProtoIPComp && s.Mode != ModeTransport {
-		d.tunnels.Add(-1)
 	}
 }
 

@@ -34,11 +34,10 @@ type Security interface {
 	// marked, and leaves as policy, which is Policy's answer, says. nil: there is nothing to ask; ok false: each of them is to be
 	// looked at.
 	Guard(w *netif.Work, pkt *packet.Buf, policy any) (g Guard, ok bool)
-	// Input takes over a packet of ESP, AH or IPComp for us, or one that is Encapsulated, window at its transport header, L3 marked.
+	// Input takes over a packet of ESP, AH or IPComp for us, or of ESP in UDP, window at its transport header, L3 marked.
 	Input(w *netif.Work, pkt *packet.Buf, proto uint8)
-	// Encapsulated reports whether a packet, L3 marked, window at the header of proto (UDP, IPv4 or IPv6), is for Input: a
-	// datagram as ESP in UDP, a packet in a packet as what compression has left as it is.
-	Encapsulated(pkt *packet.Buf, proto uint8) bool
+	// Encapsulated reports whether a datagram, window at its UDP header, is ESP in UDP.
+	Encapsulated(pkt *packet.Buf) bool
 }
 
 // Guard is asked about each packet of a flow. It is right in the generation it was made in.
