@@ -137,15 +137,16 @@ func told(s sight, frame []byte) bool {
 		return false
 	}
 	m, q := frame[s.at:], frame[s.at+packet.ICMPLen:]
-	proto, port := q[9], q[packet.IPv4Len+2:]
+	proto, ports := q[9], q[packet.IPv4Len:]
 	switch {
 	case s.proto == packet.ProtoICMP && packet.ICMPIsError(m[0]):
 	case s.proto == packet.ProtoICMPv6 && packet.ICMP6IsError(m[0]) && len(q) >= packet.IPv6Len+packet.UDPLen:
-		proto, port = q[6], q[packet.IPv6Len+2:]
+		proto, ports = q[6], q[packet.IPv6Len:]
 	default:
 		return false
 	}
-	return proto == packet.ProtoTCP || proto == packet.ProtoUDP && binary.BigEndian.Uint16(port) != encap
+	esp := binary.BigEndian.Uint16(ports) == encap || binary.BigEndian.Uint16(ports[2:]) == encap // one of them may be damaged
+	return proto == packet.ProtoTCP || proto == packet.ProtoUDP && !esp
 }
 
 func (v *vpn) inClear(s sight, frame []byte) {

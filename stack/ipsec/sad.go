@@ -188,7 +188,7 @@ type joined struct {
 
 func (g *group) add(s *SA) { g.all = append(g.all, joined{s.order, s}) }
 
-// remove reports whether s was there.
+// remove takes s away if it is there.
 func (g *group) remove(s *SA) {
 	i, found := slices.BinarySearchFunc(g.all, s.order, func(j joined, order uint64) int { return cmp.Compare(j.order, order) })
 	if !found || g.all[i].sa != s {
