@@ -57,6 +57,7 @@ type vpn struct {
 	exact  bool // no packet of the gateways is in fragments: what they count is foretold
 	late   bool // the policies come when the programs talk already
 	armed  bool // the policies are there
+	whole  bool // they are about all that the hosts say
 	good   bool // the network is, and the daemons' messages
 	over   bool
 
@@ -274,7 +275,7 @@ func (v *vpn) secure() {
 			}
 		}
 	}
-	v.armed = true
+	v.armed, v.whole = true, protos[0] == ipsec.AnyProto
 }
 
 // talker is a program at one end of the stream.

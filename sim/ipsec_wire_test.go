@@ -298,6 +298,10 @@ func (o *oracle) comes(frame []byte) {
 		o.want[o.esp(s, frame[s.at:], genuine)]++
 	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoIPv4, packet.ProtoIPv6:
 		o.bare(s)
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		if v.whole {
+			o.bare(s)
+		}
 	}
 }
 
