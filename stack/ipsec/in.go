@@ -3,6 +3,7 @@ package ipsec
 import (
 	"encoding/binary"
 
+	"ionet/stack/mib"
 	"ionet/stack/netif"
 	"ionet/stack/packet"
 )
@@ -93,56 +94,65 @@ func (x *IPsec) openESP(w *netif.Work, pkt *packet.Buf, udp bool) {
 	if s == nil {
 		return
 	}
-	front := espLen + s.iv
+	if pkt = x.own(w, pkt); pkt == nil {
+		return
+	}
+	front, end, next, why, ok := s.opens(w, pkt.Bytes(), udp)
+	if !ok {
+		w.Drop(pkt, why)
+		return
+	}
+	pkt.TrimTo(end)
+	x.opened(w, pkt, s, front, next, udp)
+}
+
+// opens takes protection off what begins at an ESP header, in place: next is inside, in b[front:end]. What is not
+// ok has been counted by its version of IP, and is still to be dropped for why.
+func (s *SA) opens(w *netif.Work, b []byte, udp bool) (front, end int, next uint8, why mib.Counter, ok bool) {
+	front = espLen + s.iv
 	body := len(b) - front - s.icv
 	c, v := s.stats.proto, s.stats.ip
 	switch {
 	case udp != (s.NATT.Type != 0):
-		drop(w, pkt, v.inInvalid, c.carrier)
-		return
+		w.Count(v.inInvalid)
+		return 0, 0, 0, c.carrier, false
 	case body < trailerLen:
-		drop(w, pkt, v.inInvalid, c.short)
-		return
+		w.Count(v.inInvalid)
+		return 0, 0, 0, c.short, false
 	case body&(s.align-1) != 0:
-		drop(w, pkt, v.inInvalid, c.badLen)
-		return
+		w.Count(v.inInvalid)
+		return 0, 0, 0, c.badLen, false
 	}
-	n, ok := s.numbered(binary.BigEndian.Uint32(b[4:]))
-	if !ok {
-		drop(w, pkt, v.inReplayESP, c.replay)
-		return
+	n, fresh := s.numbered(binary.BigEndian.Uint32(b[4:]))
+	if !fresh {
+		w.Count(v.inReplayESP)
+		return 0, 0, 0, c.replay, false
 	}
-	if pkt = x.own(w, pkt); pkt == nil {
-		return
-	}
-	b = pkt.Bytes()
 	if !s.esp.Open(b, uint32(n>>32)) {
-		drop(w, pkt, v.inForged, c.forged)
-		return
+		w.Count(v.inForged)
+		return 0, 0, 0, c.forged, false
 	}
 	if s.icv > 0 {
 		w.Count(v.inAuthentic)
 	}
 	if !s.takes(n) {
-		drop(w, pkt, v.inReplayESP, c.replay)
-		return
+		w.Count(v.inReplayESP)
+		return 0, 0, 0, c.replay, false
 	}
 	if !s.used(w, body) {
-		w.Drop(pkt, c.over)
-		return
+		return 0, 0, 0, c.over, false
 	}
 	b = b[:front+body]
-	pad, next := int(b[len(b)-2]), b[len(b)-1]
+	pad := int(b[len(b)-2])
+	next = b[len(b)-1]
 	if pad > body-trailerLen || !s.padded(b[len(b)-trailerLen-pad:len(b)-trailerLen]) {
-		drop(w, pkt, v.inInvalid, c.badPad)
-		return
+		w.Count(v.inInvalid)
+		return 0, 0, 0, c.badPad, false
 	}
 	if next == packet.ProtoNone {
-		w.Drop(pkt, c.dummy)
-		return
+		return 0, 0, 0, c.dummy, false
 	}
-	pkt.TrimTo(len(b) - trailerLen - pad)
-	x.opened(w, pkt, s, front, next, udp)
+	return front, len(b) - trailerLen - pad, next, 0, true
 }
 
 // padded checks padding that is to be in order (RFC 4303 §2.4).
@@ -217,9 +227,7 @@ func (x *IPsec) unwrap(w *netif.Work, pkt *packet.Buf, s *SA, front int, next ui
 	class := classOf(pkt.L3())
 	pkt.TrimFront(front)
 	b := pkt.Bytes()
-	v6 := next == packet.ProtoIPv6
-	ok := v6 && len(b) >= packet.IPv6Len && b[0]>>4 == 6 || next == packet.ProtoIPv4 && len(b) >= packet.IPv4Len && b[0]>>4 == 4
-	if !ok || x.nets[side(v6)] == nil {
+	if !x.sound(b, next) {
 		drop(w, pkt, s.stats.ip.inInvalid, s.stats.proto.tunnel)
 		return
 	}
@@ -227,9 +235,20 @@ func (x *IPsec) unwrap(w *netif.Work, pkt *packet.Buf, s *SA, front int, next ui
 		w.Drop(pkt, s.stats.ip.inCE)
 		return
 	}
+	x.inner(w, pkt)
+}
+
+// sound reports a header of the version of IP that next says, and that we speak.
+func (x *IPsec) sound(b []byte, next uint8) bool {
+	v6 := next == packet.ProtoIPv6
+	return (v6 && len(b) >= packet.IPv6Len && b[0]>>4 == 6 || next == packet.ProtoIPv4 && len(b) >= packet.IPv4Len && b[0]>>4 == 4) && x.nets[side(v6)] != nil
+}
+
+// inner has a packet out of a tunnel, window at its IP header, taken in.
+func (x *IPsec) inner(w *netif.Work, pkt *packet.Buf) {
 	pkt.MarkL3(0)
 	pkt.Flags &^= packet.FlagCame | packet.FlagBroadcast | packet.FlagMulticast
-	w.Turn(x.unwrapped[side(v6)], pkt)
+	w.Turn(x.unwrapped[side(pkt.Bytes()[0]>>4 == 6)], pkt)
 }
 
 // Encapsulated is [pfil.Security].

@@ -20,6 +20,7 @@ type Join struct {
 	UDP bool // the link takes super-packets of datagrams
 
 	first   *Buf
+	l3      int    // where the IP header is
 	hlen    int    // octets of headers in a frame
 	size    int    // octets of payload in a segment, but for the last one
 	next    uint32 // sequence number
@@ -32,55 +33,59 @@ type Join struct {
 	full    bool // nothing more can follow
 }
 
-// Where the headers are in a frame without VLAN tag.
-const (
-	joinL3 = EtherLen
-	joinV4 = joinL3 + IPv4Len
-	joinV6 = joinL3 + IPv6Len
-	// joinMax is the longest frame: IPv4 has 16 bits for the packet's length.
-	joinMax = joinL3 + 65535
-)
-
 // Begin takes a frame, window at its Ethernet header, as the first of what will follow.
 // It reports whether something could.
-func (j *Join) Begin(b *Buf) bool {
-	proto, l4 := j.joinable(b)
-	if l4 == 0 || b.Shared() {
+func (j *Join) Begin(b *Buf) bool { return j.begin(b, EtherLen) }
+
+// BeginPacket is Begin for a packet, window at its IP header.
+func (j *Join) BeginPacket(b *Buf) bool { return j.begin(b, 0) }
+
+func (j *Join) begin(b *Buf, l3 int) bool {
+	*j = Join{UDP: j.UDP, first: b, l3: l3}
+	f := b.Bytes()
+	proto, l4 := j.joinable(f, b.Csum)
+	if l4 == 0 || b.GSO != GSONone || b.Shared() {
 		return false
 	}
-	f := b.Bytes()
-	hlen, next := l4+UDPLen, uint32(0)
+	j.proto, j.v6 = proto, f[l3]>>4 == 6
+	j.hlen = l4 + UDPLen
 	if proto == ProtoTCP {
 		t := TCP(f[l4:])
-		hlen = l4 + t.HeaderLen()
-		next = t.Seq() + uint32(len(f)-hlen)
+		j.hlen = l4 + t.HeaderLen()
+		j.next = t.Seq() + uint32(len(f)-j.hlen)
 		if t.Flags() != TCPAck {
 			return false
 		}
 	}
-	if hlen >= len(f) {
-		return false
-	}
-	*j = Join{UDP: j.UDP, first: b, hlen: hlen, size: len(f) - hlen, next: next, frames: 1, octets: len(f), proto: proto, v6: l4 == joinV6}
-	return true
+	j.size, j.frames, j.octets = len(f)-j.hlen, 1, len(f)
+	return j.size > 0
 }
 
 // Add reports whether a frame follows, and then its payload is to be behind what is there.
 func (j *Join) Add(b *Buf) bool {
-	n := b.Len() - j.hlen
-	if j.full || n <= 0 || n > j.size || j.octets+n > joinMax || j.frames == maxCuts || !j.follows(b) {
+	return b.GSO == GSONone && j.add(b.Bytes(), b.Csum, b.Csum != CsumPartial || j.left(b))
+}
+
+// AddPacket is Add for a packet that lies there, whose checksum nobody has looked at.
+func (j *Join) AddPacket(p []byte) bool { return j.add(p, CsumNone, true) }
+
+// add is Add for a frame that is sound but for what its octets say.
+func (j *Join) add(f []byte, csum CsumState, sound bool) bool {
+	n := len(f) - j.hlen
+	if j.full || n <= 0 || n > j.size || j.octets-j.l3+n > maxTotal || j.frames == maxCuts || !sound || !j.follows(f, csum) {
 		return false
 	}
 	if !j.checked {
-		if j.checked = j.rightSum(j.first); !j.checked {
+		b := j.first
+		if j.checked = (b.Csum != CsumPartial || j.left(b)) && j.rightSum(b.Bytes(), b.Csum); !j.checked {
 			j.full = true
 			return false
 		}
 	}
-	if !j.rightSum(b) {
+	if !j.rightSum(f, csum) {
 		return false
 	}
-	j.psh = j.proto == ProtoTCP && TCP(b.Bytes()[j.l4():]).Flags()&TCPPsh != 0
+	j.psh = j.proto == ProtoTCP && TCP(f[j.l4():]).Flags()&TCPPsh != 0
 	j.full = j.psh || n < j.size
 	j.next += uint32(n)
 	j.frames++
@@ -88,8 +93,14 @@ func (j *Join) Add(b *Buf) bool {
 	return true
 }
 
+// maxTotal is the longest packet: IPv4 has 16 bits for its length.
+const maxTotal = 65535
+
 // Payload is what of a frame that was added goes behind the others.
 func (j *Join) Payload(b *Buf) []byte { return b.Bytes()[j.hlen:] }
+
+// PacketPayload is Payload of a packet.
+func (j *Join) PacketPayload(p []byte) []byte { return p[j.hlen:] }
 
 // End writes what all of them are together into the headers of the first, which is a
 // super-packet then, but for the octets that lie elsewhere.
@@ -99,13 +110,13 @@ func (j *Join) End() {
 	}
 	b, l4 := j.first, j.l4()
 	f := b.Bytes()
-	h, t := f[joinL3:], f[l4:]
+	h, t := f[j.l3:], f[l4:]
 	if j.v6 {
 		b.GSO = GSOTCPv6
-		IPv6(h).SetPayloadLen(j.octets - joinV6)
+		IPv6(h).SetPayloadLen(j.octets - l4)
 	} else {
 		b.GSO = GSOTCPv4
-		IPv4(h).SetTotalLen(j.octets - joinL3)
+		IPv4(h).SetTotalLen(j.octets - j.l3)
 		IPv4(h).SetChecksum()
 	}
 	if j.proto == ProtoUDP {
@@ -130,33 +141,36 @@ func sumAt(proto uint8) uint16 {
 
 func (j *Join) l4() int {
 	if j.v6 {
-		return joinV6
+		return j.l3 + IPv6Len
 	}
-	return joinV4
+	return j.l3 + IPv4Len
 }
 
+// left reports a checksum that is left to do where such a packet has it.
+func (j *Join) left(b *Buf) bool { return b.CsumStart() == j.l4() && b.CsumOffset == sumAt(j.proto) }
+
 // joinable is the protocol of a frame that could be one of several, and where its header begins; 0: it is none.
-func (j *Join) joinable(b *Buf) (proto uint8, l4 int) {
-	f := b.Bytes()
-	if b.GSO != GSONone || len(f) < joinV4+UDPLen {
+func (j *Join) joinable(f []byte, csum CsumState) (proto uint8, l4 int) {
+	if len(f) < j.l3+IPv4Len+UDPLen {
 		return 0, 0
 	}
-	h := f[joinL3:]
-	switch binary.BigEndian.Uint16(f[12:]) {
-	case EtherIPv4:
+	h := f[j.l3:]
+	v6 := h[0]>>4 == 6
+	if j.l3 > 0 && binary.BigEndian.Uint16(f[12:]) != etherOf(v6) {
+		return 0, 0
+	}
+	if v6 {
+		if l4 = j.l3 + IPv6Len; len(f) < l4+UDPLen || IPv6(h).PayloadLen() != len(f)-l4 {
+			return 0, 0
+		}
+		proto = IPv6(h).Next()
+	} else {
 		const plain = 4<<4 | IPv4Len/4
 		ip := IPv4(h)
 		if h[0] != plain || ip.TotalLen() != len(h) || ip.FragField()&^IPv4DF != 0 {
 			return 0, 0
 		}
-		proto, l4 = ip.Proto(), joinV4
-	case EtherIPv6:
-		if len(f) < joinV6+UDPLen || h[0]>>4 != 6 || IPv6(h).PayloadLen() != len(f)-joinV6 {
-			return 0, 0
-		}
-		proto, l4 = IPv6(h).Next(), joinV6
-	default:
-		return 0, 0
+		proto, l4 = ip.Proto(), j.l3+IPv4Len
 	}
 	switch proto {
 	case ProtoTCP:
@@ -164,7 +178,7 @@ func (j *Join) joinable(b *Buf) (proto uint8, l4 int) {
 			return 0, 0
 		}
 	case ProtoUDP:
-		if !j.UDP || b.Csum != CsumPartial || UDP(f[l4:]).Len() != len(f)-l4 {
+		if !j.UDP || csum != CsumPartial || UDP(f[l4:]).Len() != len(f)-l4 {
 			return 0, 0
 		}
 	default:
@@ -173,19 +187,26 @@ func (j *Join) joinable(b *Buf) (proto uint8, l4 int) {
 	return proto, l4
 }
 
+func etherOf(v6 bool) uint16 {
+	if v6 {
+		return EtherIPv6
+	}
+	return EtherIPv4
+}
+
 // follows compares the headers.
-func (j *Join) follows(b *Buf) bool {
-	proto, l4 := j.joinable(b)
+func (j *Join) follows(f []byte, csum CsumState) bool {
+	proto, l4 := j.joinable(f, csum)
 	if l4 == 0 || l4 != j.l4() || proto != j.proto {
 		return false
 	}
-	o, f := j.first.Bytes(), b.Bytes()
+	o := j.first.Bytes()
 	ot, t := o[l4:], f[l4:]
-	if !bytes.Equal(t[:4], ot[:4]) || !bytes.Equal(f[:joinL3], o[:joinL3]) || proto == ProtoTCP && !j.continues(ot, t) {
+	if !bytes.Equal(t[:4], ot[:4]) || !bytes.Equal(f[:j.l3], o[:j.l3]) || proto == ProtoTCP && !j.continues(ot, t) {
 		return false
 	}
-	h, oh := f[joinL3:], o[joinL3:]
-	if l4 == joinV6 { // all but the length
+	h, oh := f[j.l3:], o[j.l3:]
+	if j.v6 { // all but the length
 		return bytes.Equal(h[:4], oh[:4]) && bytes.Equal(h[6:IPv6Len], oh[6:IPv6Len])
 	}
 	ip, op := IPv4(h), IPv4(oh)
@@ -202,18 +223,10 @@ func (j *Join) continues(o, t TCP) bool {
 
 // rightSum reports whether the checksums of a frame are right, or left to do: a wrong one is the
 // receiver's to find.
-func (j *Join) rightSum(b *Buf) bool {
-	f, l4 := b.Bytes(), j.l4()
-	h := f[joinL3:]
+func (j *Join) rightSum(f []byte, csum CsumState) bool {
+	h, t := f[j.l3:], f[j.l4():]
 	if !j.v6 && !IPv4(h).ChecksumOK() {
 		return false
 	}
-	switch b.Csum {
-	case CsumVerified:
-		return true
-	case CsumPartial:
-		return b.CsumStart() == l4 && b.CsumOffset == sumAt(j.proto)
-	}
-	t := f[l4:]
-	return Fold(Sum(HeaderPseudoSum(h, j.proto, len(t)), t)) == 0xffff
+	return csum != CsumNone || Fold(Sum(HeaderPseudoSum(h, j.proto, len(t)), t)) == 0xffff
 }
