@@ -102,6 +102,11 @@ func (a *acquiring) want(w *netif.Work, pkt *packet.Buf, f *flow, r *Request) er
 		return syscall.EAGAIN
 	}
 	w.Count(stats.waited)
+	// An SA that came between the look at the flow and the lock did not see the packet wait.
+	var b bundle
+	if a.x.bundleOf(a.x.look(&f.flowKey, f.own), &b) != r {
+		a.forget(c, n)
+	}
 	return nil
 }
 
