@@ -108,10 +108,11 @@ func ipsecTunnelMeasure() error {
 
 // tunnelTable prints a line a kind that was measured.
 func tunnelTable(flows int, r [][]tunnelled) {
-	gbps := make(samples, len(r))
+	gbps, cost := make(samples, len(r)), make(samples, len(r))
 	for i := range r {
 		for _, x := range r[i] {
 			gbps[i] = append(gbps[i], x.gbps)
+			cost[i] = append(cost[i], x.cost[0]+x.cost[1])
 		}
 	}
 	mid := func(i int, f func(x tunnelled) float64) float64 {
@@ -134,7 +135,8 @@ func tunnelTable(flows int, r [][]tunnelled) {
 			for _, b := range tunnelBars {
 				if len(r[b.kind]) > 0 {
 					x := gbps.ratio(i, b.kind)
-					l += fmt.Sprintf("; %.1f times %s  (%s)", x, tunnelKinds[b.kind].name, verdict(x >= b.bar, fmt.Sprintf("at least %.0f", b.bar)))
+					l += fmt.Sprintf("; %.1f times %s, whose gateways take %.1f times the processor  (%s)", x, tunnelKinds[b.kind].name,
+						cost.ratio(b.kind, i), verdict(x >= b.bar, fmt.Sprintf("at least %.0f", b.bar)))
 				}
 			}
 			if k.v == v6 {
