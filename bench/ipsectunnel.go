@@ -169,7 +169,7 @@ type tunnelField struct {
 	hosts [2]*process
 	gates [2]*process
 	pids  [2]int // whose processor time a gateway takes
-	serve *exec.Cmd
+	serve *process
 }
 
 // newTunnel makes the namespaces, has the gateways set up what is between them,
@@ -222,8 +222,7 @@ func newTunnel(k tunnelKind, cpus []int) (f *tunnelField, err error) {
 			return f, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, out)
 		}
 	}
-	f.serve = exec.Command("iperf3", "-s")
-	if err := f.in(1).start(f.serve); err != nil {
+	if f.serve, err = spawn(f.in(1), "tunnel-serve"); err != nil {
 		return f, err
 	}
 	return f, f.reached()
@@ -305,13 +304,21 @@ func (f *tunnelField) run(flows, seconds int) (x tunnelled, err error) {
 }
 
 func (f *tunnelField) stop() {
-	if f.serve != nil && f.serve.Process != nil {
-		_ = f.serve.Process.Signal(unix.SIGTERM)
-		_ = f.serve.Wait()
-	}
-	for _, p := range append(f.gates[:], f.hosts[:]...) {
+	for _, p := range append([]*process{f.serve}, append(f.gates[:], f.hosts[:]...)...) {
 		if p != nil {
 			p.stop()
 		}
 	}
+}
+
+// tunnelServe is iperf3's server. It ends with this program, whatever ends that.
+func tunnelServe([]string) error {
+	cmd := exec.Command("iperf3", "-s")
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	untilEnd()
+	_ = cmd.Process.Signal(unix.SIGTERM)
+	_ = cmd.Wait() // it says that it was ended
+	return nil
 }

@@ -67,6 +67,7 @@ var roles = map[string]func(args []string) error{
 	"tunnel-ionet":      tunnelIonet,
 	"tunnel-wireguard":  tunnelWireguard,
 	"tunnel-strongswan": tunnelStrongSwan,
+	"tunnel-serve":      tunnelServe,
 }
 
 func child(args []string) error {
