@@ -210,7 +210,7 @@ func TestGatewayClasses(t *testing.T) {
 func TestGatewayTools(t *testing.T) {
 	v := newVPN(t, "")
 	theirs, iperf3, curl := need.Command(t, "traceroute", "traceroute"), need.Command(t, "iperf3", "iperf3"), need.Command(t, "curl", "curl")
-	v.hosts[1].Serves(`Server listening`, iperf3, "-s", "--forceflush", "-p", "5201")
+	server, served := v.hosts[1].Serves(`Server listening`, iperf3, "-s", "--forceflush", "-p", "5201"), 1
 	const line, lines = "a page through a tunnel\n", 50000
 	page := v.hosts[1].Write("page", strings.Repeat(line, lines), 0o644)
 	httpd := need.Command(t, "python3", "python3")
@@ -232,6 +232,8 @@ func TestGatewayTools(t *testing.T) {
 				if r := a.Try(iperf3, append([]string{"-c", b.String(), "-p", "5201", "-n", "8M"}, way...)...); r.Status != 0 {
 					t.Errorf("iperf3 %q: status %d\n%s%s", way, r.Status, r.Out, r.Err)
 				}
+				served++ // it serves one at a time
+				server.Says(fmt.Sprintf("(?s)(Server listening.*){%d}", served))
 			}
 			out := a.Must(curl, "-sS", "--max-time", "30", "http://"+netip.AddrPortFrom(b, 8080).String()+"/page")
 			if n := strings.Count(out, line); n != lines || len(out) != lines*len(line) {

@@ -74,7 +74,10 @@ func (f *facing) lifetimes() {
 	for _, a := range all {
 		enough := a.enough
 		go func() {
-			done <- end{a, a.carries(f.s, enough)}
+			start := time.Now()
+			err := a.carries(f.s, enough)
+			t.Logf("%s %s: over after %v", a.name(), a.limits, time.Since(start))
+			done <- end{a, err}
 		}()
 	}
 	for left := len(all); left > 0; {
