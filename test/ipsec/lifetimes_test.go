@@ -63,11 +63,18 @@ func (f *facing) lifetimes() {
 		err error
 	}
 	done := make(chan end, len(all))
+	var states []vm.SA
 	for _, a := range all {
 		there, back := a.states()
 		n := a.them().BitLen()
 		f.k.Require(back, there, netip.PrefixFrom(a.them(), n), netip.PrefixFrom(a.us(), n))
 		f.setkey(a.policy("out", there) + a.policy("in", back))
+		for n := range ahead {
+			states = append(states, a.generation(0, n+1))
+		}
+	}
+	f.k.XfrmState(states...)
+	for _, a := range all {
 		f.renews(a, 0)
 		f.renews(a, 1)
 	}
@@ -152,11 +159,12 @@ func (f *facing) expired(all []*aging, m *protocol.KeyMessage) {
 	f.u.T.Errorf("EXPIRE of what nobody has made: %v to %v, %+v", m.Src.IP, m.Dst.IP, m.SA)
 }
 
-// renews has both sides have a new association of a, the receiver first.
-func (f *facing) renews(a *aging, dir int) {
-	f.u.T.Helper()
-	a.made[dir]++
-	c, n := a.cell, a.made[dir]
+// ahead is how many associations from the stack the kernel has from the beginning: who renews them is slow on a busy machine.
+const ahead = 12
+
+// generation is the nth association of a direction, with keys of its own.
+func (a *aging) generation(dir, n int) vm.SA {
+	c := a.cell
 	for _, alg := range []*vm.Alg{&c.enc, &c.auth} {
 		if alg.Name != "" {
 			*alg = vm.NewAlg(alg.Name, len(alg.Key), byte(n))
@@ -165,19 +173,27 @@ func (f *facing) renews(a *aging, dir int) {
 	there, back := c.states()
 	sa := [2]vm.SA{there, back}[dir]
 	sa.SPI += uint32(n) << 16
-	old := a.now[dir]
+	return sa
+}
+
+// renews has both sides have a new association of a, the receiver first.
+func (f *facing) renews(a *aging, dir int) {
+	f.u.T.Helper()
+	a.made[dir]++
+	n, old := a.made[dir], a.now[dir]
+	sa := a.generation(dir, n)
 	a.now[dir] = sa
 	ours := sa
 	ours.More = strings.Fields(a.limits)
-	if dir == 0 {
+	if dir == 0 && n > ahead {
 		f.k.XfrmState(sa)
-		f.setkey(c.add(ours))
-		return
 	}
-	f.setkey(c.add(ours))
-	f.k.XfrmState(sa)
-	if n > 1 {
-		f.k.XfrmDelete(old)
+	f.setkey(a.add(ours))
+	if dir == 1 {
+		f.k.XfrmState(sa)
+		if n > 1 {
+			f.k.XfrmDelete(old)
+		}
 	}
 }
 
