@@ -3,7 +3,6 @@ package sim_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"hash/maphash"
 	"net/netip"
 	"slices"
@@ -308,11 +307,8 @@ func (o *oracle) comes(frame []byte) {
 // bare is for a packet in clear: it is refused if a policy is about it.
 func (o *oracle) bare(s sight) {
 	v := o.v
-	to := v.inner[o.g]
-	if v.shape.gif {
-		to = v.outer[o.g]
-	}
-	if v.armed && s.dst == to && (!v.shape.gif || s.proto == packet.ProtoIPv4 || s.proto == packet.ProtoIPv6) {
+	p := v.selector(1-o.g, 0)
+	if v.armed && p.Src.Contains(s.src) && p.Dst.Contains(s.dst) && (!v.shape.gif || s.proto == packet.ProtoIPv4 || s.proto == packet.ProtoIPv6) {
 		o.want[unprotected]++
 	}
 }
@@ -476,8 +472,10 @@ type adversary struct {
 	seed  maphash.Seed
 	heard []recording
 	total int
-	did   [8]int
+	did   [len(attacks)]int
 }
+
+var attacks = [...]string{"played again", "played again and again", "with a bit changed", "cut", "made longer", "numbered anew", "given to another SA", "in clear"}
 
 // recording is a frame to a gateway.
 type recording struct {
@@ -610,7 +608,7 @@ func under(b []byte, proto uint8, src, dst netip.Addr) []byte {
 // What the runs have reached, all together.
 var (
 	fated  [len(fates)]atomic.Uint64
-	forced [8]atomic.Uint64
+	forced [len(attacks)]atomic.Uint64
 	keyed  [6]atomic.Uint64
 )
 
@@ -648,7 +646,7 @@ func reachedSecured(t *testing.T) {
 	for i, what := range keyings {
 		tell(what, keyed[i].Load())
 	}
-	for i := range forced {
-		tell(fmt.Sprint("attacks of kind ", i), forced[i].Load())
+	for i, what := range attacks {
+		tell("attacks: packets "+what, forced[i].Load())
 	}
 }
