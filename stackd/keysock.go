@@ -610,9 +610,6 @@ func enginePolicy(k *protocol.KeyPolicy) (*ipsec.Policy, error) {
 		p.Priority = protocol.IPSecPriorityDefault
 	}
 	for _, r := range k.Requests {
-		if r.Mode == ipsec.ModeBEET {
-			return nil, errf(unix.EPROTONOSUPPORT, "mode beet is not here")
-		}
 		q := ipsec.Request{Proto: uint8(r.Proto), Mode: r.Mode, Level: ipsec.Level(r.Level), ReqID: uint32(r.ReqID), Src: r.Src.IP.Unmap(), Dst: r.Dst.IP.Unmap(),
 			SrcPort: r.Src.Port, DstPort: r.Dst.Port}
 		p.Requests = append(p.Requests, q)

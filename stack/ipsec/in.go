@@ -171,10 +171,14 @@ func (s *SA) padded(b []byte) bool {
 // opened takes front octets of protection off a packet, window at them, behind which follows next.
 func (x *IPsec) opened(w *netif.Work, pkt *packet.Buf, s *SA, front int, next uint8, udp bool) {
 	before, _ := pkt.Sec.(*Trail)
-	tunnel := s.Mode == ModeTunnel || s.Mode == ModeAny && (next == packet.ProtoIPv4 || next == packet.ProtoIPv6)
+	tunnel := s.Mode == ModeTunnel || s.Mode == ModeBEET || s.Mode == ModeAny && (next == packet.ProtoIPv4 || next == packet.ProtoIPv6)
 	pkt.Sec = s.after(before, tunnel)
 	s.cameIn(w, pkt.Len()-front)
 	pkt.Csum = packet.CsumNone
+	if s.Mode == ModeBEET {
+		x.restore(w, pkt, s, front, next)
+		return
+	}
 	if tunnel {
 		x.unwrap(w, pkt, s, front, next)
 		return
@@ -348,7 +352,7 @@ func (x *IPsec) fulfils(t *Trail, p *Policy, v6 bool) bool {
 // isOf reports whether what t says is what a request asks for.
 func (t *Trail) isOf(r *Request) bool {
 	s := t.SA
-	if s.Proto != r.Proto || t.Tunnel != (r.Mode == ModeTunnel) {
+	if s.Proto != r.Proto || t.Tunnel != (r.Mode != ModeTransport) || (s.Mode == ModeBEET) != (r.Mode == ModeBEET) {
 		return false
 	}
 	if r.Level == Unique && r.ReqID != s.ReqID && s.Proto != packet.ProtoIPComp { // what is not compressed does not say by whose leave

@@ -148,7 +148,7 @@ func (x *IPsec) Protect(w *netif.Work, pkt *packet.Buf, policy any, mtu int) (on
 	y := last.take()
 	tunnel := false
 	for _, s := range b.sa[:b.n] {
-		tunnel = tunnel || s.Mode == ModeTunnel
+		tunnel = tunnel || s.Mode == ModeTunnel || s.Mode == ModeBEET
 	}
 	if err := x.measure(w, y, pkt, &b, mtu, tunnel); err != nil {
 		last.give(y)
@@ -256,6 +256,9 @@ func (s *SA) inside(mtu int) int {
 		room := mtu - outer - espLen - s.iv - s.icv
 		if s.NATT.Type != 0 {
 			room -= packet.UDPLen
+		}
+		if s.Mode == ModeBEET { // a header of the other version may be longer: that much is not used
+			return packet.IPv4Len + (room-headerLen(s.Dst.Is4()))&^(s.align-1) - trailerLen
 		}
 		fixed := 0 // in front of what is encrypted
 		if s.Mode != ModeTunnel {
@@ -429,6 +432,10 @@ func (s *SA) sealESP(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	case s.Mode != ModeTunnel:
 		at, nextAt, proto = headers(b)
 	}
+	if s.Mode == ModeBEET && !plainly(b, at) {
+		drop(w, pkt, s.stats.ip.outInvalid, s.stats.proto.tunnel)
+		return nil, syscall.EINVAL
+	}
 	s.wentOut(w, len(b)-at)
 	fill := 0 // RFC 4303 §2.7: the inner header says how long the packet is, whatever follows
 	class, df := uint8(0), false
@@ -456,6 +463,10 @@ func (s *SA) sealESP(w *netif.Work, pkt *packet.Buf) (*packet.Buf, error) {
 	s.esp.Seal(esp, uint32(n>>32), n)
 	if s.Mode == ModeTunnel {
 		s.outer(pkt, carrier, class, df)
+		return pkt, nil
+	}
+	if s.Mode == ModeBEET {
+		s.replace(pkt, at, carrier)
 		return pkt, nil
 	}
 	grown(b, nextAt, carrier)

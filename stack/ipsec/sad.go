@@ -109,6 +109,7 @@ type SA struct {
 	spare atomic.Pointer[way]
 
 	trail atomic.Pointer[Trail] // of the packet that came last
+	hosts atomic.Pointer[hosts] // of mode BEET
 	stats saStats
 	wiped bool // there are no keys any more
 
@@ -124,7 +125,7 @@ const maxTFC = 9000
 // Trail is what a packet has come through, the outermost last.
 type Trail struct {
 	SA     *SA
-	Tunnel bool // it was opened as a tunnel's
+	Tunnel bool // it was opened as a tunnel's, or as BEET's
 	Before *Trail
 }
 
@@ -378,7 +379,7 @@ func (x *IPsec) check(c *Spec) (*SA, error) {
 	s := &SA{Spec: *c, x: x, Made: x.env.Now()}
 	s.Src, s.Dst = unscope(c.Src), unscope(c.Dst)
 	s.to[0], s.to[1] = packet.Words(s.Dst)
-	s.born, s.simple = lifetimes{c.Soft, c.Hard}, Trail{SA: s, Tunnel: c.Mode == ModeTunnel}
+	s.born, s.simple = lifetimes{c.Soft, c.Hard}, Trail{SA: s, Tunnel: c.Mode == ModeTunnel || c.Mode == ModeBEET}
 	s.life.Store(&s.born)
 	s.trail.Store(&s.simple)
 	s.spare.Store(&s.single)
@@ -387,6 +388,8 @@ func (x *IPsec) check(c *Spec) (*SA, error) {
 	switch {
 	case !c.Src.IsValid() || !c.Dst.IsValid() || c.Src.Is4() != c.Dst.Is4():
 		err = fmt.Errorf("an SA has a source and a destination of one family: %w", syscall.EINVAL)
+	case c.Mode == ModeBEET && c.Proto != packet.ProtoESP:
+		err = fmt.Errorf("mode beet is ESP's alone: %w", syscall.EINVAL)
 	case c.SPI < 256 && c.Proto != packet.ProtoIPComp:
 		err = fmt.Errorf("SPI %d: those below 256 are reserved: %w", c.SPI, syscall.EINVAL)
 	case c.TFC != 0 && (c.Proto != packet.ProtoESP || c.Mode != ModeTunnel || c.TFC > maxTFC):

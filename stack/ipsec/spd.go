@@ -189,6 +189,8 @@ func (p *Policy) check() error {
 		return fmt.Errorf("a policy is about a source and a destination of one family: %w", syscall.EINVAL)
 	case p.Kind > Protect:
 		return fmt.Errorf("entrust and bypass are for sockets: %w", syscall.EINVAL)
+	case p.beet() && (!p.Src.IsSingleIP() || !p.Dst.IsSingleIP()):
+		return fmt.Errorf("a policy that asks for mode beet is about one host at each end, whose addresses packets do not carry: %w", syscall.EINVAL)
 	}
 	return p.checkRequests()
 }
@@ -200,6 +202,9 @@ func (p *Policy) CheckOwn() error {
 	}
 	if p.Kind == None {
 		return fmt.Errorf("a socket's policy is discard, ipsec, entrust or bypass: %w", syscall.EINVAL)
+	}
+	if p.beet() {
+		return fmt.Errorf("mode beet is for policies with addresses, not for a socket's: %w", syscall.EINVAL)
 	}
 	return p.checkRequests()
 }
@@ -217,6 +222,8 @@ func (p *Policy) checkRequests() error {
 			return fmt.Errorf("protocol %d is none of IPsec: %w", r.Proto, syscall.EINVAL)
 		case r.Mode != ModeTransport && r.Mode != ModeTunnel && r.Mode != ModeBEET:
 			return fmt.Errorf("mode %d is none: %w", r.Mode, syscall.EINVAL)
+		case r.Mode == ModeBEET && r.Proto != packet.ProtoESP:
+			return fmt.Errorf("mode beet is ESP's alone: %w", syscall.EINVAL)
 		case r.Mode != ModeTransport && (!r.Src.IsValid() || !r.Dst.IsValid() || r.Src.Is4() != r.Dst.Is4()):
 			return fmt.Errorf("a tunnel has two ends of one family: %w", syscall.EINVAL)
 		}

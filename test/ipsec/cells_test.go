@@ -69,6 +69,10 @@ func (c cell) states() (there, back vm.SA) {
 	if c.encap {
 		there.Encap, back.Encap = &vm.Encap{SPort: 4500, DPort: 4500}, &vm.Encap{SPort: 4500, DPort: 4500}
 	}
+	if c.mode == "beet" {
+		us, them := netip.PrefixFrom(c.us(), c.us().BitLen()), netip.PrefixFrom(c.them(), c.them().BitLen())
+		there.Sel, back.Sel = &vm.Selector{Src: us, Dst: them}, &vm.Selector{Src: them, Dst: us}
+	}
 	if c.unique {
 		there.ReqID, back.ReqID = there.SPI, back.SPI
 	}
@@ -116,6 +120,9 @@ func cells() (all []cell) {
 				cell{proto: "comp", mode: mode, v6: v6, enc: deflate, cpi: v6 == (mode == "transport")})
 		}
 		all = append(all, cell{proto: "esp", mode: mode, enc: gcm, encap: true})
+	}
+	for _, v6 := range []bool{false, true} { // what Linux has of BEET is ESP's
+		all = append(all, cell{proto: "esp", mode: "beet", v6: v6, enc: gcm}, cell{proto: "esp", mode: "beet", v6: v6, enc: cbc, auth: sha1, esn: true})
 	}
 	for i := range all {
 		all[i].n = i + 1
@@ -191,7 +198,7 @@ func (c cell) add(sa vm.SA) string {
 // policy has what goes where sa leads go through it.
 func (c cell) policy(dir string, sa vm.SA) string {
 	proto, ends, level := sa.Proto, "", "require"
-	if sa.Mode == "tunnel" {
+	if sa.Mode != "transport" {
 		ends = fmt.Sprintf("%v-%v", sa.Src, sa.Dst)
 	}
 	switch {
