@@ -79,6 +79,7 @@ type IPsec struct {
 	wait acquiring
 
 	flows atomic.Pointer[flowTable]
+	weak  sync.Map    // names of algorithms that were warned about
 	owned atomic.Bool // sockets have policies of their own
 	ports encapPorts
 

@@ -394,7 +394,7 @@ func (x *IPsec) check(c *Spec) (*SA, error) {
 		err = fmt.Errorf("SPI %d: those below 256 are reserved: %w", c.SPI, syscall.EINVAL)
 	case c.TFC != 0 && (c.Proto != packet.ProtoESP || c.Mode != ModeTunnel || c.TFC > maxTFC):
 		err = fmt.Errorf("packets are padded by ESP in tunnel mode alone, to %d octets at most: %w", maxTFC, syscall.EINVAL)
-	case !x.env.MIB.On(nodeWeak) && weak(c):
+	case !x.env.MIB.On(nodeWeak) && len(weak(c)) > 0:
 		err = fmt.Errorf("weak algorithms are refused (net.inet.ipsec.weak is 0): %w", syscall.EPROTONOSUPPORT)
 	case c.Proto == packet.ProtoESP:
 		if s.esp, err = crypt.NewESP(c.Ealg, c.Ekey, c.Aalg, c.Akey, c.ESN); err == nil {
@@ -410,16 +410,25 @@ func (x *IPsec) check(c *Spec) (*SA, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, name := range weak(c) {
+		if _, told := x.weak.LoadOrStore(name, true); !told {
+			x.env.Log.Warn("ipsec: a weak algorithm, for peers alone that know nothing better", "algorithm", name)
+		}
+	}
 	s.findStats()
 	s.prepare()
 	return s, nil
 }
 
-// weak reports algorithms that nobody should choose any more.
-func weak(c *Spec) bool {
-	e, _ := crypt.EalgByNumber(c.Ealg)
-	a, _ := crypt.AalgByNumber(c.Aalg)
-	return c.Proto == packet.ProtoESP && e.Weak || c.Proto != packet.ProtoIPComp && a.Weak
+// weak are the names of the algorithms that nobody should choose any more.
+func weak(c *Spec) (names []string) {
+	if e, _ := crypt.EalgByNumber(c.Ealg); c.Proto == packet.ProtoESP && e.Weak {
+		names = append(names, e.Name)
+	}
+	if a, _ := crypt.AalgByNumber(c.Aalg); c.Proto != packet.ProtoIPComp && a.Weak {
+		names = append(names, a.Name)
+	}
+	return names
 }
 
 // Add makes an SA. EEXIST: there is one of that SPI and destination; EINVAL: its
