@@ -208,6 +208,15 @@ func (v *vpn) settings(g *sim.Node) {
 		g.Sysctl("net.inet6.ipsec6.ecn", fmt.Sprint(v.r.IntN(3)-1))
 	}
 	g.Sysctl("net.inet.ipsec.dfbit", fmt.Sprint(v.r.IntN(3)))
+	if v.chance(4) { // what comes out of tunnels is shown by it
+		enc, err := g.AddEnc("enc0")
+		if err == nil {
+			err = g.SetFlags(enc, netif.FlagUp, 0)
+		}
+		if err != nil {
+			v.fail("enc0: %v", err)
+		}
+	}
 }
 
 // ills are the network's in the bad time.
