@@ -135,11 +135,12 @@ func (x *IPsec) checkAH(w *netif.Work, pkt *packet.Buf) {
 		return
 	}
 	w.Count(v.inAuthentic)
-	if !s.takes(n) {
+	taken, packets, octets := s.takes(n, len(b)-front)
+	if !taken {
 		drop(w, pkt, v.inReplayAH, c.replay)
 		return
 	}
-	if !s.used(w, len(b)-front) {
+	if !s.spent(w, packets, octets) {
 		w.Drop(pkt, c.over)
 		return
 	}

@@ -75,11 +75,16 @@ func (s *SA) numbered(lo uint32) (n uint64, ok bool) {
 	return n, s.replay.size == 0 && !s.ESN || s.replay.fresh(n)
 }
 
-// takes notes that a packet whose check value is right has come.
-func (s *SA) takes(n uint64) bool {
+// takes notes that a packet of octets whose check value is right has come, and answers what has come in all.
+func (s *SA) takes(n uint64, octets int) (taken bool, packets, bytes uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.replay.take(n) || s.replay.size == 0 && !s.ESN
+	if !s.replay.take(n) && (s.replay.size != 0 || s.ESN) {
+		return false, 0, 0
+	}
+	s.came.packets++
+	s.came.bytes += uint64(octets)
+	return true, s.came.packets, s.came.bytes
 }
 
 // openESP is RFC 4303 §3.4. The window is at the ESP header.
@@ -135,11 +140,12 @@ func (s *SA) opens(w *netif.Work, b []byte, udp bool) (front, end int, next uint
 	if s.icv > 0 {
 		w.Count(v.inAuthentic)
 	}
-	if !s.takes(n) {
+	taken, packets, octets := s.takes(n, body)
+	if !taken {
 		w.Count(v.inReplayESP)
 		return 0, 0, 0, c.replay, false
 	}
-	if !s.used(w, body) {
+	if !s.spent(w, packets, octets) {
 		return 0, 0, 0, c.over, false
 	}
 	b = b[:front+body]

@@ -83,7 +83,11 @@ func (s *SA) expire(w *netif.Work) {
 
 // used counts a packet of octets, and reports whether the SA could still carry it.
 func (s *SA) used(w *netif.Work, octets int) bool {
-	n, b := s.packets.Add(1), s.bytes.Add(uint64(octets))
+	return s.spent(w, s.packets.Add(1), s.bytes.Add(uint64(octets)))
+}
+
+// spent is used for a packet that is counted: the n-th, with b octets in all.
+func (s *SA) spent(w *netif.Work, n, b uint64) bool {
 	if w.Now-s.last.Load() >= second { // for who lists it: a line of memory is not written for each packet
 		s.last.Store(w.Now)
 	}

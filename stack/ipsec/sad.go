@@ -84,6 +84,7 @@ type SA struct {
 	iv, icv, align int
 	to             [2]uint64            // Dst's words
 	header         [packet.IPv6Len]byte // of a tunnel, but for lengths, class and what sysctls say
+	sum            uint64               // of header, of IPv4
 
 	auth *crypt.Auth
 	comp crypt.Comp
@@ -104,7 +105,8 @@ type SA struct {
 
 	mu     sync.Mutex // a leaf
 	replay window
-	ways   []*way // idle ones, besides spare
+	came   struct{ packets, bytes uint64 } // of ESP and AH; others and what leaves are counted above
+	ways   []*way                          // idle ones, besides spare
 
 	spare atomic.Pointer[way]
 
@@ -146,9 +148,10 @@ type SAInfo struct {
 
 // Info describes the SA, without its keys.
 func (s *SA) Info() SAInfo {
-	i := SAInfo{Spec: s.Spec, State: s.State(), Number: s.seq.Load(), Bytes: s.bytes.Load(), Packets: s.packets.Load(), Made: s.Made, First: s.first.Load(), Last: s.last.Load()}
+	i := SAInfo{Spec: s.Spec, State: s.State(), Number: s.seq.Load(), Made: s.Made, First: s.first.Load(), Last: s.last.Load()}
 	s.mu.Lock()
 	i.Number = max(i.Number, s.replay.top.Load())
+	i.Packets, i.Bytes = s.packets.Load()+s.came.packets, s.bytes.Load()+s.came.bytes
 	i.Soft, i.Hard = s.lifetimes()
 	s.mu.Unlock()
 	i.Ekey, i.Akey = nil, nil

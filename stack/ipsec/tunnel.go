@@ -66,12 +66,14 @@ func (s *SA) outer(pkt *packet.Buf, proto, class uint8, df bool) {
 	copy(b, s.header[:hlen])
 	if s.Dst.Is4() {
 		h := packet.IPv4(b)
-		h[1], h[8], h[9] = class, uint8(s.x.env.MIB.Int(nodeTTL)), proto
-		h.SetTotalLen(n + hlen)
+		ttl, frag := uint8(s.x.env.MIB.Int(nodeTTL)), uint16(0)
 		if df {
-			h.SetFrag(packet.IPv4DF)
+			frag = packet.IPv4DF
 		}
-		h.SetChecksum()
+		h[1], h[8], h[9] = class, ttl, proto
+		h.SetTotalLen(n + hlen)
+		h.SetFrag(frag)
+		binary.BigEndian.PutUint16(h[10:], ^packet.Fold(s.sum+uint64(class)+uint64(n+hlen)+uint64(frag)+uint64(ttl)<<8+uint64(proto)))
 	} else {
 		h := packet.IPv6(b)
 		h.SetClass(class)
@@ -86,7 +88,8 @@ func (s *SA) outer(pkt *packet.Buf, proto, class uint8, df bool) {
 // prepare makes what outer begins with.
 func (s *SA) prepare() {
 	if s.Dst.Is4() {
-		packet.PutIPv4(s.header[:], 0, packet.IPv4Len, 0, 0, 0, 0, s.Src, s.Dst, nil)
+		packet.PutIPv4(s.header[:], 0, 0, 0, 0, 0, 0, s.Src, s.Dst, nil)
+		s.sum = uint64(packet.Sum(0, s.header[:packet.IPv4Len]))
 	} else {
 		packet.PutIPv6(s.header[:], 0, 0, 0, 0, 0, s.Src, s.Dst)
 	}
