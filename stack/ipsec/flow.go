@@ -72,11 +72,13 @@ func (k *flowKey) plain(b []byte) bool {
 	var l4 []byte
 	switch {
 	case len(b) >= packet.IPv4Len+packet.UDPLen && b[0] == v4 && binary.BigEndian.Uint16(b[6:])&^packet.IPv4DF == 0:
-		*k = flowKey{srcLo: uint64(binary.BigEndian.Uint32(b[12:])), dstLo: uint64(binary.BigEndian.Uint32(b[16:])), proto: b[9]}
+		*k = flowKey{} // not with what it holds at once: a copy made in halves would be waited for
+		k.srcLo, k.dstLo, k.proto = uint64(binary.BigEndian.Uint32(b[12:])), uint64(binary.BigEndian.Uint32(b[16:])), b[9]
 		l4 = b[packet.IPv4Len:]
 	case len(b) >= packet.IPv6Len+packet.UDPLen && b[0]>>4 == v6:
-		*k = flowKey{srcHi: binary.BigEndian.Uint64(b[8:]), srcLo: binary.BigEndian.Uint64(b[16:]),
-			dstHi: binary.BigEndian.Uint64(b[24:]), dstLo: binary.BigEndian.Uint64(b[32:]), proto: b[6], v6: true}
+		*k = flowKey{}
+		k.srcHi, k.srcLo, k.proto, k.v6 = binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]), b[6], true
+		k.dstHi, k.dstLo = binary.BigEndian.Uint64(b[24:]), binary.BigEndian.Uint64(b[32:])
 		l4 = b[packet.IPv6Len:]
 	default:
 		return false
