@@ -20,8 +20,8 @@ type way struct {
 const maxIdle = 8
 
 func (s *SA) take() *way {
-	if y := s.spare.Swap(nil); y != nil {
-		return y
+	if s.busy.CompareAndSwap(false, true) {
+		return &s.single
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,7 +34,8 @@ func (s *SA) take() *way {
 }
 
 func (s *SA) give(y *way) {
-	if s.spare.CompareAndSwap(nil, y) {
+	if y == &s.single {
+		s.busy.Store(false)
 		return
 	}
 	s.mu.Lock()

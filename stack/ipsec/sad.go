@@ -106,16 +106,16 @@ type SA struct {
 	mu     sync.Mutex // a leaf
 	replay window
 	came   struct{ packets, bytes uint64 } // of ESP and AH; others and what leaves are counted above
-	ways   []*way                          // idle ones, besides spare
+	ways   []*way                          // idle ones, besides single
 
-	spare atomic.Pointer[way]
+	busy atomic.Bool // single is somebody's
 
 	trail atomic.Pointer[Trail] // of the packet that came last
 	hosts atomic.Pointer[hosts] // of mode BEET
 	stats saStats
 	wiped bool // there are no keys any more
 
-	// What life, spare and trail are at first: with many SAs each object of its own is a page of its own.
+	// What is used first, and life and trail are: with many SAs each object of its own is a page of its own.
 	born   lifetimes
 	single way
 	simple Trail
@@ -385,7 +385,6 @@ func (x *IPsec) check(c *Spec) (*SA, error) {
 	s.born, s.simple = lifetimes{c.Soft, c.Hard}, Trail{SA: s, Tunnel: c.Mode == ModeTunnel || c.Mode == ModeBEET}
 	s.life.Store(&s.born)
 	s.trail.Store(&s.simple)
-	s.spare.Store(&s.single)
 	s.replay.init(min(c.Replay, MaxReplay))
 	var err error
 	switch {
