@@ -118,6 +118,8 @@ func (d *daemon) onstack(limit uint64, name string, args ...string) *onstackRun 
 		_ = r.cmd.Process.Kill()
 		<-r.ended
 		_, _ = w.Close(), out.Close()
+		for range r.lines { // what nobody has read, or its reader stays
+		}
 		if d.t.Failed() {
 			d.t.Logf("%s said:\n%.20000s", name, r.log)
 		}
